@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The words of the system-call interface: page size, errors, protection, mapping and area flags.
+//!
+//! The numbers of the user-space interface come from `linux-raw-sys`, which is generated from the
+//! kernel's headers. `VM_*` are the kernel's own (`include/linux/mm.h`) and have no UAPI.
+
+use linux_raw_sys::{errno, general};
+
+/// Base-2 logarithm of [`PAGE_SIZE`].
+pub const PAGE_SHIFT: u32 = 12;
+/// Bytes in a page (x86-64).
+pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
+
+/// Defines a set of flags as a transparent integer with the operations of a set.
+macro_rules! flags {
+    ($(#[$doc:meta])* $name:ident: $int:ty { $($(#[$fdoc:meta])* $flag:ident = $value:expr;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub $int);
+
+        impl $name {
+            $($(#[$fdoc])* pub const $flag: Self = Self($value as $int);)*
+
+            /// No flag.
+            pub const fn empty() -> Self {
+                Self(0)
+            }
+            /// Whether all flags of `other` are set here.
+            pub const fn contains(self, other: Self) -> bool {
+                self.0 & other.0 == other.0
+            }
+            /// Whether any flag of `other` is set here.
+            pub const fn intersects(self, other: Self) -> bool {
+                self.0 & other.0 != 0
+            }
+            /// Both sets together.
+            pub const fn union(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+            /// This set without the flags of `other`.
+            pub const fn without(self, other: Self) -> Self {
+                Self(self.0 & !other.0)
+            }
+        }
+
+        impl core::ops::BitOr for $name {
+            type Output = Self;
+            fn bitor(self, other: Self) -> Self {
+                self.union(other)
+            }
+        }
+
+        impl core::ops::BitOrAssign for $name {
+            fn bitor_assign(&mut self, other: Self) {
+                *self = self.union(other);
+            }
+        }
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                let mut rest = self.0;
+                let mut first = true;
+                for (flag, name) in [$(($value as $int, stringify!($flag))),*] {
+                    if flag != 0 && rest & flag == flag {
+                        rest &= !flag;
+                        if !first {
+                            f.write_str("|")?;
+                        }
+                        f.write_str(name)?;
+                        first = false;
+                    }
+                }
+                if rest != 0 || first {
+                    if !first {
+                        f.write_str("|")?;
+                    }
+                    write!(f, "{rest:#x}")?;
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+flags! {
+    /// `PROT_*` of `mmap(2)` and `mprotect(2)`.
+    Prot: u32 {
+        /// Pages may be read.
+        READ = general::PROT_READ;
+        /// Pages may be written.
+        WRITE = general::PROT_WRITE;
+        /// Pages may be executed.
+        EXEC = general::PROT_EXEC;
+    }
+}
+
+flags! {
+    /// `MAP_*` of `mmap(2)`.
+    MapFlags: u32 {
+        /// Writes are seen by all who map the object. Also the low bit of `MAP_SHARED_VALIDATE`.
+        SHARED = general::MAP_SHARED;
+        /// Writes are seen by this process alone (copy-on-write).
+        PRIVATE = general::MAP_PRIVATE;
+        /// Exactly at `addr`; what is there goes away.
+        FIXED = general::MAP_FIXED;
+        /// Exactly at `addr`, or EEXIST.
+        FIXED_NOREPLACE = general::MAP_FIXED_NOREPLACE;
+        /// No file behind it.
+        ANONYMOUS = general::MAP_ANONYMOUS;
+        /// A stack: may grow down.
+        GROWSDOWN = general::MAP_GROWSDOWN;
+        /// Ignored by the kernel.
+        DENYWRITE = general::MAP_DENYWRITE;
+        /// Ignored by the kernel.
+        EXECUTABLE = general::MAP_EXECUTABLE;
+        /// As after `mlock`.
+        LOCKED = general::MAP_LOCKED;
+        /// Not accounted where overcommit allows it.
+        NORESERVE = general::MAP_NORESERVE;
+        /// Pages are faulted in at once.
+        POPULATE = general::MAP_POPULATE;
+        /// `POPULATE` without blocking.
+        NONBLOCK = general::MAP_NONBLOCK;
+        /// A hint that this is a thread's stack.
+        STACK = general::MAP_STACK;
+        /// From the pool of huge pages.
+        HUGETLB = general::MAP_HUGETLB;
+        /// Below 2 GiB (x86).
+        BIT32 = general::MAP_32BIT;
+        /// Synchronous page faults of a DAX file.
+        SYNC = general::MAP_SYNC;
+    }
+}
+
+flags! {
+    /// `VM_*` of an area, as `include/linux/mm.h` of 7.2 numbers the ones that all eras share.
+    VmFlags: u64 {
+        /// May be read now.
+        READ = 0x1;
+        /// May be written now.
+        WRITE = 0x2;
+        /// May be executed now.
+        EXEC = 0x4;
+        /// Changes are shared.
+        SHARED = 0x8;
+        /// `mprotect` may add [`READ`](Self::READ).
+        MAYREAD = 0x10;
+        /// `mprotect` may add [`WRITE`](Self::WRITE).
+        MAYWRITE = 0x20;
+        /// `mprotect` may add [`EXEC`](Self::EXEC).
+        MAYEXEC = 0x40;
+        /// The mapping asked for sharing, even of a file opened for reading alone.
+        MAYSHARE = 0x80;
+        /// Grows down as a stack does.
+        GROWSDOWN = 0x100;
+        /// Page frame numbers without `struct page`.
+        PFNMAP = 0x400;
+        /// Locked in memory.
+        LOCKED = 0x2000;
+        /// Memory-mapped I/O.
+        IO = 0x4000;
+        /// Not copied by fork.
+        DONTCOPY = 0x2_0000;
+        /// Not grown by mremap, never merged.
+        DONTEXPAND = 0x4_0000;
+        /// Locked when a page is first touched.
+        LOCKONFAULT = 0x8_0000;
+        /// Counts against the commit limit.
+        ACCOUNT = 0x10_0000;
+        /// Does not count against the commit limit.
+        NORESERVE = 0x20_0000;
+        /// Pages of hugetlbfs.
+        HUGETLB = 0x40_0000;
+        /// Contents are wiped in a forked child.
+        WIPEONFORK = 0x200_0000;
+        /// Left out of core dumps.
+        DONTDUMP = 0x400_0000;
+        /// Pages with and without `struct page`.
+        MIXEDMAP = 0x1000_0000;
+        /// May not be changed or removed (`mseal`).
+        SEALED = 1u64 << 42;
+    }
+}
+
+/// Defines the errors that a model can answer with, from the kernel's own numbers.
+macro_rules! errnos {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        /// The error of a system call.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Errno {
+            $($(#[$doc])* $name = errno::$name as u16,)*
+        }
+
+        impl Errno {
+            /// The positive number that `errno` would hold.
+            pub const fn number(self) -> i32 {
+                self as i32
+            }
+            /// The error of that number, if a mapping call can return it.
+            pub const fn from_number(number: i32) -> Option<Self> {
+                match number {
+                    $(n if n == errno::$name as i32 => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl core::fmt::Display for Errno {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(match self {
+                    $(Self::$name => stringify!($name),)*
+                })
+            }
+        }
+    };
+}
+
+errnos! {
+    /// Not permitted: a sealed area, a no-exec file system.
+    EPERM
+    /// A signal came while the lock was awaited.
+    EINTR
+    /// A bad page (I/O error behind it).
+    EIO
+    /// Too long an argument list; here: an unknown tail of an extensible structure.
+    E2BIG
+    /// No such descriptor.
+    EBADF
+    /// Try again: locked-memory limit, or no room to split in madvise.
+    EAGAIN
+    /// Out of memory, areas or address space.
+    ENOMEM
+    /// The file's mode does not allow it.
+    EACCES
+    /// A bad address.
+    EFAULT
+    /// Busy.
+    EBUSY
+    /// There is a mapping already.
+    EEXIST
+    /// The file cannot be mapped.
+    ENODEV
+    /// A bad argument.
+    EINVAL
+    /// The file is in use as a text.
+    ETXTBSY
+    /// The offset does not fit.
+    EOVERFLOW
+    /// Unknown flags of a validated mapping.
+    EOPNOTSUPP
+    /// Not a type of request that this file knows.
+    ENOTTY
+    /// No space left in the object.
+    ENOSPC
+}

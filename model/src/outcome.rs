@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Outcomes: what an operation did, predicted by the model or observed on a kernel.
+
+use alloc::vec::Vec;
+
+use crate::{Errno, FileId, VmFlags};
+
+/// What an area shows, in the terms of `/proc/PID/maps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Object {
+    /// Private anonymous memory.
+    Anon,
+    /// Shared anonymous memory (`/dev/zero (deleted)`): one object per `mmap` call. The number tells
+    /// one from another; an oracle numbers them in the order in which it first sees them.
+    Shmem(u32),
+    /// A file of the run.
+    File(FileId),
+    /// Something that was there before the run began (the program, its libraries, its stack, …).
+    Other,
+}
+
+/// One area (`vm_area_struct`): `[start, end)` in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Area {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// Flags. An oracle that reads `/proc` sees READ, WRITE, EXEC and MAYSHARE of them.
+    pub flags: VmFlags,
+    /// Offset of `start` in the object, in bytes. Of private anonymous areas the kernel keeps one
+    /// too (`vm_pgoff`), which `/proc` does not tell.
+    pub offset: u64,
+    /// What is mapped.
+    pub object: Object,
+}
+
+/// Counters of the address space (`mm_struct`), in pages but for `map_count`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counters {
+    /// Number of areas.
+    pub map_count: u64,
+    /// `VmSize`.
+    pub total_vm: u64,
+    /// `VmLck`.
+    pub locked_vm: u64,
+    /// `VmData`.
+    pub data_vm: u64,
+    /// `VmStk`.
+    pub stack_vm: u64,
+    /// `VmExe` and `VmLib` together.
+    pub exec_vm: u64,
+}
+
+/// A hook of a driver: its mmap handler, or a member of `vm_operations_struct`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// `file_operations.mmap` (or `mmap_prepare`).
+    Mmap,
+    /// `open`: an area was copied, by a split, a move or fork.
+    Open,
+    /// `close`: an area goes away.
+    Close,
+    /// `may_split`: may the area be cut at this address? (`start` and `end` are the area's.)
+    MaySplit {
+        /// Where the cut would be.
+        addr: u64,
+    },
+    /// `fault`: a page is wanted.
+    Fault {
+        /// The page.
+        addr: u64,
+        /// For writing.
+        write: bool,
+    },
+}
+
+/// One call of a hook, with the area as the hook saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HookCall {
+    /// Which.
+    pub hook: Hook,
+    /// Whose.
+    pub file: FileId,
+    /// First byte of the area.
+    pub start: u64,
+    /// One past its last byte.
+    pub end: u64,
+    /// Offset of `start` in the file, in bytes.
+    pub offset: u64,
+}
+
+/// What one operation did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The value, or the error. `mmap` gives an address, all others 0.
+    pub result: Result<u64, Errno>,
+    /// The hook calls that a driver's areas saw, in order.
+    pub hooks: Vec<HookCall>,
+    /// The areas afterwards, by address, as far as they touch the window that was asked for.
+    pub layout: Vec<Area>,
+    /// The counters afterwards.
+    pub counters: Counters,
+}

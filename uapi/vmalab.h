@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * The user-space interface of vmalab.ko: the ioctls of /dev/vmalab.
+ *
+ * This file is the only contract between the module and user space. The module
+ * and the shim read it with bindgen; nobody retypes it.
+ *
+ * Every open of the node makes one memory object: pages by offset, made of
+ * zeros when they are first touched. Descriptors and areas keep it alive.
+ *
+ * Structures only ever grow at their end, and the size that a caller was built
+ * with travels in the ioctl number. The module takes a shorter structure of an
+ * older caller as if the rest were zero, and refuses a longer one with E2BIG
+ * where what it does not know is not zero.
+ *
+ * Errors that all share: ENOTTY for a number that is not listed here, EINVAL
+ * for a structure shorter than its first version, for unknown flags and for
+ * reserved fields that are not zero, EFAULT for a bad pointer.
+ */
+#ifndef _UAPI_VMALAB_H
+#define _UAPI_VMALAB_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* The node. */
+#define VMALAB_PATH "/dev/vmalab"
+
+/* The ioctl type ("magic") of all requests below. */
+#define VMALAB_IOC_TYPE 0xBC
+
+/* What VMALAB_IOC_STATS counts. */
+enum vmalab_scope {
+	VMALAB_SCOPE_OBJECT = 0,	/* the object behind this descriptor */
+	VMALAB_SCOPE_MODULE = 1,	/* everything since the module was loaded */
+};
+
+/*
+ * Counts of what is alive now, and of the hook calls so far.
+ *
+ * @scope:     in: enum vmalab_scope
+ * @reserved:  in: zero
+ * @objects:   live memory objects (the asking descriptor's own included)
+ * @areas:     live areas (VMAs) that map them
+ * @pages:     pages that they hold
+ * @n_mmap:    calls of the mmap handler
+ * @n_open:    calls of vm_operations.open
+ * @n_close:   calls of vm_operations.close
+ * @n_may_split: calls of vm_operations.may_split
+ * @n_fault:   calls of vm_operations.fault
+ */
+struct vmalab_stats {
+	__u32 scope;
+	__u32 reserved;
+	__u64 objects;
+	__u64 areas;
+	__u64 pages;
+	__u64 n_mmap;
+	__u64 n_open;
+	__u64 n_close;
+	__u64 n_may_split;
+	__u64 n_fault;
+};
+
+/*
+ * The size of the object, in bytes. Pages past it raise SIGBUS, as past the
+ * end of a file.
+ *
+ * @size:      bytes; rounded up to whole pages
+ * @flags:     zero
+ * @reserved:  zero
+ */
+struct vmalab_size {
+	__u64 size;
+	__u32 flags;
+	__u32 reserved;
+};
+
+/* Read the counts. */
+#define VMALAB_IOC_STATS	_IOWR(VMALAB_IOC_TYPE, 0x00, struct vmalab_stats)
+/* Read the size of the object. */
+#define VMALAB_IOC_GET_SIZE	_IOR(VMALAB_IOC_TYPE, 0x01, struct vmalab_size)
+/*
+ * Set the size of the object. Pages past the new end are freed and taken out
+ * of every area that maps them. EFBIG: larger than the module allows.
+ */
+#define VMALAB_IOC_SET_SIZE	_IOW(VMALAB_IOC_TYPE, 0x02, struct vmalab_size)
+
+#endif /* _UAPI_VMALAB_H */
