@@ -129,6 +129,20 @@ flags! {
         BIT32 = general::MAP_32BIT;
         /// Synchronous page faults of a DAX file.
         SYNC = general::MAP_SYNC;
+        /// Above 4 GiB (x86).
+        ABOVE4G = general::MAP_ABOVE4G;
+        /// Pages need not be cleared; ignored on machines with an MMU.
+        UNINITIALIZED = general::MAP_UNINITIALIZED;
+        /// Huge pages of 2 MiB.
+        HUGE_2MB = general::MAP_HUGE_2MB;
+        /// Huge pages of 1 GiB.
+        HUGE_1GB = general::MAP_HUGE_1GB;
+        /// `SHARED` that refuses flags it does not know.
+        SHARED_VALIDATE = general::MAP_SHARED_VALIDATE;
+        /// Private anonymous memory whose pages may be dropped.
+        DROPPABLE = general::MAP_DROPPABLE;
+        /// The bits that say which type of mapping it is.
+        TYPE = general::MAP_TYPE;
     }
 }
 
@@ -155,10 +169,18 @@ flags! {
         GROWSDOWN = 0x100;
         /// Page frame numbers without `struct page`.
         PFNMAP = 0x400;
+        /// Registered with a userfaultfd for missing pages.
+        UFFD_MISSING = 0x200;
+        /// Registered with a userfaultfd for write protection.
+        UFFD_WP = 0x1000;
         /// Locked in memory.
         LOCKED = 0x2000;
         /// Memory-mapped I/O.
         IO = 0x4000;
+        /// `MADV_SEQUENTIAL`.
+        SEQ_READ = 0x8000;
+        /// `MADV_RANDOM`.
+        RAND_READ = 0x1_0000;
         /// Not copied by fork.
         DONTCOPY = 0x2_0000;
         /// Not grown by mremap, never merged.
@@ -171,12 +193,22 @@ flags! {
         NORESERVE = 0x20_0000;
         /// Pages of hugetlbfs.
         HUGETLB = 0x40_0000;
+        /// Synchronous page faults.
+        SYNC = 0x80_0000;
         /// Contents are wiped in a forked child.
         WIPEONFORK = 0x200_0000;
         /// Left out of core dumps.
         DONTDUMP = 0x400_0000;
         /// Pages with and without `struct page`.
         MIXEDMAP = 0x1000_0000;
+        /// `MADV_HUGEPAGE`.
+        HUGEPAGE = 0x2000_0000;
+        /// `MADV_NOHUGEPAGE`, and `MAP_STACK`.
+        NOHUGEPAGE = 0x4000_0000;
+        /// `MADV_MERGEABLE`.
+        MERGEABLE = 0x8000_0000;
+        /// Pages may be dropped under memory pressure (`MAP_DROPPABLE`).
+        DROPPABLE = 1u64 << 40;
         /// May not be changed or removed (`mseal`).
         SEALED = 1u64 << 42;
     }

@@ -6,9 +6,30 @@
 extern crate alloc;
 
 mod abi;
+mod account;
+pub mod container;
+mod fault;
+pub mod file;
+pub mod gather;
+mod invariants;
+pub mod limits;
+mod merge;
+mod mmap;
+mod munmap;
 mod op;
 mod outcome;
+pub mod rules;
+mod space;
+mod split;
+mod unmapped_area;
+pub mod vma;
 
 pub use abi::{Errno, MapFlags, PAGE_SHIFT, PAGE_SIZE, Prot, VmFlags};
+pub use container::{Container, SortedVec};
+pub use file::File;
+pub use limits::Limits;
 pub use op::{Backing, FileId, Mmap, Op};
 pub use outcome::{Area, Counters, Hook, HookCall, Object, Outcome};
+pub use rules::{Mistake, Rules};
+pub use space::{AddressSpace, RestoreError};
+pub use vma::Vma;

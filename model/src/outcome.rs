@@ -102,3 +102,15 @@ pub struct Outcome {
     /// The counters afterwards.
     pub counters: Counters,
 }
+
+impl Default for Outcome {
+    /// Room to be filled in: success, and nothing mapped.
+    fn default() -> Self {
+        Self {
+            result: Ok(0),
+            hooks: Vec::new(),
+            layout: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+}

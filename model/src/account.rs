@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Counting pages, and the limits that the counts run into.
+//!
+//! Mirrors `vm_stat_account`, `may_expand_vm`, `mlock_future_ok` (mm/mmap.c), `is_exec_mapping` and
+//! its sisters (mm/vma.h), `__vm_enough_memory` (mm/util.c).
+
+use crate::{
+    AddressSpace, Container, Counters, Errno, Limits, PAGE_SHIFT, VmFlags, limits::Overcommit,
+};
+
+/// Which of the three kinds that `/proc/PID/status` tells apart an area counts as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Executable, not writable, no stack.
+    Exec,
+    /// Grows down.
+    Stack,
+    /// Writable, private, no stack.
+    Data,
+    /// None of them.
+    Plain,
+}
+
+fn class(flags: VmFlags) -> Class {
+    let stack = flags.contains(VmFlags::GROWSDOWN);
+    let write = flags.contains(VmFlags::WRITE);
+    if flags.contains(VmFlags::EXEC) && !write && !stack {
+        Class::Exec
+    } else if stack {
+        Class::Stack
+    } else if write && !flags.contains(VmFlags::SHARED) {
+        Class::Data
+    } else {
+        Class::Plain
+    }
+}
+
+impl Counters {
+    fn of_class(&mut self, flags: VmFlags) -> Option<&mut u64> {
+        match class(flags) {
+            Class::Exec => Some(&mut self.exec_vm),
+            Class::Stack => Some(&mut self.stack_vm),
+            Class::Data => Some(&mut self.data_vm),
+            Class::Plain => None,
+        }
+    }
+
+    /// Pages of that kind are mapped (`vm_stat_account`).
+    pub(crate) fn add(&mut self, flags: VmFlags, pages: u64) {
+        self.total_vm += pages;
+        if let Some(counter) = self.of_class(flags) {
+            *counter += pages;
+        }
+    }
+}
+
+impl Limits {
+    /// Whether so many more bytes may be locked (`mlock_future_ok`).
+    pub(crate) fn may_lock(&self, locked: bool, bytes: u64, locked_vm: u64) -> bool {
+        !locked
+            || self.cap_ipc_lock
+            || (bytes >> PAGE_SHIFT) + locked_vm <= self.memlock >> PAGE_SHIFT
+    }
+
+    /// Whether anything may be locked at all (`can_do_mlock`).
+    pub(crate) fn can_do_mlock(&self) -> bool {
+        self.memlock != 0 || self.cap_ipc_lock
+    }
+
+    /// Whether so many pages may be promised (`security_vm_enough_memory_mm`).
+    pub(crate) fn enough_memory(&self, pages: u64) -> Result<(), Errno> {
+        match self.overcommit {
+            Overcommit::Guess { total } if pages > total => Err(Errno::ENOMEM),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<C: Container> AddressSpace<C> {
+    /// Whether so many pages more are within RLIMIT_AS and RLIMIT_DATA (`may_expand_vm`).
+    pub(crate) fn may_expand_vm(&self, flags: VmFlags, pages: u64) -> bool {
+        let data = flags.contains(VmFlags::WRITE)
+            && !flags.intersects(VmFlags::SHARED | VmFlags::GROWSDOWN);
+        self.counters.total_vm + pages <= self.limits.address_space >> PAGE_SHIFT
+            && (!data || self.counters.data_vm + pages <= self.limits.data >> PAGE_SHIFT)
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Touching memory: `do_user_addr_fault` (arch/x86/mm/fault.c), `handle_mm_fault` (mm/memory.c),
+//! `expand_downwards` and `find_mergeable_anon_vma` (mm/vma.c).
+//!
+//! Which pages are present is not modelled, so calls of a driver's `fault` hook are not predicted.
+
+use core::num::NonZeroU32;
+
+use crate::limits::Thp;
+use crate::unmapped_area::PMD_SIZE;
+use crate::vma::AnonVma;
+use crate::{
+    AddressSpace, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma,
+};
+
+/// What two areas that share an `anon_vma` may differ in (`VM_ACCESS_FLAGS`).
+const ACCESS: VmFlags = VmFlags(VmFlags::READ.0 | VmFlags::WRITE.0 | VmFlags::EXEC.0);
+
+impl<C: Container> AddressSpace<C> {
+    /// The kernel reads or writes one byte for the process (`copy_from_user`, `copy_to_user`).
+    pub(crate) fn touch(&mut self, addr: u64, write: bool) -> Result<(), Errno> {
+        let page = addr & !(PAGE_SIZE - 1);
+        if addr >= self.limits.task_size {
+            return Err(Errno::EFAULT);
+        }
+        let mut vma = *self.areas.find(page).ok_or(Errno::EFAULT)?;
+        if vma.start > page {
+            vma = self
+                .expand_downwards(&vma, page)
+                .map_err(|_| Errno::EFAULT)?;
+        }
+        self.fault(&vma, page, write)
+    }
+
+    /// One page is wanted (`access_error`, `handle_mm_fault`).
+    fn fault(&mut self, vma: &Vma, page: u64, write: bool) -> Result<(), Errno> {
+        let allowed = if write {
+            vma.flags.contains(VmFlags::WRITE)
+        } else {
+            let execute_only = self.limits.pkeys
+                && vma.flags.contains(VmFlags::EXEC)
+                && !vma.flags.intersects(VmFlags::READ | VmFlags::WRITE);
+            vma.is_accessible() && !execute_only
+        };
+        if !allowed {
+            return Err(Errno::EFAULT);
+        }
+        let private = !vma.flags.contains(VmFlags::SHARED);
+        // A private page of its own hangs on the anon_vma, which is made first: even where there is
+        // no page to copy from.
+        if private && (write || self.huge_fault(vma, page)) {
+            self.anon_vma_prepare(vma);
+        }
+        match vma.object {
+            Object::File(id) if vma.pgoff_at(page) >= self.file(id).pages => Err(Errno::EFAULT),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a first touch would try for a huge page, which needs the `anon_vma` even for reading
+    /// (`do_huge_pmd_anonymous_page`).
+    fn huge_fault(&self, vma: &Vma, page: u64) -> bool {
+        let start = page & !(PMD_SIZE - 1);
+        vma.object == Object::Anon
+            && start >= vma.start
+            && start + PMD_SIZE <= vma.end
+            && !vma.flags.contains(VmFlags::NOHUGEPAGE)
+            && match self.limits.thp {
+                Thp::Never => false,
+                Thp::Madvise => vma.flags.contains(VmFlags::HUGEPAGE),
+                Thp::Always => true,
+            }
+    }
+
+    /// Faults the pages of a range in, as MAP_POPULATE and locking do (`__mm_populate`,
+    /// `populate_vma_page_range`). Errors are nobody's concern.
+    pub(crate) fn populate(&mut self, start: u64, end: u64) {
+        let mut from = start;
+        while let Some(&vma) = self.areas.find(from).filter(|vma| vma.start < end) {
+            let first = vma.start.max(from);
+            from = vma.end;
+            if vma
+                .flags
+                .intersects(VmFlags::IO | VmFlags::PFNMAP | VmFlags::LOCKONFAULT)
+                || !vma.is_accessible()
+            {
+                continue;
+            }
+            let write = vma.flags.contains(VmFlags::WRITE) && !vma.flags.contains(VmFlags::SHARED);
+            if write || self.huge_fault(&vma, first) {
+                self.anon_vma_prepare(&vma);
+            }
+        }
+    }
+
+    /// Gives the area an `anon_vma`, if it can that of a neighbour from which it may have been cut
+    /// (`__anon_vma_prepare`, `find_mergeable_anon_vma`).
+    fn anon_vma_prepare(&mut self, vma: &Vma) -> Vma {
+        if vma.anon_vma.is_some() {
+            return *vma;
+        }
+        let next = self
+            .areas
+            .find(vma.end)
+            .filter(|next| anon_vma_compatible(vma, next));
+        let anon_vma = next.and_then(reusable).or_else(|| {
+            self.areas
+                .prev(vma.start)
+                .filter(|prev| anon_vma_compatible(prev, vma))
+                .and_then(reusable)
+        });
+        let anon_vma = anon_vma.unwrap_or_else(|| self.new_anon_vma());
+        let vma = Vma {
+            anon_vma: Some(anon_vma),
+            forked: false,
+            ..*vma
+        };
+        self.areas.replace(vma.start, vma);
+        vma
+    }
+
+    pub(crate) fn new_anon_vma(&mut self) -> AnonVma {
+        self.last_anon_vma = self.last_anon_vma.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        AnonVma(self.last_anon_vma)
+    }
+
+    /// A stack grows down to `page` (`expand_downwards`, `acct_stack_growth`).
+    fn expand_downwards(&mut self, vma: &Vma, page: u64) -> Result<Vma, Errno> {
+        if !vma.flags.contains(VmFlags::GROWSDOWN) {
+            return Err(Errno::EFAULT);
+        }
+        if page < self.limits.mmap_min_addr {
+            return Err(Errno::EPERM);
+        }
+        if let Some(prev) = self.areas.prev(vma.start) {
+            if !prev.flags.contains(VmFlags::GROWSDOWN)
+                && prev.is_accessible()
+                && page - prev.end < self.limits.stack_guard_gap
+            {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        let vma = self.anon_vma_prepare(vma);
+        let grow = (vma.start - page) >> PAGE_SHIFT;
+        let locked = vma.flags.contains(VmFlags::LOCKED);
+        if grow > vma.pgoff
+            || !self.may_expand_vm(vma.flags, grow)
+            || vma.end - page > self.limits.stack
+            || !self
+                .limits
+                .may_lock(locked, grow << PAGE_SHIFT, self.counters.locked_vm)
+        {
+            return Err(Errno::ENOMEM);
+        }
+        self.limits.enough_memory(grow)?;
+        let grown = Vma {
+            start: page,
+            pgoff: vma.pgoff - grow,
+            ..vma
+        };
+        if locked {
+            self.counters.locked_vm += grow;
+        }
+        self.counters.add(vma.flags, grow);
+        self.areas.replace(vma.start, grown);
+        Ok(grown)
+    }
+}
+
+/// `anon_vma_compatible`: `b` follows `a`, and they differ at most in what mprotect changes.
+fn anon_vma_compatible(a: &Vma, b: &Vma) -> bool {
+    a.end == b.start
+        && a.object == b.object
+        && a.object != Object::Other
+        && a.flags.without(ACCESS) == b.flags.without(ACCESS)
+        && b.pgoff == a.pgoff_at(b.start)
+}
+
+/// `reusable_anon_vma`
+fn reusable(old: &Vma) -> Option<AnonVma> {
+    old.anon_vma.filter(|_| !old.forked)
+}
+
+/// Whether the pages are wanted at once.
+pub(crate) fn wants_pages(flags: MapFlags, vm_flags: VmFlags) -> bool {
+    vm_flags.contains(VmFlags::LOCKED)
+        || (flags.contains(MapFlags::POPULATE) && !flags.contains(MapFlags::NONBLOCK))
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`File`]: what the model knows of an open file that is mapped.
+
+use crate::{Errno, VmFlags};
+
+/// An open file (`struct file`): two opens of one path are two files, two descriptors of one open
+/// (`dup`) are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// What it is.
+    pub kind: Kind,
+    /// Opened for reading (`FMODE_READ`).
+    pub read: bool,
+    /// Opened for writing (`FMODE_WRITE`).
+    pub write: bool,
+    /// On a file system mounted noexec, or a device node there (`path_noexec`).
+    pub noexec: bool,
+    /// How many pages it holds; a touch past them is refused.
+    pub pages: u64,
+    /// Which hooks its driver has. Their calls are part of the outcome.
+    pub hooks: Hooks,
+    /// Flags that its mmap handler sets on every new area.
+    pub sets: VmFlags,
+    /// Whether the handler runs before merging (`mmap_prepare`) or only for what was not merged
+    /// (`mmap`).
+    pub prepares: bool,
+    /// The error with which its mmap handler refuses, if it does.
+    pub mmap_error: Option<Errno>,
+    /// What its `may_split` hook says.
+    pub may_split: MaySplit,
+}
+
+/// What kind of file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file, of which the kernel bounds the size.
+    Regular,
+    /// A regular file on tmpfs, as `memfd_create(2)` makes them: may want huge-page alignment.
+    Shmem,
+    /// A character device.
+    Device,
+    /// It cannot be mapped: ENODEV.
+    Unmappable,
+}
+
+/// What a driver answers when asked whether an area may be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaySplit {
+    /// Everywhere, or there is no such hook.
+    Anywhere,
+    /// At multiples of so many bytes, else EINVAL (hugetlbfs).
+    Aligned(u64),
+    /// Nowhere: the error (`[vdso]` and its like say EINVAL).
+    Never(Errno),
+}
+
+/// The hooks that a driver has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `file_operations.mmap` or `mmap_prepare` is watched.
+    pub mmap: bool,
+    /// `vm_operations_struct.open`.
+    pub open: bool,
+    /// `vm_operations_struct.close`. Its presence restricts merging.
+    pub close: bool,
+    /// `vm_operations_struct.may_split` (`split` before 5.11).
+    pub may_split: bool,
+}
+
+impl Hooks {
+    /// All of them, as `/dev/vmalab` has.
+    pub const ALL: Self = Self {
+        mmap: true,
+        open: true,
+        close: true,
+        may_split: true,
+    };
+}
+
+impl File {
+    /// A regular file without hooks, open for reading and writing.
+    pub const fn regular(pages: u64) -> Self {
+        Self {
+            kind: Kind::Regular,
+            read: true,
+            write: true,
+            noexec: false,
+            pages,
+            hooks: Hooks {
+                mmap: false,
+                open: false,
+                close: false,
+                may_split: false,
+            },
+            sets: VmFlags::empty(),
+            prepares: true,
+            mmap_error: None,
+            may_split: MaySplit::Anywhere,
+        }
+    }
+
+    /// A memory file (`memfd_create(2)`).
+    pub const fn memfd(pages: u64) -> Self {
+        Self {
+            kind: Kind::Shmem,
+            ..Self::regular(pages)
+        }
+    }
+
+    /// A character device with all hooks, each of which allows everything.
+    pub const fn device(pages: u64) -> Self {
+        Self {
+            kind: Kind::Device,
+            hooks: Hooks::ALL,
+            prepares: false,
+            ..Self::regular(pages)
+        }
+    }
+
+    /// A mapping that the kernel itself installed, as `[vvar]` and `[vdso]`: it has a `close` hook and
+    /// may not be cut.
+    pub const fn special() -> Self {
+        Self {
+            kind: Kind::Device,
+            hooks: Hooks {
+                mmap: false,
+                open: false,
+                close: true,
+                may_split: true,
+            },
+            may_split: MaySplit::Never(Errno::EINVAL),
+            ..Self::regular(u64::MAX)
+        }
+    }
+}

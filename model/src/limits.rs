@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Limits`]: what a machine, its administrator and `setrlimit(2)` allow a process.
+
+use crate::PAGE_SIZE;
+
+/// No limit (`RLIM_INFINITY`).
+pub const INFINITY: u64 = u64::MAX;
+
+/// The bounds of an address space. The default is a root process on x86-64 with four-level page
+/// tables, without address randomisation. Sizes and addresses are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// End of the addresses that a process may use (`TASK_SIZE`).
+    pub task_size: u64,
+    /// Mappings of `MAP_FIXED` below need [`cap_sys_rawio`](Self::cap_sys_rawio)
+    /// (`vm.mmap_min_addr`).
+    pub mmap_min_addr: u64,
+    /// From here downwards addresses are chosen (`mm->mmap_base`).
+    pub mmap_base: u64,
+    /// From here upwards addresses are chosen where there is no room below
+    /// [`mmap_base`](Self::mmap_base) (`mm->mmap_legacy_base`).
+    pub mmap_legacy_base: u64,
+    /// Distance kept below an area that may grow down (`stack_guard_gap`).
+    pub stack_guard_gap: u64,
+    /// `vm.max_map_count`.
+    pub max_map_count: u64,
+    /// `vm.overcommit_memory`.
+    pub overcommit: Overcommit,
+    /// RLIMIT_AS.
+    pub address_space: u64,
+    /// RLIMIT_DATA.
+    pub data: u64,
+    /// RLIMIT_STACK.
+    pub stack: u64,
+    /// RLIMIT_MEMLOCK.
+    pub memlock: u64,
+    /// CAP_IPC_LOCK: may lock beyond [`memlock`](Self::memlock).
+    pub cap_ipc_lock: bool,
+    /// CAP_SYS_RAWIO: may map below [`mmap_min_addr`](Self::mmap_min_addr).
+    pub cap_sys_rawio: bool,
+    /// The processor has protection keys: areas with PROT_EXEC alone cannot be read.
+    pub pkeys: bool,
+    /// Where anonymous memory uses huge pages
+    /// (`/sys/kernel/mm/transparent_hugepage/enabled`).
+    pub thp: Thp,
+    /// Shared memory may use huge pages, so that its areas are aligned
+    /// (`/sys/kernel/mm/transparent_hugepage/shmem_enabled` is not `never` or `deny`).
+    pub shmem_huge: bool,
+}
+
+/// How much memory may be promised (`vm.overcommit_memory`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overcommit {
+    /// 0: a single request may not be larger than memory and swap together.
+    Guess {
+        /// Memory and swap, in pages.
+        total: u64,
+    },
+    /// 1: all is allowed.
+    Always,
+}
+
+/// Where anonymous memory uses huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thp {
+    /// Nowhere.
+    Never,
+    /// Where `MADV_HUGEPAGE` asked for it.
+    Madvise,
+    /// Wherever one fits.
+    Always,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let task_size = (1 << 47) - PAGE_SIZE;
+        Self {
+            task_size,
+            mmap_min_addr: 0x1_0000,
+            mmap_base: task_size - (128 << 20),
+            mmap_legacy_base: (task_size / 3).next_multiple_of(PAGE_SIZE),
+            stack_guard_gap: 256 * PAGE_SIZE,
+            max_map_count: 65530,
+            overcommit: Overcommit::Always,
+            address_space: INFINITY,
+            data: INFINITY,
+            stack: 8 << 20,
+            memlock: 8 << 20,
+            cap_ipc_lock: true,
+            cap_sys_rawio: true,
+            pkeys: false,
+            thp: Thp::Madvise,
+            shmem_huge: false,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Making one area of two or three: `vma_merge_new_range`, `vma_expand`, `can_vma_merge_left` and
+//! `_right`, `is_mergeable_vma`, `is_mergeable_anon_vma` (mm/vma.c).
+
+use crate::{AddressSpace, Container, Object, VmFlags, Vma, rules::Mistake};
+
+/// Areas with one of these never merge (`VM_SPECIAL`).
+pub(crate) const SPECIAL: VmFlags =
+    VmFlags(VmFlags::IO.0 | VmFlags::DONTEXPAND.0 | VmFlags::PFNMAP.0 | VmFlags::MIXEDMAP.0);
+
+impl<C: Container> AddressSpace<C> {
+    /// Tries to make the range `new`, where nothing is mapped, part of its neighbours
+    /// (`vma_merge_new_range`). Gives the area that holds it then.
+    ///
+    /// ```text
+    ///          left              right              both
+    /// before  |prev|            .      |next|      |prev|    |next|
+    /// new          |***|          |***|                 |****|
+    /// after   |--prev---|         |---next---|     |-----prev------|
+    /// ```
+    ///
+    /// On both sides, `next` is removed: only if it has no `close` hook, which would have to be
+    /// called though nothing goes away. Else it is left as it is, and `prev` alone grows.
+    pub(crate) fn merge_new_range(
+        &mut self,
+        new: &Vma,
+        prev: Option<Vma>,
+        next: Option<Vma>,
+    ) -> Option<Vma> {
+        if new.flags.intersects(SPECIAL) {
+            return None;
+        }
+        let left = prev.filter(|prev| self.can_merge_left(prev, new));
+        let right = next.filter(|next| {
+            self.can_merge_right(new, next)
+                && left.is_none_or(|prev| {
+                    prev.anon_vma.is_none()
+                        || next.anon_vma.is_none()
+                        || prev.anon_vma == next.anon_vma
+                })
+        });
+        match (left, right) {
+            (Some(prev), right) => {
+                let mut merged = Vma {
+                    end: new.end,
+                    ..prev
+                };
+                if let Some(next) = right.filter(|next| self.may_vanish(next)) {
+                    merged.end = next.end;
+                    merged.inherit_anon_vma(&next);
+                    self.areas.remove_range(next.start..next.end);
+                    self.counters.map_count -= 1;
+                }
+                merged.inherit_anon_vma(new);
+                self.areas.replace(prev.start, merged);
+                Some(merged)
+            }
+            (None, Some(next)) => {
+                let mut merged = Vma {
+                    start: new.start,
+                    pgoff: new.pgoff,
+                    ..next
+                };
+                merged.inherit_anon_vma(new);
+                self.areas.replace(next.start, merged);
+                Some(merged)
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// `can_vma_merge_left`
+    fn can_merge_left(&self, prev: &Vma, new: &Vma) -> bool {
+        prev.end == new.start
+            && is_mergeable(prev, new)
+            && self.anon_vma_mergeable(prev, new)
+            && (prev.pgoff_at(prev.end) == new.pgoff
+                || self.rules.errs(Mistake::MergeIgnoresOffset))
+    }
+
+    /// `can_vma_merge_right`, without the regard to the left side.
+    fn can_merge_right(&self, new: &Vma, next: &Vma) -> bool {
+        new.end == next.start
+            && !self.rules.errs(Mistake::NoMergeForward)
+            && is_mergeable(next, new)
+            && self.anon_vma_mergeable(next, new)
+            && (new.pgoff_at(new.end) == next.pgoff || self.rules.errs(Mistake::MergeIgnoresOffset))
+    }
+
+    /// `is_mergeable_anon_vma`: not through fork, where one `anon_vma`'s lock would come to cover the
+    /// pages of many processes.
+    fn anon_vma_mergeable(&self, target: &Vma, source: &Vma) -> bool {
+        match (target.anon_vma, source.anon_vma) {
+            (None, Some(_)) => !source.forked,
+            (Some(_), None) => !target.forked,
+            (a, b) => a == b || self.rules.errs(Mistake::MergeIgnoresAnonVma),
+        }
+    }
+
+    /// `can_merge_remove_vma`
+    fn may_vanish(&self, vma: &Vma) -> bool {
+        match vma.object {
+            Object::File(id) => {
+                !self.file(id).hooks.close || self.rules.errs(Mistake::MergeIgnoresClose)
+            }
+            _ => true,
+        }
+    }
+}
+
+impl Vma {
+    /// `dup_anon_vma`
+    fn inherit_anon_vma(&mut self, from: &Self) {
+        if self.anon_vma.is_none() {
+            self.anon_vma = from.anon_vma;
+            self.forked = from.forked;
+        }
+    }
+}
+
+/// `is_mergeable_vma`. Of what was there before the run it is not known what it is, so it merges with
+/// nothing.
+fn is_mergeable(a: &Vma, b: &Vma) -> bool {
+    a.flags == b.flags && a.object == b.object && a.object != Object::Other
+}

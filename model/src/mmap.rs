@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `mmap(2)`: `ksys_mmap_pgoff`, `do_mmap` (mm/mmap.c), `__mmap_region` with `__mmap_setup`,
+//! `__mmap_new_vma` and `__mmap_complete` (mm/vma.c).
+//!
+//! Huge pages of the pool (`MAP_HUGETLB`) are not modelled: the request is answered as by a machine
+//! whose pool is empty.
+
+use crate::fault::wants_pages;
+use crate::file::{File, Kind};
+use crate::rules::Mistake;
+use crate::unmapped_area::Request;
+use crate::{
+    AddressSpace, Backing, Container, Errno, FileId, Hook, MapFlags, Mmap, Object, PAGE_SHIFT,
+    PAGE_SIZE, Prot, VmFlags, Vma,
+};
+
+/// What `MAP_SHARED` takes without looking (`LEGACY_MAP_MASK`).
+const LEGACY: MapFlags = MapFlags(
+    MapFlags::SHARED.0
+        | MapFlags::PRIVATE.0
+        | MapFlags::FIXED.0
+        | MapFlags::ANONYMOUS.0
+        | MapFlags::DENYWRITE.0
+        | MapFlags::EXECUTABLE.0
+        | MapFlags::UNINITIALIZED.0
+        | MapFlags::GROWSDOWN.0
+        | MapFlags::LOCKED.0
+        | MapFlags::NORESERVE.0
+        | MapFlags::POPULATE.0
+        | MapFlags::NONBLOCK.0
+        | MapFlags::STACK.0
+        | MapFlags::HUGETLB.0
+        | MapFlags::BIT32.0
+        | MapFlags::ABOVE4G.0
+        | MapFlags::HUGE_2MB.0
+        | MapFlags::HUGE_1GB.0,
+);
+/// The largest offset of a regular file (`MAX_LFS_FILESIZE`).
+const MAX_FILE_SIZE: u64 = i64::MAX as u64;
+
+impl<C: Container> AddressSpace<C> {
+    /// `ksys_mmap_pgoff`, `do_mmap`. Gives the address.
+    pub(crate) fn mmap(&mut self, args: &Mmap) -> Result<u64, Errno> {
+        if args.offset % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut flags = args.flags;
+        let id = if flags.contains(MapFlags::ANONYMOUS) {
+            None
+        } else {
+            match args.backing {
+                Backing::File(id) if usize::from(id.0) < self.files.len() => Some(id),
+                _ => return Err(Errno::EBADF),
+            }
+        };
+        let file = id.map(|id| *self.file(id));
+        if flags.contains(MapFlags::HUGETLB) {
+            return Err(if file.is_some() {
+                Errno::EINVAL
+            } else {
+                Errno::ENOMEM
+            });
+        }
+
+        if args.len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if flags.contains(MapFlags::FIXED_NOREPLACE) {
+            flags |= MapFlags::FIXED;
+        }
+        let hint = if flags.contains(MapFlags::FIXED) {
+            args.addr
+        } else {
+            self.round_hint_to_min(args.addr)
+        };
+        let len = args
+            .len
+            .checked_next_multiple_of(PAGE_SIZE)
+            .ok_or(Errno::ENOMEM)?;
+        // An offset in pages has twelve bits to spare, so that this sum never wraps around as the
+        // kernel fears (EOVERFLOW): the system call takes bytes.
+        let pgoff = args.offset >> PAGE_SHIFT;
+        if self.counters.map_count > self.max_map_count() {
+            return Err(Errno::ENOMEM);
+        }
+        let mut vm_flags = prot_flags(args.prot)
+            | map_flags(flags)
+            | VmFlags::MAYREAD
+            | VmFlags::MAYWRITE
+            | VmFlags::MAYEXEC;
+        let addr = self.get_unmapped_area(&Request {
+            file: file.as_ref(),
+            addr: hint,
+            len,
+            pgoff,
+            flags,
+        })?;
+        if flags.contains(MapFlags::FIXED_NOREPLACE)
+            && self.is_mapped(addr, addr + len)
+            && !self.rules.errs(Mistake::NoreplaceReplaces)
+        {
+            return Err(Errno::EEXIST);
+        }
+        let locked = vm_flags.contains(VmFlags::LOCKED);
+        if locked && !self.limits.can_do_mlock() {
+            return Err(Errno::EPERM);
+        }
+        if !self.limits.may_lock(locked, len, self.counters.locked_vm) {
+            return Err(Errno::EAGAIN);
+        }
+
+        let mut pgoff = pgoff;
+        match &file {
+            Some(file) => vm_flags = file_flags(file, args.prot, flags, vm_flags, pgoff, len)?,
+            None => (vm_flags, pgoff) = anonymous_flags(flags, vm_flags, addr)?,
+        }
+        if flags.contains(MapFlags::NORESERVE) {
+            vm_flags |= VmFlags::NORESERVE;
+        }
+        let populate = wants_pages(flags, vm_flags);
+        let addr = self.mmap_region(id, file.as_ref(), addr, len, vm_flags, pgoff)?;
+        if populate {
+            self.populate(addr, addr + len);
+        }
+        Ok(addr)
+    }
+
+    /// `round_hint_to_min`
+    fn round_hint_to_min(&self, hint: u64) -> u64 {
+        let page = hint & !(PAGE_SIZE - 1);
+        if page != 0 && page < self.limits.mmap_min_addr {
+            self.limits.mmap_min_addr.next_multiple_of(PAGE_SIZE)
+        } else {
+            page
+        }
+    }
+
+    /// `__mmap_region`
+    fn mmap_region(
+        &mut self,
+        id: Option<FileId>,
+        file: Option<&File>,
+        addr: u64,
+        len: u64,
+        mut vm_flags: VmFlags,
+        pgoff: u64,
+    ) -> Result<u64, Errno> {
+        let pages = len >> PAGE_SHIFT;
+        let end = addr + len;
+
+        // __mmap_setup: what is in the way is cut out, then the limits are checked as if it were gone.
+        // Up to here an error leaves all but the cuts as it was.
+        let old = self.gather(addr, end)?;
+        let replaced = if self.rules.errs(Mistake::ReplacedCountedTwice) {
+            0
+        } else {
+            old.counters.total_vm
+        };
+        if !self.may_expand_vm(vm_flags, pages - replaced) {
+            return Err(Errno::ENOMEM);
+        }
+        if vm_flags.contains(VmFlags::WRITE)
+            && !vm_flags.intersects(VmFlags::NORESERVE | VmFlags::SHARED)
+        {
+            self.limits
+                .enough_memory(pages.saturating_sub(old.accounted))?;
+            vm_flags |= VmFlags::ACCOUNT;
+        }
+        // From here on the old areas are gone: an error leaves a hole.
+        self.close_gathered(&old);
+        self.complete(&old);
+
+        let mut new = Vma {
+            start: addr,
+            end,
+            pgoff,
+            flags: vm_flags,
+            object: id.map_or(Object::Anon, Object::File),
+            anon_vma: None,
+            forked: false,
+        };
+        if let Some(file) = file.filter(|file| file.prepares) {
+            self.call_mmap(file, &mut new)?;
+        }
+        // A new shared anonymous object is nobody's neighbour.
+        let shared = new.object == Object::Anon && vm_flags.contains(VmFlags::SHARED);
+        let merged = if shared {
+            None
+        } else {
+            let prev = self.areas.prev(addr).copied();
+            let next = self.areas.find(addr).copied();
+            self.merge_new_range(&new, prev, next)
+        };
+        let flags = match merged {
+            Some(merged) => merged.flags,
+            None => {
+                if let Some(file) = file.filter(|file| !file.prepares) {
+                    self.call_mmap(file, &mut new)?;
+                } else if shared {
+                    self.shmem_zero_setup(&mut new)?;
+                }
+                new.flags
+            }
+        };
+
+        // __mmap_complete
+        self.counters.add(flags, pages);
+        let mut kept = flags;
+        if flags.contains(VmFlags::LOCKED) {
+            if flags.intersects(crate::merge::SPECIAL) {
+                kept = flags.without(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
+            } else if !self.rules.errs(Mistake::LockedNotCounted) {
+                self.counters.locked_vm += pages;
+            }
+        }
+        if merged.is_none() {
+            new.flags = kept;
+            self.areas.insert(new);
+            self.counters.map_count += 1;
+        }
+        Ok(addr)
+    }
+
+    /// The driver's mmap handler.
+    fn call_mmap(&mut self, file: &File, new: &mut Vma) -> Result<(), Errno> {
+        self.call(Hook::Mmap, new);
+        new.flags |= file.sets;
+        file.mmap_error.map_or(Ok(()), Err)
+    }
+
+    /// `shmem_zero_setup`: every shared anonymous mapping is a new object.
+    fn shmem_zero_setup(&mut self, new: &mut Vma) -> Result<(), Errno> {
+        if !new.flags.contains(VmFlags::NORESERVE) {
+            self.limits.enough_memory(new.pages())?;
+        }
+        new.object = Object::Shmem(self.next_shmem);
+        self.next_shmem += 1;
+        Ok(())
+    }
+}
+
+/// `calc_vm_prot_bits`
+pub(crate) fn prot_flags(prot: Prot) -> VmFlags {
+    // PROT_READ, WRITE and EXEC have the values of their VM_ flags.
+    VmFlags(u64::from(prot.0 & 7))
+}
+
+/// `calc_vm_flag_bits`
+fn map_flags(flags: MapFlags) -> VmFlags {
+    let mut vm_flags = VmFlags::empty();
+    for (map, vm) in [
+        (MapFlags::GROWSDOWN, VmFlags::GROWSDOWN),
+        (MapFlags::LOCKED, VmFlags::LOCKED),
+        (MapFlags::SYNC, VmFlags::SYNC),
+        (MapFlags::STACK, VmFlags::NOHUGEPAGE),
+    ] {
+        if flags.contains(map) {
+            vm_flags |= vm;
+        }
+    }
+    vm_flags
+}
+
+/// What `do_mmap` checks of a file, and the flags that follow.
+fn file_flags(
+    file: &File,
+    prot: Prot,
+    flags: MapFlags,
+    mut vm_flags: VmFlags,
+    pgoff: u64,
+    len: u64,
+) -> Result<VmFlags, Errno> {
+    // file_mmap_ok
+    let max = match file.kind {
+        Kind::Regular | Kind::Shmem => MAX_FILE_SIZE,
+        Kind::Device | Kind::Unmappable => u64::MAX,
+    };
+    if len > max || pgoff > (max - len) >> PAGE_SHIFT {
+        return Err(Errno::EOVERFLOW);
+    }
+    let kind = flags.0 & MapFlags::TYPE.0;
+    let shared = if kind == MapFlags::SHARED.0 {
+        true
+    } else if kind == MapFlags::SHARED_VALIDATE.0 {
+        if flags.without(LEGACY) != MapFlags::empty() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        true
+    } else if kind == MapFlags::PRIVATE.0 {
+        false
+    } else {
+        return Err(Errno::EINVAL);
+    };
+    if shared {
+        if prot.contains(Prot::WRITE) && !file.write {
+            return Err(Errno::EACCES);
+        }
+        vm_flags |= VmFlags::SHARED | VmFlags::MAYSHARE;
+        if !file.write {
+            vm_flags = vm_flags.without(VmFlags::MAYWRITE | VmFlags::SHARED);
+        }
+    }
+    if !file.read {
+        return Err(Errno::EACCES);
+    }
+    if file.noexec {
+        if vm_flags.contains(VmFlags::EXEC) {
+            return Err(Errno::EPERM);
+        }
+        vm_flags = vm_flags.without(VmFlags::MAYEXEC);
+    }
+    if file.kind == Kind::Unmappable {
+        return Err(Errno::ENODEV);
+    }
+    if vm_flags.contains(VmFlags::GROWSDOWN) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(vm_flags)
+}
+
+/// What `do_mmap` checks of anonymous memory, and the flags and page offset that follow.
+fn anonymous_flags(
+    flags: MapFlags,
+    mut vm_flags: VmFlags,
+    addr: u64,
+) -> Result<(VmFlags, u64), Errno> {
+    let kind = flags.0 & MapFlags::TYPE.0;
+    if kind == MapFlags::SHARED.0 {
+        if vm_flags.contains(VmFlags::GROWSDOWN) {
+            return Err(Errno::EINVAL);
+        }
+        return Ok((vm_flags | VmFlags::SHARED | VmFlags::MAYSHARE, 0));
+    }
+    if kind == MapFlags::DROPPABLE.0 {
+        if flags.contains(MapFlags::LOCKED) || vm_flags.contains(VmFlags::GROWSDOWN) {
+            return Err(Errno::EINVAL);
+        }
+        vm_flags |=
+            VmFlags::DROPPABLE | VmFlags::NORESERVE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
+    } else if kind != MapFlags::PRIVATE.0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok((vm_flags, addr >> PAGE_SHIFT))
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `munmap(2)`: `__vm_munmap`, `do_vmi_munmap`, `do_vmi_align_munmap`, and the second half,
+//! `vms_complete_munmap_vmas` (mm/vma.c). The first half is [`gather`](crate::gather).
+//!
+//! ```text
+//!            addr          addr+len
+//! |----A------|---B---|------C----|      the range cuts A and C
+//! |--A--|**A**|***B***|**C**|--C--|      gather: split, split; note what goes
+//! |--A--|                   |--C--|      complete: count, close, forget
+//! ```
+
+use crate::gather::{Extent, Gather, Refusal, Step, View};
+use crate::{
+    AddressSpace, Container, Counters, Errno, Hook, PAGE_SIZE, VmFlags, Vma, rules::Mistake,
+};
+
+/// What a range holds that goes away (`struct vma_munmap_struct`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Gathered {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// What the counters lose.
+    pub(crate) counters: Counters,
+    /// Pages that were accounted.
+    pub(crate) accounted: u64,
+}
+
+impl<C: Container> View for AddressSpace<C> {
+    fn find(&self, addr: u64) -> Option<Extent> {
+        self.areas.find(addr).map(|vma| Extent {
+            start: vma.start,
+            end: vma.end,
+            sealed: vma.flags.contains(VmFlags::SEALED),
+        })
+    }
+
+    fn map_count(&self) -> u64 {
+        self.counters.map_count
+    }
+}
+
+impl From<Refusal> for Errno {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Limit => Self::ENOMEM,
+            Refusal::Sealed => Self::EPERM,
+        }
+    }
+}
+
+impl<C: Container> AddressSpace<C> {
+    /// `do_vmi_munmap`
+    pub(crate) fn munmap(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+        let task_size = self.limits.task_size;
+        if addr % PAGE_SIZE != 0 || addr > task_size || len > task_size - addr {
+            return Err(Errno::EINVAL);
+        }
+        let end = addr + len.next_multiple_of(PAGE_SIZE);
+        if end == addr {
+            return if self.rules.errs(Mistake::MunmapOfNothingWorks) {
+                Ok(())
+            } else {
+                Err(Errno::EINVAL)
+            };
+        }
+        if self.rules.errs(Mistake::MunmapOfHoleFails) && !self.is_mapped(addr, end) {
+            return Err(Errno::EINVAL);
+        }
+        let gathered = self.gather(addr, end)?;
+        self.close_gathered(&gathered);
+        self.complete(&gathered);
+        Ok(())
+    }
+
+    /// Whether any area touches `[start, end)` (`find_vma_intersection`).
+    pub(crate) fn is_mapped(&self, start: u64, end: u64) -> bool {
+        self.areas.find(start).is_some_and(|vma| vma.start < end)
+    }
+
+    /// The highest number of areas with which one more may be made.
+    pub(crate) fn max_map_count(&self) -> u64 {
+        self.limits
+            .max_map_count
+            .saturating_sub(self.rules.errs(Mistake::MapCountOffByOne).into())
+    }
+
+    /// Splits what the range cuts and adds up what lies in it (`vms_gather_munmap_vmas`). After an
+    /// error the splits that succeeded stay.
+    pub(crate) fn gather(&mut self, start: u64, end: u64) -> Result<Gathered, Errno> {
+        let mut gathered = Gathered {
+            start,
+            end,
+            ..Gathered::default()
+        };
+        let mut steps = Gather::new(start, end, self.max_map_count())
+            .limit_at_every_split(self.rules.errs(Mistake::LimitAtEverySplit));
+        while let Some(step) = steps.next(self) {
+            match step {
+                Step::Refuse(refusal) => return Err(refusal.into()),
+                Step::Split {
+                    area,
+                    at,
+                    new_below,
+                } => self.split_unchecked(area, at, new_below)?,
+                Step::Detach { start, .. } => {
+                    let Some(vma) = self.areas.find(start) else {
+                        unreachable!("a step about an area that is not there")
+                    };
+                    gathered.add(vma);
+                }
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// Tells the drivers, in order of addresses, that the areas of the range go away (`vma_close`).
+    pub(crate) fn close_gathered(&mut self, gathered: &Gathered) {
+        if gathered.counters.map_count == 0 || !self.watched {
+            return;
+        }
+        let first = self.hooks.len();
+        let Self {
+            areas,
+            files,
+            hooks,
+            ..
+        } = self;
+        for vma in areas.iter_from(gathered.start) {
+            if vma.start >= gathered.end {
+                break;
+            }
+            crate::space::record(files, hooks, Hook::Close, vma);
+        }
+        if self.rules.errs(Mistake::CloseBackwards) {
+            self.hooks[first..].reverse();
+        }
+    }
+
+    /// Takes the areas of the range out, and their pages out of the counters
+    /// (`vms_complete_munmap_vmas`).
+    pub(crate) fn complete(&mut self, gathered: &Gathered) {
+        let gone = &gathered.counters;
+        if gone.map_count == 0 {
+            return;
+        }
+        self.areas.remove_range(gathered.start..gathered.end);
+        let now = &mut self.counters;
+        now.map_count -= gone.map_count;
+        now.locked_vm -= gone.locked_vm;
+        now.total_vm -= gone.total_vm;
+        now.exec_vm -= gone.exec_vm;
+        now.stack_vm -= gone.stack_vm;
+        now.data_vm -= gone.data_vm;
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, vma: &Vma) {
+        let pages = vma.pages();
+        self.counters.map_count += 1;
+        self.counters.add(vma.flags, pages);
+        if vma.flags.contains(VmFlags::LOCKED) {
+            self.counters.locked_vm += pages;
+        }
+        if vma.flags.contains(VmFlags::ACCOUNT) {
+            self.accounted += pages;
+        }
+    }
+}

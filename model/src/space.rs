@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`AddressSpace`]: the model of one process's memory (`struct mm_struct`).
+
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::ops::Range;
+
+use crate::container::SortedVec;
+use crate::file::File;
+use crate::{
+    Area, Container, Counters, FileId, Hook, HookCall, Limits, Object, Op, Outcome, PAGE_SIZE,
+    Rules, VmFlags, Vma,
+};
+
+/// The address space of a process, and what operations do to it by the rules of an era.
+///
+/// ```
+/// use vmalab_model::{AddressSpace, Backing, Limits, MapFlags, Mmap, Op, Prot, Rules};
+///
+/// let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+/// // Eight pages of memory, then a hole in their middle.
+/// let outcome = space.apply(&Op::Mmap(Mmap {
+///     addr: 0x10000,
+///     len: 0x8000,
+///     prot: Prot::READ | Prot::WRITE,
+///     flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+///     backing: Backing::None,
+///     offset: 0,
+/// }));
+/// assert_eq!(outcome.result, Ok(0x10000));
+///
+/// let outcome = space.apply(&Op::Munmap { addr: 0x13000, len: 0x2000 });
+/// assert_eq!(outcome.result, Ok(0));
+/// let left: Vec<_> = outcome.layout.iter().map(|area| area.start..area.end).collect();
+/// assert_eq!(left, [0x10000..0x13000, 0x15000..0x18000]);
+/// assert_eq!(outcome.counters.total_vm, 6);
+/// ```
+#[derive(Clone, Debug)]
+pub struct AddressSpace<C: Container = SortedVec> {
+    pub(crate) rules: Rules,
+    pub(crate) limits: Limits,
+    pub(crate) areas: C,
+    pub(crate) files: Vec<File>,
+    /// Whether any file has a hook.
+    pub(crate) watched: bool,
+    pub(crate) counters: Counters,
+    /// The calls of the operation that is under way.
+    pub(crate) hooks: Vec<HookCall>,
+    pub(crate) last_anon_vma: NonZeroU32,
+    pub(crate) next_shmem: u32,
+}
+
+/// Why an area could not be put where a process had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreError {
+    /// It is empty, not page-aligned or beyond the address space.
+    BadRange,
+    /// There is an area already.
+    Overlap,
+    /// It is of a file that was not added.
+    NoSuchFile,
+}
+
+impl core::fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::BadRange => "the area is empty, not page-aligned or beyond the address space",
+            Self::Overlap => "there is an area already",
+            Self::NoSuchFile => "the area's file was not added",
+        })
+    }
+}
+
+impl core::error::Error for RestoreError {}
+
+impl<C: Container> AddressSpace<C> {
+    /// An empty address space.
+    pub fn new(rules: Rules, limits: Limits) -> Self {
+        Self {
+            rules,
+            limits,
+            areas: C::default(),
+            files: Vec::new(),
+            watched: false,
+            counters: Counters::default(),
+            hooks: Vec::new(),
+            last_anon_vma: NonZeroU32::MIN,
+            next_shmem: 0,
+        }
+    }
+
+    /// Makes an open file known. The first one is number 0.
+    ///
+    /// # Panics
+    ///
+    /// If there are 65,536 already.
+    pub fn add_file(&mut self, file: File) -> FileId {
+        let id = u16::try_from(self.files.len()).expect("at most 65,536 files");
+        self.watched |= file.hooks != Default::default();
+        self.files.push(file);
+        FileId(id)
+    }
+
+    /// A file grows or shrinks to so many pages (`ftruncate(2)`).
+    ///
+    /// # Panics
+    ///
+    /// If the file was not added.
+    pub fn set_file_size(&mut self, id: FileId, pages: u64) {
+        self.files[usize::from(id.0)].pages = pages;
+    }
+
+    /// Puts an area where a real process has it, without any check of limits. `written` says that a
+    /// private page of it exists, so that it has an `anon_vma`.
+    ///
+    /// Of what `/proc` does not tell the caller should know what it can: `MAY*` and `ACCOUNT` decide
+    /// about merging.
+    pub fn restore(&mut self, area: Area, written: bool) -> Result<(), RestoreError> {
+        if area.start >= area.end
+            || (area.start | area.end | area.offset) % PAGE_SIZE != 0
+            || area.end > self.limits.task_size
+        {
+            return Err(RestoreError::BadRange);
+        }
+        if self.is_mapped(area.start, area.end) {
+            return Err(RestoreError::Overlap);
+        }
+        match area.object {
+            Object::File(id) if usize::from(id.0) >= self.files.len() => {
+                return Err(RestoreError::NoSuchFile);
+            }
+            Object::Shmem(number) => self.next_shmem = self.next_shmem.max(number + 1),
+            _ => {}
+        }
+        let vma = Vma {
+            start: area.start,
+            end: area.end,
+            pgoff: area.offset >> crate::PAGE_SHIFT,
+            flags: area.flags,
+            object: area.object,
+            anon_vma: written.then(|| self.new_anon_vma()),
+            forked: false,
+        };
+        self.counters.map_count += 1;
+        self.counters.add(vma.flags, vma.pages());
+        if vma.flags.contains(VmFlags::LOCKED) {
+            self.counters.locked_vm += vma.pages();
+        }
+        self.areas.insert(vma);
+        Ok(())
+    }
+
+    /// Applies an operation, and gives the whole layout.
+    pub fn apply(&mut self, op: &Op) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.apply_into(op, 0..u64::MAX, &mut outcome);
+        outcome
+    }
+
+    /// Applies an operation, and gives the areas that touch the window, uncut. Re-uses the vectors of
+    /// the outcome.
+    pub fn apply_into(&mut self, op: &Op, window: Range<u64>, outcome: &mut Outcome) {
+        core::mem::swap(&mut self.hooks, &mut outcome.hooks);
+        self.hooks.clear();
+        outcome.result = match *op {
+            Op::Mmap(ref args) => self.mmap(args),
+            Op::Munmap { addr, len } => self.munmap(addr, len).map(|()| 0),
+            Op::Touch { addr, write } => self.touch(addr, write).map(|()| 0),
+        };
+        core::mem::swap(&mut self.hooks, &mut outcome.hooks);
+        outcome.layout.clear();
+        outcome.layout.extend(
+            self.areas
+                .iter_from(window.start)
+                .take_while(|vma| vma.start < window.end)
+                .map(Vma::area),
+        );
+        outcome.counters = self.counters;
+    }
+
+    /// The areas, by address.
+    pub fn areas(&self) -> impl Iterator<Item = &Vma> {
+        self.areas.iter_from(0)
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The rules it follows.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The limits it is held to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Changes the limits, as `setrlimit(2)` and `sysctl` do.
+    pub fn limits_mut(&mut self) -> &mut Limits {
+        &mut self.limits
+    }
+
+    pub(crate) fn file(&self, id: FileId) -> &File {
+        &self.files[usize::from(id.0)]
+    }
+
+    /// Records the call of a hook, if the driver has it.
+    pub(crate) fn call(&mut self, hook: Hook, vma: &Vma) {
+        record(&self.files, &mut self.hooks, hook, vma);
+    }
+}
+
+/// Records the call of a hook, if the area's driver has it.
+pub(crate) fn record(files: &[File], calls: &mut Vec<HookCall>, hook: Hook, vma: &Vma) {
+    let Object::File(file) = vma.object else {
+        return;
+    };
+    let hooks = &files[usize::from(file.0)].hooks;
+    let present = match hook {
+        Hook::Mmap => hooks.mmap,
+        Hook::Open => hooks.open,
+        Hook::Close => hooks.close,
+        Hook::MaySplit { .. } => hooks.may_split,
+        Hook::Fault { .. } => false,
+    };
+    if present {
+        calls.push(HookCall {
+            hook,
+            file,
+            start: vma.start,
+            end: vma.end,
+            offset: vma.pgoff << crate::PAGE_SHIFT,
+        });
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Cutting an area in two: `__split_vma` and `split_vma` (mm/vma.c).
+
+use crate::{AddressSpace, Container, Errno, Hook, Object, Vma, file::MaySplit, rules::Mistake};
+
+impl<C: Container> AddressSpace<C> {
+    /// Cuts the area that starts at `start` in two, whatever the limit on areas (`__split_vma`).
+    ///
+    /// The new piece is the lower or the upper one. It matters to the driver: `may_split` is asked
+    /// about the whole, and `open` is called on the new piece while the old one still covers all.
+    pub(crate) fn split_unchecked(
+        &mut self,
+        start: u64,
+        at: u64,
+        new_below: bool,
+    ) -> Result<(), Errno> {
+        let Some(&whole) = self.areas.find(start) else {
+            unreachable!("a split of an area that is not there")
+        };
+        self.may_split(&whole, at)?;
+
+        //  start        at        end
+        // |-------------|----------|
+        //     lower        upper
+        let lower = Vma { end: at, ..whole };
+        let mut upper = Vma { start: at, ..whole };
+        if !self.rules.errs(Mistake::SplitLosesOffset) {
+            upper.pgoff = whole.pgoff_at(at);
+        }
+        if !self.rules.errs(Mistake::SplitForgetsOpen) {
+            self.call(Hook::Open, if new_below { &lower } else { &upper });
+        }
+        self.areas.replace(whole.start, lower);
+        self.areas.insert(upper);
+        self.counters.map_count += 1;
+        Ok(())
+    }
+
+    fn may_split(&mut self, vma: &Vma, at: u64) -> Result<(), Errno> {
+        let Object::File(id) = vma.object else {
+            return Ok(());
+        };
+        self.call(Hook::MaySplit { addr: at }, vma);
+        match self.file(id).may_split {
+            MaySplit::Anywhere => Ok(()),
+            MaySplit::Aligned(size) if at % size == 0 => Ok(()),
+            MaySplit::Aligned(_) => Err(Errno::EINVAL),
+            MaySplit::Never(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Which address a mapping gets: `__get_unmapped_area` (mm/mmap.c), `arch_get_unmapped_area` and
+//! `_topdown` (arch/x86/kernel/sys_x86_64.c), `unmapped_area` and `_topdown` (mm/vma.c),
+//! `thp_get_unmapped_area` (mm/huge_memory.c), `shmem_get_unmapped_area` (mm/shmem.c).
+
+use crate::file::{File, Kind};
+use crate::rules::{Mistake, ThpAlign};
+use crate::{AddressSpace, Container, Errno, MapFlags, PAGE_SHIFT, PAGE_SIZE, Vma};
+
+/// Bytes in a huge page (`PMD_SIZE`).
+pub(crate) const PMD_SIZE: u64 = 2 << 20;
+/// End of the addresses that are given to those who do not ask for more (`DEFAULT_MAP_WINDOW`).
+const DEFAULT_MAP_WINDOW: u64 = (1 << 47) - PAGE_SIZE;
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) file: Option<&'a File>,
+    pub(crate) addr: u64,
+    pub(crate) len: u64,
+    pub(crate) pgoff: u64,
+    pub(crate) flags: MapFlags,
+}
+
+impl<C: Container> AddressSpace<C> {
+    /// Chooses or checks the address (`__get_unmapped_area`).
+    pub(crate) fn get_unmapped_area(&self, request: &Request<'_>) -> Result<u64, Errno> {
+        let mut request = *request;
+        let task_size = self.limits.task_size;
+        let len = request.len;
+        if len > task_size {
+            return Err(Errno::ENOMEM);
+        }
+        if request.file.is_none() {
+            request.pgoff = 0;
+        }
+        let shmem = match request.file {
+            Some(file) => file.kind == Kind::Shmem,
+            None => request.flags.contains(MapFlags::SHARED),
+        };
+        let thp = request.file.is_none()
+            && request.addr == 0
+            && match self.rules.thp_align {
+                ThpAlign::Never => false,
+                ThpAlign::WholePage => len >= PMD_SIZE,
+                ThpAlign::Multiple => len % PMD_SIZE == 0,
+            };
+        let addr = if shmem {
+            self.shmem_unmapped_area(&request)?
+        } else if thp {
+            match self.thp_unmapped_area(&request) {
+                Some(addr) => addr,
+                None => self.arch_unmapped_area(&request)?,
+            }
+        } else {
+            self.arch_unmapped_area(&request)?
+        };
+        if addr > task_size - len {
+            return Err(Errno::ENOMEM);
+        }
+        if addr % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if addr < self.limits.mmap_min_addr && !self.limits.cap_sys_rawio {
+            return Err(Errno::EPERM);
+        }
+        Ok(addr)
+    }
+
+    /// Searches with room to spare, and aligns in it (`__thp_get_unmapped_area`).
+    fn thp_unmapped_area(&self, request: &Request<'_>) -> Option<u64> {
+        let offset = request.pgoff << PAGE_SHIFT;
+        let aligned = offset.next_multiple_of(PMD_SIZE);
+        let end = offset + request.len;
+        if end <= aligned || end - aligned < PMD_SIZE {
+            return None;
+        }
+        let addr = self
+            .arch_unmapped_area(&Request {
+                len: request.len.checked_add(PMD_SIZE)?,
+                ..*request
+            })
+            .ok()?;
+        if addr == request.addr {
+            return Some(addr);
+        }
+        match offset.wrapping_sub(addr) % PMD_SIZE {
+            0 => Some(addr + PMD_SIZE),
+            rest => Some(addr + rest),
+        }
+    }
+
+    /// `shmem_get_unmapped_area`
+    fn shmem_unmapped_area(&self, request: &Request<'_>) -> Result<u64, Errno> {
+        let addr = self.arch_unmapped_area(request)?;
+        let offset = (request.pgoff << PAGE_SHIFT) % PMD_SIZE;
+        if !self.limits.shmem_huge
+            || addr % PAGE_SIZE != 0
+            || request.flags.contains(MapFlags::FIXED)
+            || request.addr == addr
+            || request.len < PMD_SIZE
+            || (offset != 0 && offset + request.len < 2 * PMD_SIZE)
+            || addr % PMD_SIZE == offset
+        {
+            return Ok(addr);
+        }
+        let inflated = request.len + PMD_SIZE - PAGE_SIZE;
+        let Ok(wide) = self.arch_unmapped_area(&Request {
+            file: None,
+            len: inflated,
+            pgoff: 0,
+            ..*request
+        }) else {
+            return Ok(addr);
+        };
+        let mut chosen = wide + offset - wide % PMD_SIZE;
+        if wide % PMD_SIZE > offset {
+            chosen += PMD_SIZE;
+        }
+        Ok(if chosen > self.limits.task_size - request.len {
+            addr
+        } else {
+            chosen
+        })
+    }
+
+    /// `arch_get_unmapped_area_topdown`, and where that finds nothing `arch_get_unmapped_area`.
+    fn arch_unmapped_area(&self, request: &Request<'_>) -> Result<u64, Errno> {
+        let Request {
+            addr, len, flags, ..
+        } = *request;
+        let task_size = self.limits.task_size;
+        if len > task_size {
+            return Err(Errno::ENOMEM);
+        }
+        if flags.contains(MapFlags::FIXED) {
+            return Ok(addr);
+        }
+        if flags.contains(MapFlags::BIT32) {
+            return self.bottom_up(request, 0x4000_0000, 0x8000_0000);
+        }
+        let hint = addr & !(PAGE_SIZE - 1);
+        if hint != 0 && self.hint_valid(hint, len) && self.is_free(hint, len) {
+            return Ok(hint);
+        }
+        let low = if flags.contains(MapFlags::ABOVE4G) {
+            1 << 32
+        } else {
+            PAGE_SIZE
+        };
+        let mut high = self.limits.mmap_base;
+        if hint > DEFAULT_MAP_WINDOW {
+            high += task_size - DEFAULT_MAP_WINDOW;
+        }
+        if let Some(found) = self.highest_gap(low, high, len) {
+            return Ok(found);
+        }
+        let end = if addr > DEFAULT_MAP_WINDOW {
+            task_size
+        } else {
+            task_size.min(DEFAULT_MAP_WINDOW)
+        };
+        self.bottom_up(request, self.limits.mmap_legacy_base, end)
+    }
+
+    /// `mmap_address_hint_valid`
+    fn hint_valid(&self, addr: u64, len: u64) -> bool {
+        self.limits.task_size - len >= addr
+            && (addr > DEFAULT_MAP_WINDOW) == (addr + len > DEFAULT_MAP_WINDOW)
+    }
+
+    /// Whether nothing is mapped there, and no stack wants to grow there.
+    fn is_free(&self, addr: u64, len: u64) -> bool {
+        self.areas
+            .find(addr)
+            .is_none_or(|vma| addr + len <= self.start_gap(vma))
+    }
+
+    fn start_gap(&self, vma: &Vma) -> u64 {
+        if self.rules.errs(Mistake::NoGuardGap) {
+            vma.start
+        } else {
+            vma.start_gap(self.limits.stack_guard_gap)
+        }
+    }
+
+    /// `arch_get_unmapped_area`
+    fn bottom_up(&self, request: &Request<'_>, begin: u64, end: u64) -> Result<u64, Errno> {
+        let len = request.len;
+        if len > end {
+            return Err(Errno::ENOMEM);
+        }
+        if request.addr != 0 {
+            let addr = request.addr.next_multiple_of(PAGE_SIZE);
+            if end - len >= addr && self.is_free(addr, len) {
+                return Ok(addr);
+            }
+        }
+        self.lowest_gap(begin, end, len).ok_or(Errno::ENOMEM)
+    }
+
+    /// The highest address in `[low, high)` with room for `len` bytes (`unmapped_area_topdown`).
+    ///
+    /// A stack above the gap takes its guard gap from it; if the rest is too small, the search goes
+    /// on below that.
+    fn highest_gap(&self, low: u64, high: u64, len: u64) -> Option<u64> {
+        let low = low.max(self.limits.mmap_min_addr);
+        let mut top = high;
+        let mut above = self.areas.find(high).filter(|vma| vma.start >= high);
+        for below in self.areas.iter_below(high).map(Some).chain([None]) {
+            let bottom = below.map_or(low, |vma| vma.end.max(low));
+            if let Some(vma) = above {
+                top = top.min(self.start_gap(vma));
+            }
+            if top >= bottom && top - bottom >= len {
+                return Some(top - len);
+            }
+            above = below;
+            top = top.min(below?.start);
+            if top <= low {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The lowest address in `[low, high)` with room for `len` bytes (`unmapped_area`).
+    fn lowest_gap(&self, low: u64, high: u64, len: u64) -> Option<u64> {
+        let mut bottom = low.max(self.limits.mmap_min_addr);
+        for vma in self.areas.iter_from(bottom) {
+            let top = self.start_gap(vma);
+            if vma.start > bottom && top.min(high) >= bottom && top.min(high) - bottom >= len {
+                return Some(bottom);
+            }
+            bottom = bottom.max(vma.end);
+            if bottom >= high {
+                return None;
+            }
+        }
+        (high >= bottom && high - bottom >= len).then_some(bottom)
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Vma`]: an area as the model keeps it (`struct vm_area_struct`).
+
+use core::num::NonZeroU32;
+
+use crate::{Area, Object, PAGE_SHIFT, VmFlags};
+
+/// The identity of an `anon_vma`: private pages that may be shared by areas that were one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AnonVma(pub NonZeroU32);
+
+/// An area, `[start, end)` in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vma {
+    /// First byte (`vm_start`).
+    pub start: u64,
+    /// One past the last byte (`vm_end`).
+    pub end: u64,
+    /// Offset of `start` in the object, in pages; of private anonymous memory `start >> PAGE_SHIFT`
+    /// at the time of the mapping (`vm_pgoff`).
+    pub pgoff: u64,
+    /// Flags (`vm_flags`).
+    pub flags: VmFlags,
+    /// What is mapped (`vm_file`).
+    pub object: Object,
+    /// What private pages hang on, once one was written (`anon_vma`).
+    pub anon_vma: Option<AnonVma>,
+    /// The area came through `fork` with an `anon_vma` (its `anon_vma_chain` is not singular).
+    pub forked: bool,
+}
+
+impl Vma {
+    /// Its size in pages (`vma_pages`).
+    pub const fn pages(&self) -> u64 {
+        (self.end - self.start) >> PAGE_SHIFT
+    }
+
+    /// The page offset of an address inside it (`linear_page_index`).
+    pub const fn pgoff_at(&self, addr: u64) -> u64 {
+        self.pgoff
+            .wrapping_add((addr.wrapping_sub(self.start)) >> PAGE_SHIFT)
+    }
+
+    /// Whether reads, writes or execution are allowed at all (`vma_is_accessible`).
+    pub const fn is_accessible(&self) -> bool {
+        self.flags.intersects(VmFlags(
+            VmFlags::READ.0 | VmFlags::WRITE.0 | VmFlags::EXEC.0,
+        ))
+    }
+
+    /// The lowest address that others should keep away from (`vm_start_gap`).
+    pub const fn start_gap(&self, guard: u64) -> u64 {
+        if self.flags.contains(VmFlags::GROWSDOWN) {
+            self.start.saturating_sub(guard)
+        } else {
+            self.start
+        }
+    }
+
+    /// The part of it that others see.
+    pub const fn area(&self) -> Area {
+        Area {
+            start: self.start,
+            end: self.end,
+            flags: self.flags,
+            offset: self.pgoff << PAGE_SHIFT,
+            object: self.object,
+        }
+    }
+}
