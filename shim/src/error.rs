@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The one error type: what failed, why, and what to do.
+
+use std::{fmt, io, ops::Range, path::PathBuf};
+
+use nix::errno::Errno;
+
+use crate::page_size;
+
+/// A failed call: what was tried, the error number, and advice.
+///
+/// ```
+/// let error = vmalab::Device::open_at("/nowhere/vmalab").unwrap_err();
+/// assert_eq!(error.errno(), libc::ENOENT);
+/// assert!(error.to_string().contains("insmod vmalab.ko"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    action: Action,
+    errno: Errno,
+}
+
+/// What was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    Open(PathBuf),
+    Duplicate,
+    Stats,
+    GetSize,
+    SetSize(u64),
+    Map {
+        length: usize,
+        offset: u64,
+    },
+    /// In bytes from the begin of a mapping of `length` bytes.
+    Unmap {
+        range: Range<usize>,
+        length: usize,
+    },
+    Protect,
+    /// In bytes from the begin of a mapping of `length` bytes.
+    Copy {
+        offset: usize,
+        count: usize,
+        length: usize,
+    },
+}
+
+impl Error {
+    pub(crate) fn new(action: Action, errno: Errno) -> Self {
+        Self { action, errno }
+    }
+
+    /// The error number as in `errno(3)`: the kernel's answer, or the one that it would have given
+    /// where this crate refused the call itself.
+    pub fn errno(&self) -> i32 {
+        self.errno as i32
+    }
+
+    /// What the caller can do about it, if there is something to say beyond the error number.
+    fn advice(&self) -> Option<String> {
+        let text = match (&self.action, self.errno) {
+            (Action::Open(_), Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => {
+                "the module is not loaded: load it with `insmod vmalab.ko` as root, \
+                 or try it in a guest with `make vm`"
+            }
+            (Action::Open(_), Errno::EACCES | Errno::EPERM) => {
+                "this user may not open the node: run as root, \
+                 or give the user access with chmod or a udev rule"
+            }
+            (Action::Open(_) | Action::Duplicate, Errno::EMFILE) => {
+                "this process has too many open descriptors: close some, or raise `ulimit -n`"
+            }
+            (Action::Open(_) | Action::Duplicate, Errno::ENFILE) => {
+                "the system has too many open files: close some, or raise `sysctl fs.file-max`"
+            }
+            (Action::Stats | Action::GetSize | Action::SetSize(_), Errno::ENOTTY) => {
+                "the descriptor is not one of /dev/vmalab, or the loaded module does not know \
+                 this request: load the vmalab.ko that belongs to this library"
+            }
+            (Action::Stats | Action::GetSize | Action::SetSize(_), Errno::E2BIG) => {
+                "the loaded module is older than this library: \
+                 load the vmalab.ko that belongs to it"
+            }
+            (Action::SetSize(_), Errno::EFBIG) => {
+                "the module does not allow an object of that size: ask for less"
+            }
+            (Action::SetSize(_), Errno::EBADF | Errno::EACCES | Errno::EPERM) => {
+                "the descriptor is open for reading only: open the node for writing"
+            }
+            (Action::Map { length: 0, .. }, Errno::EINVAL) => "the length must not be 0",
+            (Action::Map { .. }, Errno::EINVAL) => {
+                return Some(format!(
+                    "the offset and a requested address must be multiples of the page size, {}",
+                    page_size()
+                ));
+            }
+            (Action::Map { .. }, Errno::EACCES) => {
+                "a shared mapping for writing needs a descriptor that is open for writing, \
+                 and every mapping one that is open for reading: open the node read-write, \
+                 or map it privately"
+            }
+            (Action::Map { .. }, Errno::ENOMEM) => {
+                "the process has as many areas as `sysctl vm.max_map_count` allows, or its \
+                 address space (`ulimit -v`) or the memory is used up: unmap something, \
+                 or raise the limit"
+            }
+            (Action::Map { .. }, Errno::EEXIST) => {
+                "something is mapped at that address already: unmap it, or choose another"
+            }
+            (Action::Map { .. }, Errno::EAGAIN) => {
+                "more memory would be locked than `ulimit -l` allows: raise it, or lock less"
+            }
+            (Action::Map { .. }, Errno::EOVERFLOW) => "offset plus length is too large",
+            (Action::Map { .. }, Errno::ENODEV) => "a descriptor of this kind cannot be mapped",
+            (Action::Unmap { .. }, Errno::EINVAL) => {
+                return Some(format!(
+                    "the range must not be empty, must lie inside the mapping, and must begin \
+                     and end at multiples of the page size, {}",
+                    page_size()
+                ));
+            }
+            (Action::Unmap { .. }, Errno::ENOMEM) => {
+                "taking a middle out makes one more area, and the process has as many as \
+                 `sysctl vm.max_map_count` allows: unmap something whole first, \
+                 or raise the limit"
+            }
+            (Action::Unmap { .. } | Action::Protect, Errno::EPERM) => {
+                "the range is sealed (mseal): it stays as it is until the process ends"
+            }
+            (Action::Protect, Errno::EACCES) => {
+                "a shared mapping of a descriptor that is open for reading only \
+                 cannot be made writable"
+            }
+            (Action::Protect, Errno::ENOMEM) => {
+                "the process has as many areas as `sysctl vm.max_map_count` allows, \
+                 or the memory is used up: unmap something, or raise the limit"
+            }
+            (Action::Copy { .. }, Errno::EINVAL) => "stay inside the mapping",
+            (Action::Copy { .. }, Errno::EACCES) => {
+                "the mapping does not permit it: map it, or `protect` it, \
+                 with Prot::READ to read and Prot::WRITE to write"
+            }
+            _ => return None,
+        };
+        Some(text.into())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(path) => write!(f, "cannot open {}", path.display()),
+            Self::Duplicate => write!(f, "cannot duplicate the descriptor"),
+            Self::Stats => write!(f, "cannot read the counts of vmalab"),
+            Self::GetSize => write!(f, "cannot read the size of the object"),
+            Self::SetSize(size) => write!(f, "cannot set the size of the object to {size} bytes"),
+            Self::Map { length, offset } => {
+                write!(f, "cannot map {length} bytes from offset {offset}")
+            }
+            Self::Unmap { range, length } => {
+                let Range { start, end } = range;
+                write!(
+                    f,
+                    "cannot unmap bytes {start}..{end} of a mapping of {length} bytes"
+                )
+            }
+            Self::Protect => write!(f, "cannot change the protection of the mapping"),
+            Self::Copy {
+                offset,
+                count,
+                length,
+            } => {
+                write!(
+                    f,
+                    "cannot copy {count} bytes at {offset} of a mapping of {length} bytes"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} ({:?})",
+            self.action,
+            self.errno.desc(),
+            self.errno
+        )?;
+        match self.advice() {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for io::Error {
+    /// Keeps the text; the kind is that of the error number.
+    fn from(error: Error) -> Self {
+        io::Error::new(io::Error::from(error.errno).kind(), error)
+    }
+}
