@@ -7,7 +7,7 @@ use crate::PAGE_SIZE;
 pub const INFINITY: u64 = u64::MAX;
 
 /// The bounds of an address space. The default is a root process on x86-64 with four-level page
-/// tables, without address randomisation. Sizes and addresses are in bytes.
+/// tables, without address randomisation, as Debian configures its kernels. Sizes and addresses are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// End of the addresses that a process may use (`TASK_SIZE`).
@@ -89,7 +89,7 @@ impl Default for Limits {
             cap_ipc_lock: true,
             cap_sys_rawio: true,
             pkeys: false,
-            thp: Thp::Madvise,
+            thp: Thp::Always,
             shmem_huge: false,
         }
     }

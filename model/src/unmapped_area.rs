@@ -201,19 +201,20 @@ impl<C: Container> AddressSpace<C> {
 
     /// The highest address in `[low, high)` with room for `len` bytes (`unmapped_area_topdown`).
     ///
-    /// A stack above the gap takes its guard gap from it; if the rest is too small, the search goes
-    /// on below that.
+    /// A stack above a gap that is large enough takes its guard gap from it; if the rest is too small,
+    /// the search goes on below the guard gap. A gap that is too small anyway hides the stack above it:
+    /// then the guard gap may be built on.
     fn highest_gap(&self, low: u64, high: u64, len: u64) -> Option<u64> {
         let low = low.max(self.limits.mmap_min_addr);
         let mut top = high;
         let mut above = self.areas.find(high).filter(|vma| vma.start >= high);
         for below in self.areas.iter_below(high).map(Some).chain([None]) {
             let bottom = below.map_or(low, |vma| vma.end.max(low));
-            if let Some(vma) = above {
-                top = top.min(self.start_gap(vma));
-            }
             if top >= bottom && top - bottom >= len {
-                return Some(top - len);
+                top = above.map_or(top, |vma| top.min(self.start_gap(vma)));
+                if top >= bottom && top - bottom >= len {
+                    return Some(top - len);
+                }
             }
             above = below;
             top = top.min(below?.start);

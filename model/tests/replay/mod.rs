@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Replays recordings of real kernels (`tests/vectors/*.jsonl.xz`) on the model.
+//!
+//! One object a line: a header; then per sequence its start (`seq`, the areas of a fresh process) and
+//! its operations with the value, the areas and the counters (in KiB) that the kernel answered. A
+//! sequence is compared up to its first difference, or to the first operation that the model does not
+//! know: what follows depends on it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::BufReader;
+use std::path::Path;
+
+use serde::Deserialize;
+use vmalab_model::file::File;
+use vmalab_model::{
+    AddressSpace, Area, Backing, Errno, FileId, Limits, MapFlags, Mmap, Object, Op, Prot, Rules,
+    VmFlags,
+};
+
+/// The file that the recordings map.
+const F: FileId = FileId(0);
+/// What the kernel itself maps into a process.
+const SPECIAL: FileId = FileId(1);
+
+/// A number, or hexadecimal text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Raw")]
+struct Num(i64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Raw {
+    Number(i64),
+    Text(String),
+}
+
+impl TryFrom<Raw> for Num {
+    type Error = std::num::ParseIntError;
+    fn try_from(raw: Raw) -> Result<Self, Self::Error> {
+        Ok(Self(match raw {
+            Raw::Number(number) => number,
+            Raw::Text(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16)? as i64,
+        }))
+    }
+}
+
+impl Num {
+    fn u(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+#[derive(Deserialize)]
+struct Header {
+    mode: String,
+    arena: Num,
+    pages: u64,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    seq: Option<u64>,
+    max_map_count: Option<u64>,
+    op: Option<String>,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    addr: Num,
+    #[serde(default)]
+    len: Num,
+    #[serde(default)]
+    prot: Num,
+    #[serde(default)]
+    flags: Num,
+    #[serde(default)]
+    off: Num,
+    #[serde(default)]
+    write: Num,
+    #[serde(default)]
+    ret: Num,
+    areas: Vec<(Num, Num, String, Num, String)>,
+    kb: BTreeMap<String, i64>,
+}
+
+/// What came of a replay.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Sequences in the recording.
+    pub(crate) sequences: usize,
+    /// Operations that were compared in full.
+    pub(crate) compared: usize,
+    /// Operations that were not, because the model does not know them or one before.
+    pub(crate) skipped: usize,
+    /// By name, how often an operation that the model does not know ended a sequence.
+    pub(crate) unknown: BTreeMap<String, usize>,
+    /// The differences: at most one for a sequence.
+    pub(crate) differences: Vec<String>,
+}
+
+/// Replays a recording.
+pub(crate) fn replay(path: &Path, rules: Rules) -> Report {
+    let file = std::fs::File::open(path)
+        .unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
+    let mut text = Vec::new();
+    lzma_rs::xz_decompress(&mut BufReader::new(file), &mut text)
+        .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+    let mut lines = text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let header: Header =
+        serde_json::from_slice(lines.next().expect("a header")).expect("a readable header");
+
+    let mut report = Report::default();
+    let mut run: Option<Run> = None;
+    let (mut seq, mut index) = (0, 0);
+    for line in lines {
+        let line: Line = serde_json::from_slice(line).expect("a readable line");
+        let Some(op) = &line.op else {
+            seq = line.seq.expect("a sequence");
+            index = 0;
+            report.sequences += 1;
+            run = Some(Run::start(&header, rules, &line));
+            continue;
+        };
+        let at = (seq, index);
+        index += 1;
+        let Some(current) = &mut run else {
+            report.skipped += 1;
+            continue;
+        };
+        let before = current.draw();
+        let Some(result) = current.step(op, &line) else {
+            *report.unknown.entry(op.clone()).or_default() += 1;
+            report.skipped += 1;
+            run = None;
+            continue;
+        };
+        report.compared += 1;
+        if let Err(what) = current.compare(op, &line, result) {
+            let mut text = format!("({}, {}) {what}\n  {op}", at.0, at.1);
+            write!(
+                text,
+                " {} addr={:#x} len={:#x} prot={} flags={:#x} off={:#x} write={}\nbefore, model:\n{before}after, model ({result:x?}):\n{}after, kernel ({:#x}):\n",
+                line.kind,
+                line.addr.0,
+                line.len.0,
+                line.prot.0,
+                line.flags.0,
+                line.off.0,
+                line.write.0,
+                current.draw(),
+                line.ret.0,
+            )
+            .unwrap();
+            for (start, end, perms, offset, name) in &line.areas {
+                writeln!(
+                    text,
+                    "    {:x}-{:x} {perms} {:x} {name}",
+                    start.0, end.0, offset.0
+                )
+                .unwrap();
+            }
+            report.differences.push(text);
+            run = None;
+        }
+    }
+    report
+}
+
+struct Run {
+    space: AddressSpace,
+    window: std::ops::Range<u64>,
+}
+
+impl Run {
+    fn start(header: &Header, rules: Rules, line: &Line) -> Self {
+        let limits = Limits {
+            max_map_count: line.max_map_count.expect("a limit"),
+            ..Limits::default()
+        };
+        let mut space = AddressSpace::new(rules, limits);
+        assert_eq!(space.add_file(File::regular(64)), F);
+        assert_eq!(space.add_file(File::special()), SPECIAL);
+        let may = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
+        for (start, end, perms, offset, name) in &line.areas {
+            let (start, end) = (start.u(), end.u());
+            let access = access(perms);
+            let (object, flags) = match name.as_str() {
+                "[vsyscall]" => continue,
+                "[stack]" => (
+                    Object::Anon,
+                    access | may | VmFlags::ACCOUNT | VmFlags::GROWSDOWN,
+                ),
+                "" | "[heap]" => (Object::Anon, access | may | VmFlags::ACCOUNT),
+                "[vdso]" => (Object::File(SPECIAL), access | may | VmFlags::DONTEXPAND),
+                "[vvar]" | "[vvar_vclock]" => (
+                    Object::File(SPECIAL),
+                    access | VmFlags::MAYREAD | VmFlags::IO | VmFlags::PFNMAP,
+                ),
+                _ => (Object::Other, access | may),
+            };
+            let offset = if object == Object::Anon {
+                start
+            } else {
+                offset.u()
+            };
+            space
+                .restore(
+                    Area {
+                        start,
+                        end,
+                        flags,
+                        offset,
+                        object,
+                    },
+                    object == Object::Anon,
+                )
+                .expect("the areas of a process");
+        }
+        let arena = header.arena.u();
+        let window = if header.mode == "free" {
+            0..u64::MAX
+        } else {
+            arena..arena + 2 * header.pages * 4096
+        };
+        Self { space, window }
+    }
+
+    /// Applies one operation; `None` for one that the model does not know.
+    fn step(&mut self, op: &str, line: &Line) -> Option<Result<u64, Errno>> {
+        let (addr, len) = (line.addr.u(), line.len.u());
+        Some(match op {
+            "mmap" => {
+                self.space
+                    .apply(&Op::Mmap(Mmap {
+                        addr,
+                        len,
+                        prot: Prot(line.prot.0 as u32),
+                        flags: MapFlags(line.flags.0 as u32),
+                        backing: if line.kind.starts_with("file") {
+                            Backing::File(F)
+                        } else {
+                            Backing::None
+                        },
+                        offset: line.off.u(),
+                    }))
+                    .result
+            }
+            "munmap" => self.space.apply(&Op::Munmap { addr, len }).result,
+            "touch" => {
+                let write = line.write.0 != 0;
+                // pread and pwrite give the number of bytes.
+                let outcome = self.space.apply(&Op::Touch { addr, write });
+                outcome.result.map(|_| 1)
+            }
+            _ => return None,
+        })
+    }
+
+    fn compare(&self, op: &str, line: &Line, result: Result<u64, Errno>) -> Result<(), String> {
+        let result = match result {
+            Ok(value) => value as i64,
+            Err(error) => -i64::from(error.number()),
+        };
+        if result != line.ret.0 {
+            return Err(format!("{op} gives {:#x}, not {result:#x}", line.ret.0));
+        }
+        let predicted: Vec<_> = self.areas().map(|vma| row(&vma)).collect();
+        let recorded: Vec<_> = line
+            .areas
+            .iter()
+            .filter(|area| area.4 != "[vsyscall]")
+            .map(|(start, end, perms, offset, name)| {
+                let object = match name.as_str() {
+                    "" | "[heap]" | "[stack]" => "anon",
+                    "/dev/zero (deleted)" => "shmem",
+                    "/f" => "/f",
+                    _ => "other",
+                };
+                let offset = if object == "anon" || object == "other" {
+                    0
+                } else {
+                    offset.u()
+                };
+                (start.u(), end.u(), perms.clone(), offset, object)
+            })
+            .collect();
+        if predicted != recorded {
+            return Err("other areas".into());
+        }
+        let counters = self.space.counters();
+        for (name, pages) in [
+            ("VmSize", counters.total_vm),
+            ("VmLck", counters.locked_vm),
+            ("VmData", counters.data_vm),
+            ("VmStk", counters.stack_vm),
+        ] {
+            let kib = (pages * 4) as i64;
+            if kib != line.kb[name] {
+                return Err(format!("{name} is {}, not {kib}", line.kb[name]));
+            }
+        }
+        let exec = (counters.exec_vm * 4) as i64;
+        let seen = line.kb["VmExe"] + line.kb["VmLib"];
+        if exec != seen {
+            return Err(format!("VmExe and VmLib are {seen}, not {exec}"));
+        }
+        self.space.check_invariants()
+    }
+
+    fn areas(&self) -> impl Iterator<Item = Area> {
+        self.space
+            .areas()
+            .map(|vma| vma.area())
+            .filter(|area| area.end > self.window.start && area.start < self.window.end)
+    }
+
+    fn draw(&self) -> String {
+        let mut text = String::new();
+        for vma in self.space.areas() {
+            if vma.end > self.window.start && vma.start < self.window.end {
+                let (start, end, perms, offset, object) = row(&vma.area());
+                writeln!(
+                    text,
+                    "    {start:x}-{end:x} {perms} {offset:x} {object} {:?} pgoff {:x} {:?}{}",
+                    vma.flags,
+                    vma.pgoff,
+                    vma.anon_vma,
+                    if vma.forked { " forked" } else { "" }
+                )
+                .unwrap();
+            }
+        }
+        text
+    }
+}
+
+type Row = (u64, u64, String, u64, &'static str);
+
+fn row(area: &Area) -> Row {
+    let mut perms = String::new();
+    for (flag, letter) in [
+        (VmFlags::READ, 'r'),
+        (VmFlags::WRITE, 'w'),
+        (VmFlags::EXEC, 'x'),
+    ] {
+        perms.push(if area.flags.contains(flag) {
+            letter
+        } else {
+            '-'
+        });
+    }
+    perms.push(if area.flags.contains(VmFlags::MAYSHARE) {
+        's'
+    } else {
+        'p'
+    });
+    let (offset, object) = match area.object {
+        Object::Anon => (0, "anon"),
+        Object::Shmem(_) => (area.offset, "shmem"),
+        Object::File(F) => (area.offset, "/f"),
+        Object::File(_) | Object::Other => (0, "other"),
+    };
+    (area.start, area.end, perms, offset, object)
+}
+
+fn access(perms: &str) -> VmFlags {
+    let mut flags = VmFlags::empty();
+    for (letter, flag) in [
+        ('r', VmFlags::READ),
+        ('w', VmFlags::WRITE),
+        ('x', VmFlags::EXEC),
+    ] {
+        if perms.contains(letter) {
+            flags |= flag;
+        }
+    }
+    flags
+}
