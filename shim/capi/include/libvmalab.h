@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * libvmalab: mappings of /dev/vmalab for C programs.
+ *
+ * Every open of the node makes one memory object: zeroed pages by offset,
+ * allocated when they are first touched. Mappings of it are plain memory:
+ * munmap(), mprotect(), mremap() and fork() work on them as on any other.
+ *
+ * A call that fails returns -1 (NULL, MAP_FAILED), sets errno, and leaves a
+ * sentence for vmalab_last_error() that says what to do. All calls may be made
+ * from several threads at once.
+ *
+ * Made by cbindgen from the Rust source: change that, not this.
+ */
+
+#ifndef LIBVMALAB_H
+#define LIBVMALAB_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "vmalab.h"
+
+/**
+ * A descriptor of the node, from vmalab_open() to vmalab_close().
+ */
+struct vmalab_device;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * Opens the node for reading and writing, which makes a new object.
+ *
+ * path: the node, or NULL for /dev/vmalab.
+ *
+ * Returns the device, to be closed with vmalab_close(), or NULL. Errors: ENOENT or ENXIO if the
+ * module is not loaded, EACCES if this user may not open the node, and all others of open(2).
+ *
+ * # Safety
+ * path is NULL or a string that ends with a zero byte.
+ */
+struct vmalab_device *vmalab_open(const char *path);
+
+/**
+ * Closes the device. Mappings of it stay, and keep the object alive. NULL is ignored.
+ *
+ * # Safety
+ * device is NULL or comes from vmalab_open() and is not used again.
+ */
+void vmalab_close(struct vmalab_device *device);
+
+/**
+ * The file descriptor of the device, for calls that this library does not wrap: mmap(2), dup(2),
+ * ioctl(2) with the requests of vmalab.h. It is closed by vmalab_close().
+ *
+ * Returns the descriptor, or -1. Errors: EINVAL if the device is NULL.
+ *
+ * # Safety
+ * device is NULL or an open device.
+ */
+int vmalab_fd(const struct vmalab_device *device);
+
+/**
+ * Reads the size of the object, in bytes, into *size.
+ *
+ * Returns 0, or -1. Errors: EINVAL if an argument is NULL.
+ *
+ * # Safety
+ * device is NULL or an open device; size is NULL or may be written to.
+ */
+int vmalab_get_size(const struct vmalab_device *device, uint64_t *size);
+
+/**
+ * Sets the size of the object to size bytes, rounded up to whole pages. Pages past a smaller end
+ * are freed, and touching them raises SIGBUS, as with ftruncate(2).
+ *
+ * Returns 0, or -1. Errors: EFBIG if it is larger than the module allows, EINVAL if the device is
+ * NULL.
+ *
+ * # Safety
+ * device is NULL or an open device.
+ */
+int vmalab_set_size(const struct vmalab_device *device, uint64_t size);
+
+/**
+ * Reads the counts into *stats.
+ *
+ * scope: VMALAB_SCOPE_OBJECT for the object of this device, VMALAB_SCOPE_MODULE for everything
+ * since the module was loaded.
+ *
+ * Returns 0, or -1. Errors: EINVAL for another scope or an argument that is NULL.
+ *
+ * # Safety
+ * device is NULL or an open device; stats is NULL or may be written to.
+ */
+int vmalab_get_stats(const struct vmalab_device *device,
+                     uint32_t scope,
+                     struct vmalab_stats *stats);
+
+/**
+ * Maps length bytes of the object from offset on, as mmap(2) does.
+ *
+ * addr: where, if that is free, or NULL; with MAP_FIXED in flags, where in any case.
+ * prot: PROT_READ, PROT_WRITE, PROT_EXEC or PROT_NONE.
+ * flags: MAP_SHARED or MAP_PRIVATE, and any other of mmap(2).
+ *
+ * Returns the address, or MAP_FAILED. Errors: those of mmap(2); EINVAL if the device is NULL.
+ *
+ * # Safety
+ * device is NULL or an open device; with MAP_FIXED, nothing else uses the range.
+ */
+void *vmalab_map(const struct vmalab_device *device,
+                 void *addr,
+                 size_t length,
+                 int prot,
+                 int flags,
+                 uint64_t offset);
+
+/**
+ * Unmaps length bytes from addr on, as munmap(2) does, which can be used instead: a whole mapping,
+ * its head, its tail or its middle. What remains on either side keeps its contents.
+ *
+ * Returns 0, or -1. Errors: EINVAL if addr is no multiple of the page size or the length is 0;
+ * ENOMEM if taking a middle out makes more areas than vm.max_map_count; EPERM if it is sealed.
+ *
+ * # Safety
+ * Nothing uses the range any more.
+ */
+int vmalab_unmap(void *addr, size_t length);
+
+/**
+ * What went wrong in the last call of this library that failed in this thread, and what to do: a
+ * sentence without a line end. The empty string if none has failed.
+ *
+ * It is valid until another call fails in this thread, or the thread ends.
+ */
+const char *vmalab_last_error(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* LIBVMALAB_H */

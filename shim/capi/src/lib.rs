@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! libvmalab, the C library over `/dev/vmalab`.
+//!
+//! The functions here are thin: they turn C arguments into calls of the crate `vmalab`, and its
+//! errors into -1, `errno` and a text for [`vmalab_last_error`]. No panic leaves them.
+//!
+//! The doc comments are those of `libvmalab.h`, and so are written for C.
+#![allow(non_camel_case_types)]
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    ffi::{CStr, CString, OsStr, c_char, c_int, c_void},
+    os::{fd::AsRawFd, unix::ffi::OsStrExt},
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+};
+
+use nix::errno::Errno;
+use vmalab::{Device, Mapping, Prot, RawMapping, Sharing, sys};
+
+/// A descriptor of the node, from vmalab_open() to vmalab_close().
+pub struct vmalab_device(Device);
+
+/// Opens the node for reading and writing, which makes a new object.
+///
+/// path: the node, or NULL for /dev/vmalab.
+///
+/// Returns the device, to be closed with vmalab_close(), or NULL. Errors: ENOENT or ENXIO if the
+/// module is not loaded, EACCES if this user may not open the node, and all others of open(2).
+///
+/// # Safety
+/// path is NULL or a string that ends with a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_open(path: *const c_char) -> *mut vmalab_device {
+    guard(ptr::null_mut(), || {
+        let device = if path.is_null() {
+            Device::open()
+        } else {
+            // SAFETY: the caller's promise.
+            let path = unsafe { CStr::from_ptr(path) };
+            Device::open_at(OsStr::from_bytes(path.to_bytes()))
+        };
+        Ok(Box::into_raw(Box::new(vmalab_device(device?))))
+    })
+}
+
+/// Closes the device. Mappings of it stay, and keep the object alive. NULL is ignored.
+///
+/// # Safety
+/// device is NULL or comes from vmalab_open() and is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_close(device: *mut vmalab_device) {
+    guard((), || {
+        if !device.is_null() {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Box::from_raw(device) });
+        }
+        Ok(())
+    });
+}
+
+/// The file descriptor of the device, for calls that this library does not wrap: mmap(2), dup(2),
+/// ioctl(2) with the requests of vmalab.h. It is closed by vmalab_close().
+///
+/// Returns the descriptor, or -1. Errors: EINVAL if the device is NULL.
+///
+/// # Safety
+/// device is NULL or an open device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_fd(device: *const vmalab_device) -> c_int {
+    // SAFETY: the caller's promise.
+    guard(-1, || Ok(unsafe { borrow(device) }?.as_raw_fd()))
+}
+
+/// Reads the size of the object, in bytes, into *size.
+///
+/// Returns 0, or -1. Errors: EINVAL if an argument is NULL.
+///
+/// # Safety
+/// device is NULL or an open device; size is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_get_size(device: *const vmalab_device, size: *mut u64) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let (device, size) = unsafe { (borrow(device)?, borrow_mut(size)?) };
+        *size = device.size()?;
+        Ok(0)
+    })
+}
+
+/// Sets the size of the object to size bytes, rounded up to whole pages. Pages past a smaller end
+/// are freed, and touching them raises SIGBUS, as with ftruncate(2).
+///
+/// Returns 0, or -1. Errors: EFBIG if it is larger than the module allows, EINVAL if the device is
+/// NULL.
+///
+/// # Safety
+/// device is NULL or an open device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_set_size(device: *const vmalab_device, size: u64) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        unsafe { borrow(device) }?.set_size(size)?;
+        Ok(0)
+    })
+}
+
+/// Reads the counts into *stats.
+///
+/// scope: VMALAB_SCOPE_OBJECT for the object of this device, VMALAB_SCOPE_MODULE for everything
+/// since the module was loaded.
+///
+/// Returns 0, or -1. Errors: EINVAL for another scope or an argument that is NULL.
+///
+/// # Safety
+/// device is NULL or an open device; stats is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_get_stats(
+    device: *const vmalab_device,
+    scope: u32,
+    stats: *mut sys::vmalab_stats,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let (device, stats) = unsafe { (borrow(device)?, borrow_mut(stats)?) };
+        let counts = match scope {
+            sys::VMALAB_SCOPE_OBJECT => device.stats()?,
+            sys::VMALAB_SCOPE_MODULE => device.module_stats()?,
+            _ => return Err(refused("the scope is neither OBJECT nor MODULE")),
+        };
+        *stats = sys::vmalab_stats {
+            scope,
+            reserved: 0,
+            objects: counts.objects,
+            areas: counts.areas,
+            pages: counts.pages,
+            n_mmap: counts.hooks.mmap,
+            n_open: counts.hooks.open,
+            n_close: counts.hooks.close,
+            n_may_split: counts.hooks.may_split,
+            n_fault: counts.hooks.fault,
+        };
+        Ok(0)
+    })
+}
+
+/// Maps length bytes of the object from offset on, as mmap(2) does.
+///
+/// addr: where, if that is free, or NULL; with MAP_FIXED in flags, where in any case.
+/// prot: PROT_READ, PROT_WRITE, PROT_EXEC or PROT_NONE.
+/// flags: MAP_SHARED or MAP_PRIVATE, and any other of mmap(2).
+///
+/// Returns the address, or MAP_FAILED. Errors: those of mmap(2); EINVAL if the device is NULL.
+///
+/// # Safety
+/// device is NULL or an open device; with MAP_FIXED, nothing else uses the range.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_map(
+    device: *const vmalab_device,
+    addr: *mut c_void,
+    length: usize,
+    prot: c_int,
+    flags: c_int,
+    offset: u64,
+) -> *mut c_void {
+    guard(libc::MAP_FAILED, || {
+        if flags & libc::MAP_FIXED != 0 && addr.is_null() {
+            return Err(refused("MAP_FIXED needs an address"));
+        }
+        // SAFETY: the caller's promise.
+        let device = unsafe { borrow(device) }?;
+        let options = device
+            .map()
+            .length(length)
+            .offset(offset)
+            .prot(Prot::from_bits_retain(prot))
+            .hint(addr.addr());
+        // SAFETY: the caller's promise, for MAP_FIXED; what comes out is given up as raw parts at
+        // once, so that no other flag can break a promise of Mapping.
+        let options = unsafe { options.custom_flags(flags & !libc::MAP_TYPE) };
+        let mapping = match flags & libc::MAP_TYPE {
+            libc::MAP_SHARED => options.shared(),
+            libc::MAP_PRIVATE => options.private(),
+            _ => return Err(refused("flags need one of MAP_SHARED and MAP_PRIVATE")),
+        };
+        Ok(mapping?.into_raw_parts().addr.cast())
+    })
+}
+
+/// Unmaps length bytes from addr on, as munmap(2) does, which can be used instead: a whole mapping,
+/// its head, its tail or its middle. What remains on either side keeps its contents.
+///
+/// Returns 0, or -1. Errors: EINVAL if addr is no multiple of the page size or the length is 0;
+/// ENOMEM if taking a middle out makes more areas than vm.max_map_count; EPERM if it is sealed.
+///
+/// # Safety
+/// Nothing uses the range any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_unmap(addr: *mut c_void, length: usize) -> c_int {
+    guard(-1, || {
+        let page = vmalab::page_size();
+        let whole = length.checked_next_multiple_of(page);
+        match whole {
+            Some(length) if length > 0 && addr.addr() % page == 0 && !addr.is_null() => {
+                let raw = RawMapping {
+                    addr: addr.cast(),
+                    length,
+                    offset: 0,
+                    sharing: Sharing::Shared,
+                    prot: Prot::empty(),
+                };
+                // SAFETY: the caller's promise; sharing, protection and offset do not matter to
+                // unmapping.
+                let mapping = unsafe { Mapping::from_raw_parts(raw) };
+                match mapping.unmap() {
+                    Ok(()) => Ok(0),
+                    Err(error) => {
+                        let failure = error.error().clone().into();
+                        // It is still mapped, and the caller's.
+                        let _ = error.into_mapping().into_raw_parts();
+                        Err(failure)
+                    }
+                }
+            }
+            _ => Err(refused(
+                "a range to unmap must begin at a multiple of the page size and not be empty",
+            )),
+        }
+    })
+}
+
+/// What went wrong in the last call of this library that failed in this thread, and what to do: a
+/// sentence without a line end. The empty string if none has failed.
+///
+/// It is valid until another call fails in this thread, or the thread ends.
+#[unsafe(no_mangle)]
+pub extern "C" fn vmalab_last_error() -> *const c_char {
+    LAST_ERROR
+        .try_with(|text| text.try_borrow().map_or(c"".as_ptr(), |text| text.as_ptr()))
+        .unwrap_or(c"".as_ptr())
+}
+
+thread_local! {
+    static LAST_ERROR: RefCell<CString> = RefCell::default();
+}
+
+/// Why a call fails.
+struct Failure {
+    errno: i32,
+    text: String,
+}
+
+impl From<vmalab::Error> for Failure {
+    fn from(error: vmalab::Error) -> Self {
+        Self {
+            errno: error.errno(),
+            text: error.to_string(),
+        }
+    }
+}
+
+/// An argument that this library refuses itself.
+fn refused(why: &str) -> Failure {
+    Failure {
+        errno: libc::EINVAL,
+        text: format!("{why} (EINVAL)"),
+    }
+}
+
+/// Runs the body of a C function; an error or a panic becomes `failed`, errno and the text.
+fn guard<T>(failed: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
+    // What a panic leaves half done is local to the body.
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let text = format!("a bug in libvmalab: {}", panic_text(&*panic));
+        Err(Failure {
+            errno: libc::ENOTRECOVERABLE,
+            text,
+        })
+    });
+    result.unwrap_or_else(|Failure { errno, text }| {
+        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        // No text in a thread that is ending: errno remains.
+        let _ = LAST_ERROR.try_with(|last| last.replace(text));
+        Errno::from_raw(errno).set();
+        failed
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic")
+}
+
+/// # Safety
+/// `device` is null or an open device.
+unsafe fn borrow<'a>(device: *const vmalab_device) -> Result<&'a Device, Failure> {
+    // SAFETY: the caller's promise.
+    match unsafe { device.as_ref() } {
+        Some(device) => Ok(&device.0),
+        None => Err(refused("the device is NULL: did vmalab_open() fail?")),
+    }
+}
+
+/// # Safety
+/// `target` is null or may be written to.
+unsafe fn borrow_mut<'a, T>(target: *mut T) -> Result<&'a mut T, Failure> {
+    // SAFETY: the caller's promise; all types here are plain numbers.
+    unsafe { target.as_mut() }
+        .ok_or_else(|| refused("there is no place for the answer: it is NULL"))
+}
