@@ -18,7 +18,7 @@ fn main() -> ExitCode {
             println!("{file}: skipped: no era for kernel {kernel:?}");
             continue;
         };
-        let report = replay::replay(path, *rules);
+        let report = replay::replay(&replay::load(path), *rules, usize::MAX);
         println!(
             "{file}: {}: {} sequences, {} operations compared, {} skipped, {} sequences differ; ended by {:?}",
             rules.name,

@@ -91,6 +91,22 @@ flags! {
         WRITE = general::PROT_WRITE;
         /// Pages may be executed.
         EXEC = general::PROT_EXEC;
+        /// `mprotect`: from the start of the stack on.
+        GROWSDOWN = general::PROT_GROWSDOWN;
+        /// `mprotect`: to the end of an area that grows up.
+        GROWSUP = general::PROT_GROWSUP;
+    }
+}
+
+flags! {
+    /// `MREMAP_*` of `mremap(2)`.
+    MremapFlags: u32 {
+        /// Elsewhere, if there is no room.
+        MAYMOVE = general::MREMAP_MAYMOVE;
+        /// To that address; what is there goes away.
+        FIXED = general::MREMAP_FIXED;
+        /// The old range stays mapped, without its pages.
+        DONTUNMAP = general::MREMAP_DONTUNMAP;
     }
 }
 

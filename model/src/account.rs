@@ -54,6 +54,16 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// Pages of that kind are mapped no more.
+    pub(crate) fn sub(&mut self, flags: VmFlags, pages: u64) {
+        self.total_vm -= pages;
+        if let Some(counter) = self.of_class(flags) {
+            *counter -= pages;
+        }
+    }
+}
+
 impl Limits {
     /// Whether so many more bytes may be locked (`mlock_future_ok`).
     pub(crate) fn may_lock(&self, locked: bool, bytes: u64, locked_vm: u64) -> bool {

@@ -7,14 +7,12 @@
 use core::num::NonZeroU32;
 
 use crate::limits::Thp;
+use crate::mprotect::ACCESS;
 use crate::unmapped_area::PMD_SIZE;
 use crate::vma::AnonVma;
 use crate::{
     AddressSpace, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma,
 };
-
-/// What two areas that share an `anon_vma` may differ in (`VM_ACCESS_FLAGS`).
-const ACCESS: VmFlags = VmFlags(VmFlags::READ.0 | VmFlags::WRITE.0 | VmFlags::EXEC.0);
 
 impl<C: Container> AddressSpace<C> {
     /// The kernel reads or writes one byte for the process (`copy_from_user`, `copy_to_user`).
@@ -51,10 +49,10 @@ impl<C: Container> AddressSpace<C> {
         if private && (write || self.huge_fault(vma, page)) {
             self.anon_vma_prepare(vma);
         }
-        match vma.object {
-            Object::File(id) if vma.pgoff_at(page) >= self.file(id).pages => Err(Errno::EFAULT),
-            _ => Ok(()),
+        if vma.pgoff_at(page) >= self.object_pages(vma) {
+            return Err(Errno::EFAULT);
         }
+        Ok(())
     }
 
     /// Whether a first touch would try for a huge page, which needs the `anon_vma` even for reading
@@ -72,24 +70,47 @@ impl<C: Container> AddressSpace<C> {
             }
     }
 
-    /// Faults the pages of a range in, as MAP_POPULATE and locking do (`__mm_populate`,
-    /// `populate_vma_page_range`). Errors are nobody's concern.
-    pub(crate) fn populate(&mut self, start: u64, end: u64) {
-        let mut from = start;
-        while let Some(&vma) = self.areas.find(from).filter(|vma| vma.start < end) {
-            let first = vma.start.max(from);
-            from = vma.end;
-            if vma
-                .flags
-                .intersects(VmFlags::IO | VmFlags::PFNMAP | VmFlags::LOCKONFAULT)
-                || !vma.is_accessible()
-            {
-                continue;
+    /// Faults the pages of a range in, as MAP_POPULATE and locking do (`__mm_populate`). Stops where a
+    /// page cannot be had.
+    pub(crate) fn populate(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+        let mut at = start;
+        while let Some(&vma) = self.areas.find(at).filter(|vma| vma.start < end) {
+            let first = vma.start.max(at);
+            at = vma.end;
+            if !vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) {
+                self.populate_area(&vma, first, vma.end.min(end))?;
             }
-            let write = vma.flags.contains(VmFlags::WRITE) && !vma.flags.contains(VmFlags::SHARED);
-            if write || self.huge_fault(&vma, first) {
-                self.anon_vma_prepare(&vma);
-            }
+        }
+        Ok(())
+    }
+
+    /// `populate_vma_page_range`: writable private pages are written to, all others read.
+    pub(crate) fn populate_area(&mut self, vma: &Vma, start: u64, end: u64) -> Result<(), Errno> {
+        if vma.flags.contains(VmFlags::LOCKONFAULT) {
+            return Ok(());
+        }
+        if !vma.is_accessible() {
+            return Err(Errno::EFAULT);
+        }
+        let write = vma.flags.contains(VmFlags::WRITE) && !vma.flags.contains(VmFlags::SHARED);
+        if !write && !vma.flags.contains(VmFlags::MAYREAD) {
+            return Err(Errno::EFAULT);
+        }
+        if write || self.huge_fault(vma, start) {
+            self.anon_vma_prepare(vma);
+        }
+        if vma.pgoff_at(end) > self.object_pages(vma) {
+            return Err(Errno::EFAULT);
+        }
+        Ok(())
+    }
+
+    /// How many pages the object of an area holds.
+    fn object_pages(&self, vma: &Vma) -> u64 {
+        match vma.object {
+            Object::File(id) => self.file(id).pages,
+            Object::Shmem(number) => self.shmem.get(&number).copied().unwrap_or(u64::MAX),
+            Object::Anon | Object::Other => u64::MAX,
         }
     }
 

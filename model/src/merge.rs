@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Making one area of two or three: `vma_merge_new_range`, `vma_expand`, `can_vma_merge_left` and
-//! `_right`, `is_mergeable_vma`, `is_mergeable_anon_vma` (mm/vma.c).
+//! Making one area of two or three: `vma_merge_new_range`, `vma_merge_existing_range`, `vma_expand`,
+//! `vma_modify`, `can_vma_merge_left` and `_right`, `is_mergeable_vma`, `is_mergeable_anon_vma`
+//! (mm/vma.c).
 
-use crate::{AddressSpace, Container, Object, VmFlags, Vma, rules::Mistake};
+use crate::{AddressSpace, Container, Errno, Object, VmFlags, Vma, rules::Mistake};
 
 /// Areas with one of these never merge (`VM_SPECIAL`).
 pub(crate) const SPECIAL: VmFlags =
@@ -67,6 +68,143 @@ impl<C: Container> AddressSpace<C> {
             }
             (None, None) => None,
         }
+    }
+
+    /// Tries to merge a range of the area `middle`, which is about to get the flags of `new`, with
+    /// what is before or behind it (`vma_merge_existing_range`). Gives the area that holds it then.
+    ///
+    /// ```text
+    ///           left                   right                   both
+    /// before  |prev|--middle--|     |--middle--|next|     |prev|middle|next|
+    /// new          |****|                |*****|               |******|
+    /// after   |--prev---|-mid-|     |-mid-|---next--|     |------prev------|
+    /// ```
+    pub(crate) fn merge_existing_range(
+        &mut self,
+        prev: Option<Vma>,
+        middle: &Vma,
+        new: &Vma,
+    ) -> Option<Vma> {
+        let left_side = new.start == middle.start;
+        let right_side = new.end == middle.end;
+        if new.flags.intersects(SPECIAL) {
+            return None;
+        }
+        let left = prev.filter(|prev| left_side && self.can_merge_left(prev, new));
+        let mut right = if right_side {
+            self.areas.find(new.end).copied()
+        } else {
+            None
+        };
+        right = right.filter(|next| {
+            self.can_merge_right(new, next)
+                && left.is_none_or(|prev| {
+                    prev.anon_vma.is_none()
+                        || next.anon_vma.is_none()
+                        || prev.anon_vma == next.anon_vma
+                })
+        });
+        if left.is_none() && right.is_none() {
+            return None;
+        }
+        let whole = left_side && right_side;
+        if whole && !self.may_vanish(middle) {
+            return None;
+        }
+        if left.is_some() {
+            right = right.filter(|next| self.may_vanish(next));
+        }
+        if whole {
+            self.areas.remove_range(middle.start..middle.end);
+            self.counters.map_count -= 1;
+        }
+        let merged = match (left, right) {
+            (Some(prev), Some(next)) => {
+                self.areas.remove_range(next.start..next.end);
+                self.counters.map_count -= 1;
+                let mut merged = Vma {
+                    end: next.end,
+                    ..prev
+                };
+                merged.inherit_anon_vma(if next.anon_vma.is_some() {
+                    &next
+                } else {
+                    middle
+                });
+                self.areas.replace(prev.start, merged);
+                merged
+            }
+            (Some(prev), None) => {
+                if !whole {
+                    self.areas.replace(
+                        middle.start,
+                        Vma {
+                            start: new.end,
+                            pgoff: middle.pgoff_at(new.end),
+                            ..*middle
+                        },
+                    );
+                }
+                let mut merged = Vma {
+                    end: new.end,
+                    ..prev
+                };
+                merged.inherit_anon_vma(middle);
+                self.areas.replace(prev.start, merged);
+                merged
+            }
+            (None, Some(next)) => {
+                if !whole {
+                    self.areas.replace(
+                        middle.start,
+                        Vma {
+                            end: new.start,
+                            ..*middle
+                        },
+                    );
+                }
+                let mut merged = Vma {
+                    start: new.start,
+                    pgoff: new.pgoff,
+                    ..next
+                };
+                merged.inherit_anon_vma(middle);
+                self.areas.replace(next.start, merged);
+                merged
+            }
+            (None, None) => unreachable!("one side merges"),
+        };
+        Some(merged)
+    }
+
+    /// Gives a range of the area `vma` other flags: merges it with its neighbours, or cuts it out
+    /// (`vma_modify_flags`). Gives the area that holds it.
+    pub(crate) fn modify_flags(
+        &mut self,
+        prev: Option<Vma>,
+        vma: &Vma,
+        start: u64,
+        end: u64,
+        flags: VmFlags,
+    ) -> Result<Vma, Errno> {
+        let new = Vma {
+            start,
+            end,
+            pgoff: vma.pgoff_at(start),
+            flags,
+            ..*vma
+        };
+        if let Some(merged) = self.merge_existing_range(prev, vma, &new) {
+            return Ok(merged);
+        }
+        if vma.start < start {
+            self.split(vma.start, start, true)?;
+        }
+        if vma.end > end {
+            self.split(start, end, false)?;
+        }
+        self.areas.replace(start, new);
+        Ok(new)
     }
 
     /// `can_vma_merge_left`

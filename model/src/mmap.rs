@@ -120,7 +120,8 @@ impl<C: Container> AddressSpace<C> {
         let populate = wants_pages(flags, vm_flags);
         let addr = self.mmap_region(id, file.as_ref(), addr, len, vm_flags, pgoff)?;
         if populate {
-            self.populate(addr, addr + len);
+            // Pages that cannot be had are nobody's concern here.
+            let _ = self.populate(addr, addr + len);
         }
         Ok(addr)
     }
@@ -234,7 +235,22 @@ impl<C: Container> AddressSpace<C> {
             self.limits.enough_memory(new.pages())?;
         }
         new.object = Object::Shmem(self.next_shmem);
+        self.shmem.insert(self.next_shmem, new.pages());
         self.next_shmem += 1;
+        // Sizes of objects that nobody maps any more are of no use.
+        if self.shmem.len() as u64 > 2 * self.counters.map_count + 1024 {
+            let Self { areas, shmem, .. } = self;
+            let mut live = alloc::collections::BTreeMap::new();
+            for vma in areas.iter_from(0) {
+                if let Object::Shmem(number) = vma.object {
+                    if let Some(&pages) = shmem.get(&number) {
+                        live.insert(number, pages);
+                    }
+                }
+            }
+            live.insert(self.next_shmem - 1, new.pages());
+            self.shmem = live;
+        }
         Ok(())
     }
 }

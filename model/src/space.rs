@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`AddressSpace`]: the model of one process's memory (`struct mm_struct`).
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::num::NonZeroU32;
 use core::ops::Range;
 
@@ -48,6 +48,8 @@ pub struct AddressSpace<C: Container = SortedVec> {
     pub(crate) hooks: Vec<HookCall>,
     pub(crate) last_anon_vma: NonZeroU32,
     pub(crate) next_shmem: u32,
+    /// The sizes of shared anonymous objects, in pages.
+    pub(crate) shmem: BTreeMap<u32, u64>,
 }
 
 /// Why an area could not be put where a process had it.
@@ -86,6 +88,7 @@ impl<C: Container> AddressSpace<C> {
             hooks: Vec::new(),
             last_anon_vma: NonZeroU32::MIN,
             next_shmem: 0,
+            shmem: BTreeMap::new(),
         }
     }
 
@@ -129,7 +132,9 @@ impl<C: Container> AddressSpace<C> {
             Object::File(id) if usize::from(id.0) >= self.files.len() => {
                 return Err(RestoreError::NoSuchFile);
             }
-            Object::Shmem(number) => self.next_shmem = self.next_shmem.max(number + 1),
+            Object::Shmem(number) => {
+                self.next_shmem = self.next_shmem.max(number.saturating_add(1))
+            }
             _ => {}
         }
         let vma = Vma {

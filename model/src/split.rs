@@ -36,7 +36,16 @@ impl<C: Container> AddressSpace<C> {
         Ok(())
     }
 
-    fn may_split(&mut self, vma: &Vma, at: u64) -> Result<(), Errno> {
+    /// Cuts an area in two, if there may be one more (`split_vma`).
+    pub(crate) fn split(&mut self, start: u64, at: u64, new_below: bool) -> Result<(), Errno> {
+        if self.counters.map_count >= self.max_map_count() {
+            return Err(Errno::ENOMEM);
+        }
+        self.split_unchecked(start, at, new_below)
+    }
+
+    /// Asks the driver whether the area may be cut (`vm_ops->may_split`).
+    pub(crate) fn may_split(&mut self, vma: &Vma, at: u64) -> Result<(), Errno> {
         let Object::File(id) = vma.object else {
             return Ok(());
         };

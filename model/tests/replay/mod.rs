@@ -14,8 +14,8 @@ use std::path::Path;
 use serde::Deserialize;
 use vmalab_model::file::File;
 use vmalab_model::{
-    AddressSpace, Area, Backing, Errno, FileId, Limits, MapFlags, Mmap, Object, Op, Prot, Rules,
-    VmFlags,
+    AddressSpace, Advice, Area, Backing, Errno, FileId, Limits, MapFlags, Mmap, MremapFlags,
+    Object, Op, Prot, Rules, VmFlags,
 };
 
 /// The file that the recordings map.
@@ -78,6 +78,12 @@ struct Line {
     #[serde(default)]
     write: Num,
     #[serde(default)]
+    new_len: Num,
+    #[serde(default)]
+    new_addr: Num,
+    #[serde(default)]
+    advice: Num,
+    #[serde(default)]
     ret: Num,
     areas: Vec<(Num, Num, String, Num, String)>,
     kb: BTreeMap<String, i64>,
@@ -98,13 +104,18 @@ pub(crate) struct Report {
     pub(crate) differences: Vec<String>,
 }
 
-/// Replays a recording.
-pub(crate) fn replay(path: &Path, rules: Rules) -> Report {
+/// Reads a recording.
+pub(crate) fn load(path: &Path) -> Vec<u8> {
     let file = std::fs::File::open(path)
         .unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
     let mut text = Vec::new();
     lzma_rs::xz_decompress(&mut BufReader::new(file), &mut text)
         .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+    text
+}
+
+/// Replays a recording, until so many sequences have differed.
+pub(crate) fn replay(text: &[u8], rules: Rules, most: usize) -> Report {
     let mut lines = text
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty());
@@ -117,6 +128,9 @@ pub(crate) fn replay(path: &Path, rules: Rules) -> Report {
     for line in lines {
         let line: Line = serde_json::from_slice(line).expect("a readable line");
         let Some(op) = &line.op else {
+            if report.differences.len() >= most {
+                break;
+            }
             seq = line.seq.expect("a sequence");
             index = 0;
             report.sequences += 1;
@@ -129,7 +143,7 @@ pub(crate) fn replay(path: &Path, rules: Rules) -> Report {
             report.skipped += 1;
             continue;
         };
-        let before = current.draw();
+        let before = current.space.clone();
         let Some(result) = current.step(op, &line) else {
             *report.unknown.entry(op.clone()).or_default() += 1;
             report.skipped += 1;
@@ -141,7 +155,7 @@ pub(crate) fn replay(path: &Path, rules: Rules) -> Report {
             let mut text = format!("({}, {}) {what}\n  {op}", at.0, at.1);
             write!(
                 text,
-                " {} addr={:#x} len={:#x} prot={} flags={:#x} off={:#x} write={}\nbefore, model:\n{before}after, model ({result:x?}):\n{}after, kernel ({:#x}):\n",
+                " {} addr={:#x} len={:#x} prot={} flags={:#x} off={:#x} write={} new_len={:#x} new_addr={:#x} advice={}\nbefore, model:\n{}after, model ({result:x?}):\n{}after, kernel ({:#x}):\n",
                 line.kind,
                 line.addr.0,
                 line.len.0,
@@ -149,7 +163,11 @@ pub(crate) fn replay(path: &Path, rules: Rules) -> Report {
                 line.flags.0,
                 line.off.0,
                 line.write.0,
-                current.draw(),
+                line.new_len.0,
+                line.new_addr.0,
+                line.advice.0,
+                current.draw(&before),
+                current.draw(&current.space),
                 line.ret.0,
             )
             .unwrap();
@@ -222,7 +240,8 @@ impl Run {
         let window = if header.mode == "free" {
             0..u64::MAX
         } else {
-            arena..arena + 2 * header.pages * 4096
+            // The targets of mremap begin up to as far above the arena, and reach beyond.
+            arena..arena + 4 * header.pages * 4096
         };
         Self { space, window }
     }
@@ -253,6 +272,27 @@ impl Run {
                 // pread and pwrite give the number of bytes.
                 let outcome = self.space.apply(&Op::Touch { addr, write });
                 outcome.result.map(|_| 1)
+            }
+            "mprotect" => {
+                let prot = Prot(line.prot.0 as u32);
+                self.space.mprotect(addr, len, prot).map(|()| 0)
+            }
+            "mlock" => self.space.mlock(addr, len).map(|()| 0),
+            "munlock" => self.space.munlock(addr, len).map(|()| 0),
+            "mremap" => self.space.mremap(
+                addr,
+                len,
+                line.new_len.u(),
+                MremapFlags(line.flags.0 as u32),
+                line.new_addr.u(),
+            ),
+            "madvise" => {
+                let advice = Advice::from_number(line.advice.0 as u32)?;
+                self.space.madvise(addr, len, advice).map(|()| 0)
+            }
+            "fork" => {
+                self.space.become_child();
+                Ok(0)
             }
             _ => return None,
         })
@@ -316,9 +356,9 @@ impl Run {
             .filter(|area| area.end > self.window.start && area.start < self.window.end)
     }
 
-    fn draw(&self) -> String {
+    fn draw(&self, space: &AddressSpace) -> String {
         let mut text = String::new();
-        for vma in self.space.areas() {
+        for vma in space.areas() {
             if vma.end > self.window.start && vma.start < self.window.end {
                 let (start, end, perms, offset, object) = row(&vma.area());
                 writeln!(

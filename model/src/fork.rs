@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `fork(2)`: `dup_mmap` (mm/mmap.c), `anon_vma_fork` (mm/rmap.c).
+
+use crate::mlock::LOCKED;
+use crate::{AddressSpace, Container, Hook, VmFlags, Vma};
+
+impl<C: Container> AddressSpace<C> {
+    /// Makes this the address space of a forked child: areas that are not for it go, nothing is locked,
+    /// and private pages hang on an `anon_vma` of each area's own.
+    ///
+    /// `open` is called for every area that a driver has in the child.
+    pub fn become_child(&mut self) {
+        let mut areas = C::default();
+        let old = core::mem::take(&mut self.areas);
+        for vma in old.iter_from(0) {
+            if vma.flags.contains(VmFlags::DONTCOPY) {
+                self.counters.sub(vma.flags, vma.pages());
+                self.counters.map_count -= 1;
+                continue;
+            }
+            let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
+            let written = vma.anon_vma.is_some() && !wiped;
+            let child = Vma {
+                flags: vma.flags.without(LOCKED),
+                anon_vma: written.then(|| self.new_anon_vma()),
+                forked: written,
+                ..*vma
+            };
+            self.call(Hook::Open, &child);
+            areas.insert(child);
+        }
+        self.areas = areas;
+        self.counters.locked_vm = 0;
+    }
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `mlock(2)` and `munlock(2)`: `do_mlock`, `apply_vma_lock_flags`, `mlock_fixup` (mm/mlock.c).
+
+use crate::merge::SPECIAL;
+use crate::{AddressSpace, Container, Errno, PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma};
+
+/// Both kinds of locking (`VM_LOCKED_MASK`).
+pub(crate) const LOCKED: VmFlags = VmFlags(VmFlags::LOCKED.0 | VmFlags::LOCKONFAULT.0);
+
+impl<C: Container> AddressSpace<C> {
+    /// `mlock(2)`. What was locked before an error stays locked.
+    ///
+    /// # Errors
+    ///
+    /// EPERM: nothing may be locked. ENOMEM: the limit, a hole in the range, no room for a split, or
+    /// pages that cannot be had. EINVAL: the range wraps around.
+    pub fn mlock(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+        if !self.limits.can_do_mlock() {
+            return Err(Errno::EPERM);
+        }
+        let (start, len) = lock_range(addr, len);
+        let limit = self.limits.memlock >> PAGE_SHIFT;
+        if !self.limits.cap_ipc_lock {
+            let mut locked = (len >> PAGE_SHIFT) + self.counters.locked_vm;
+            if locked > limit {
+                locked -= self.locked_in(start, start.saturating_add(len));
+            }
+            if locked > limit {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        self.apply_lock_flags(start, len, VmFlags::LOCKED)?;
+        self.populate(start, start + len).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// `munlock(2)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`mlock`](Self::mlock), but for what concerns limits and pages.
+    pub fn munlock(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+        let (start, len) = lock_range(addr, len);
+        self.apply_lock_flags(start, len, VmFlags::empty())
+    }
+
+    /// `count_mm_mlocked_page_nr`
+    fn locked_in(&self, start: u64, end: u64) -> u64 {
+        self.areas
+            .iter_from(start)
+            .take_while(|vma| vma.start < end)
+            .filter(|vma| vma.flags.contains(VmFlags::LOCKED))
+            .map(|vma| (vma.end.min(end) - vma.start.max(start)) >> PAGE_SHIFT)
+            .sum()
+    }
+
+    /// `apply_vma_lock_flags`
+    fn apply_lock_flags(&mut self, start: u64, len: u64, add: VmFlags) -> Result<(), Errno> {
+        let end = start.checked_add(len).ok_or(Errno::EINVAL)?;
+        if end == start {
+            return Ok(());
+        }
+        let mut at = start;
+        let mut prev = None;
+        while at < end {
+            let vma = *self
+                .areas
+                .find(at)
+                .filter(|vma| vma.start <= at)
+                .ok_or(Errno::ENOMEM)?;
+            if at == start {
+                prev = if at > vma.start {
+                    Some(vma)
+                } else {
+                    self.areas.prev(at).copied()
+                };
+            }
+            let flags = vma.flags.without(LOCKED) | add;
+            let now = self.mlock_fixup(prev, &vma, at, vma.end.min(end), flags)?;
+            at = now.end;
+            prev = Some(now);
+        }
+        Ok(())
+    }
+
+    /// `mlock_fixup`. Gives the area that now holds the range.
+    fn mlock_fixup(
+        &mut self,
+        prev: Option<Vma>,
+        vma: &Vma,
+        start: u64,
+        end: u64,
+        flags: VmFlags,
+    ) -> Result<Vma, Errno> {
+        let old = vma.flags;
+        // vma_supports_mlock
+        if flags == old || old.intersects(SPECIAL | VmFlags::DROPPABLE | VmFlags::HUGETLB) {
+            return Ok(*vma);
+        }
+        let now = self.modify_flags(prev, vma, start, end, flags)?;
+        let pages = (end - start) >> PAGE_SHIFT;
+        if !flags.contains(VmFlags::LOCKED) {
+            self.counters.locked_vm -= pages;
+        } else if !old.contains(VmFlags::LOCKED) {
+            self.counters.locked_vm += pages;
+        }
+        Ok(now)
+    }
+}
+
+/// The pages that a range of bytes touches; the sum may wrap around to nothing, as in the kernel.
+fn lock_range(addr: u64, len: u64) -> (u64, u64) {
+    let bytes = len.wrapping_add(addr % PAGE_SIZE);
+    (
+        addr & !(PAGE_SIZE - 1),
+        bytes.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1),
+    )
+}

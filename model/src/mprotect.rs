@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `mprotect(2)`: `do_mprotect_pkey`, `mprotect_fixup` (mm/mprotect.c). Protection keys are not
+//! modelled.
+
+use crate::mmap::prot_flags;
+use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, Prot, VmFlags, Vma};
+
+/// What `mprotect` sets and clears (`VM_ACCESS_FLAGS`).
+pub(crate) const ACCESS: VmFlags = VmFlags(VmFlags::READ.0 | VmFlags::WRITE.0 | VmFlags::EXEC.0);
+/// Accepted without meaning (`PROT_SEM`).
+const PROT_SEM: u32 = 8;
+
+impl<C: Container> AddressSpace<C> {
+    /// `mprotect(2)`. What was changed before an error stays changed.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: unaligned, or bits that are no protection. ENOMEM: a hole in the range, a limit, or no
+    /// room for a split. EACCES: more than the mapping may have. EPERM: a sealed area.
+    pub fn mprotect(&mut self, addr: u64, len: u64, prot: Prot) -> Result<(), Errno> {
+        let grows = Prot::GROWSDOWN | Prot::GROWSUP;
+        if prot.contains(grows) || addr % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        let end = len
+            .checked_next_multiple_of(PAGE_SIZE)
+            .and_then(|len| addr.checked_add(len))
+            .filter(|&end| end > addr)
+            .ok_or(Errno::ENOMEM)?;
+        let plain = prot.without(grows);
+        if plain.0 & !(7 | PROT_SEM) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let first = *self
+            .areas
+            .find(addr)
+            .filter(|vma| vma.start < end)
+            .ok_or(Errno::ENOMEM)?;
+        let mut start = addr;
+        if prot.contains(Prot::GROWSDOWN) {
+            start = first.start;
+            if !first.flags.contains(VmFlags::GROWSDOWN) {
+                return Err(Errno::EINVAL);
+            }
+        } else if first.start > addr {
+            return Err(Errno::ENOMEM);
+        } else if prot.contains(Prot::GROWSUP) {
+            // Nothing grows up on x86.
+            return Err(Errno::EINVAL);
+        }
+
+        let access = prot_flags(plain);
+        let mut prev = if start > first.start {
+            Some(first)
+        } else {
+            self.areas.prev(start).copied()
+        };
+        while start < end {
+            let vma = *self
+                .areas
+                .find(start)
+                .filter(|vma| vma.start <= start)
+                .ok_or(Errno::ENOMEM)?;
+            let flags = vma.flags.without(ACCESS) | access;
+            // Each VM_MAY* flag is four bits above its VM_* flag.
+            if flags.0 & !(flags.0 >> 4) & ACCESS.0 != 0 {
+                return Err(Errno::EACCES);
+            }
+            let now = self.mprotect_fixup(prev, &vma, start, vma.end.min(end), flags)?;
+            start = now.end;
+            prev = Some(now);
+        }
+        Ok(())
+    }
+
+    /// `mprotect_fixup`. Gives the area that now holds the range.
+    fn mprotect_fixup(
+        &mut self,
+        prev: Option<Vma>,
+        vma: &Vma,
+        start: u64,
+        end: u64,
+        mut flags: VmFlags,
+    ) -> Result<Vma, Errno> {
+        let old = vma.flags;
+        let pages = (end - start) / PAGE_SIZE;
+        if old.contains(VmFlags::SEALED) {
+            return Err(Errno::EPERM);
+        }
+        if flags == old {
+            return Ok(*vma);
+        }
+        if flags.contains(VmFlags::WRITE) {
+            if !self.may_expand_vm(flags, pages) && self.may_expand_vm(old, pages) {
+                return Err(Errno::ENOMEM);
+            }
+            let settled = VmFlags::ACCOUNT
+                | VmFlags::WRITE
+                | VmFlags::HUGETLB
+                | VmFlags::SHARED
+                | VmFlags::NORESERVE;
+            if !old.intersects(settled) {
+                self.limits.enough_memory(pages)?;
+                flags |= VmFlags::ACCOUNT;
+            }
+        } else if old.contains(VmFlags::ACCOUNT)
+            && vma.object == Object::Anon
+            && vma.anon_vma.is_none()
+        {
+            flags = flags.without(VmFlags::ACCOUNT);
+        }
+        let mut now = self.modify_flags(prev, vma, start, end, flags)?;
+        if flags.contains(VmFlags::WRITE)
+            && old.contains(VmFlags::LOCKED)
+            && !old.intersects(VmFlags::WRITE | VmFlags::SHARED)
+        {
+            let _ = self.populate_area(&now, start, end);
+            now = *self.areas.find(now.start).unwrap_or(&now);
+        }
+        self.counters.sub(old, pages);
+        self.counters.add(flags, pages);
+        Ok(now)
+    }
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `mremap(2)`: `do_mremap`, `remap_move`, `mremap_to`, `mremap_at`, `move_vma` (mm/mremap.c) and
+//! `copy_vma` (mm/vma.c), as they are since 6.17.
+
+use crate::mlock::LOCKED;
+use crate::unmapped_area::Request;
+use crate::{
+    AddressSpace, Container, Errno, File, Hook, MapFlags, MremapFlags, Object, PAGE_SHIFT,
+    PAGE_SIZE, VmFlags, Vma,
+};
+
+/// A remapping under way (`struct vma_remap_struct`).
+#[derive(Clone, Copy)]
+struct Remap {
+    addr: u64,
+    old_len: u64,
+    new_len: u64,
+    flags: MremapFlags,
+    new_addr: u64,
+    /// What grew is locked, so that its pages are wanted.
+    populate: bool,
+}
+
+impl Remap {
+    fn delta(&self) -> u64 {
+        self.old_len.abs_diff(self.new_len)
+    }
+
+    fn shrinks(&self) -> bool {
+        self.old_len > self.new_len
+    }
+
+    fn grows(&self) -> bool {
+        self.old_len < self.new_len
+    }
+
+    fn implies_new_addr(&self) -> bool {
+        self.flags
+            .intersects(MremapFlags::FIXED | MremapFlags::DONTUNMAP)
+    }
+
+    /// `check_mremap_params`
+    fn check(&self, task_size: u64) -> Result<(), Errno> {
+        let known = MremapFlags::FIXED | MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+        let mut ok = self.flags.without(known) == MremapFlags::empty()
+            && self.addr % PAGE_SIZE == 0
+            && self.new_len != 0
+            && self.new_len <= task_size;
+        if ok && self.implies_new_addr() {
+            let overlap = self.addr.wrapping_add(self.old_len) > self.new_addr
+                && self.new_addr.wrapping_add(self.new_len) > self.addr;
+            ok = self.new_addr <= task_size - self.new_len
+                && self.new_addr % PAGE_SIZE == 0
+                && self.flags.contains(MremapFlags::MAYMOVE)
+                && !(self.flags.contains(MremapFlags::DONTUNMAP) && self.old_len != self.new_len)
+                && !overlap;
+        }
+        if ok { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+}
+
+impl<C: Container> AddressSpace<C> {
+    /// `mremap(2)`. Gives the address.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: arguments that make no sense. EFAULT: not mapped, or not one area where it must be.
+    /// ENOMEM: a limit, or no room. EAGAIN: the limit on locked memory. EPERM: a sealed area.
+    pub fn mremap(
+        &mut self,
+        addr: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: MremapFlags,
+        new_addr: u64,
+    ) -> Result<u64, Errno> {
+        let align = |len: u64| len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+        let mut remap = Remap {
+            addr,
+            old_len: align(old_len),
+            new_len: align(new_len),
+            flags,
+            new_addr,
+            populate: false,
+        };
+        remap.check(self.limits.task_size)?;
+        // The worst case of the unmappings that may come first, and of the move.
+        let dontunmap = flags.contains(MremapFlags::DONTUNMAP);
+        if self.counters.map_count + 4 + u64::from(dontunmap) > self.max_map_count() {
+            return Err(Errno::ENOMEM);
+        }
+        if flags.contains(MremapFlags::FIXED) && remap.old_len == remap.new_len {
+            return self.remap_move(&remap);
+        }
+        let vma = self.lookup(addr)?;
+        self.check_prep(&mut remap, &vma)?;
+        let result = if remap.implies_new_addr() {
+            self.mremap_to(&mut remap, vma)?
+        } else {
+            self.mremap_at(&mut remap, &vma)?
+        };
+        if remap.populate {
+            let start = remap.new_addr + remap.old_len;
+            let _ = self.populate(start, start + remap.delta());
+        }
+        Ok(result)
+    }
+
+    /// The area at an address (`vma_lookup`), or EFAULT.
+    fn lookup(&self, addr: u64) -> Result<Vma, Errno> {
+        self.areas
+            .find(addr)
+            .filter(|vma| vma.start <= addr)
+            .copied()
+            .ok_or(Errno::EFAULT)
+    }
+
+    /// Moves all areas of a range, with the gaps between them (`remap_move`).
+    fn remap_move(&mut self, whole: &Remap) -> Result<u64, Errno> {
+        let end = whole.addr.wrapping_add(whole.old_len);
+        let mut result = Err(Errno::EFAULT);
+        let mut target = whole.new_addr;
+        let mut last_end = None;
+        let mut at = whole.addr;
+        while let Some(&vma) = self.areas.find(at).filter(|vma| vma.start < end) {
+            if last_end.is_none() && vma.start > whole.addr {
+                return Err(Errno::EFAULT);
+            }
+            let addr = vma.start.max(whole.addr);
+            let len = vma.end.min(end) - addr;
+            let gap = last_end.map_or(0, |last| vma.start - last);
+            let mut remap = Remap {
+                addr,
+                old_len: len,
+                new_len: len,
+                new_addr: target + gap,
+                ..*whole
+            };
+            self.check_prep(&mut remap, &vma)?;
+            let moved = self.mremap_to(&mut remap, vma)?;
+            if last_end.is_none() {
+                result = Ok(moved);
+            }
+            last_end = Some(vma.end);
+            target = moved + len;
+            at = vma.end;
+        }
+        result
+    }
+
+    /// `check_prep_vma`
+    fn check_prep(&self, remap: &mut Remap, vma: &Vma) -> Result<(), Errno> {
+        if vma.flags.contains(VmFlags::SEALED) {
+            return Err(Errno::EPERM);
+        }
+        if !remap.implies_new_addr() {
+            remap.new_addr = remap.addr;
+            if !remap.grows() {
+                return Ok(());
+            }
+        }
+        let fixed_size = vma.flags.intersects(VmFlags::DONTEXPAND | VmFlags::PFNMAP);
+        if remap.old_len == 0 && !vma.flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE)
+            || remap.flags.contains(MremapFlags::DONTUNMAP) && fixed_size
+        {
+            return Err(Errno::EINVAL);
+        }
+        let old_len = if remap.shrinks() {
+            remap.new_len
+        } else {
+            remap.old_len
+        };
+        if old_len > vma.end - remap.addr {
+            return Err(Errno::EFAULT);
+        }
+        if remap.new_len == old_len {
+            return Ok(());
+        }
+        let locked = vma.flags.contains(VmFlags::LOCKED);
+        remap.populate = locked;
+        if vma
+            .pgoff_at(remap.addr)
+            .checked_add(remap.new_len >> PAGE_SHIFT)
+            .is_none()
+        {
+            return Err(Errno::EINVAL);
+        }
+        if fixed_size {
+            return Err(Errno::EFAULT);
+        }
+        if !self
+            .limits
+            .may_lock(locked, remap.delta(), self.counters.locked_vm)
+        {
+            return Err(Errno::EAGAIN);
+        }
+        if !self.may_expand_vm(vma.flags, remap.delta() >> PAGE_SHIFT) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    /// To another place (`mremap_to`).
+    fn mremap_to(&mut self, remap: &mut Remap, mut vma: Vma) -> Result<u64, Errno> {
+        if remap.flags.contains(MremapFlags::FIXED) {
+            self.munmap(remap.new_addr, remap.new_len)?;
+            vma = self.lookup(remap.addr)?;
+        }
+        if remap.shrinks() {
+            self.munmap(remap.addr + remap.new_len, remap.delta())?;
+            vma = self.lookup(remap.addr)?;
+            remap.old_len = remap.new_len;
+        }
+        if remap.flags.contains(MremapFlags::DONTUNMAP)
+            && !self.may_expand_vm(vma.flags, remap.old_len >> PAGE_SHIFT)
+        {
+            return Err(Errno::ENOMEM);
+        }
+        self.set_new_addr(remap, &vma)?;
+        self.move_vma(remap, vma)
+    }
+
+    /// In place, if that can be (`mremap_at`).
+    fn mremap_at(&mut self, remap: &mut Remap, vma: &Vma) -> Result<u64, Errno> {
+        if remap.shrinks() {
+            self.munmap(remap.addr + remap.new_len, remap.delta())?;
+        } else if remap.grows() {
+            if vma.end - remap.addr == remap.old_len && self.expandable(vma, remap.delta()) {
+                self.expand_in_place(vma, remap.delta())?;
+                return Ok(remap.addr);
+            }
+            if !remap.flags.contains(MremapFlags::MAYMOVE) {
+                return Err(Errno::ENOMEM);
+            }
+            self.set_new_addr(remap, vma)?;
+            return self.move_vma(remap, *vma);
+        }
+        Ok(remap.addr)
+    }
+
+    /// `vma_expandable`
+    fn expandable(&self, vma: &Vma, delta: u64) -> bool {
+        let Some(end) = vma.end.checked_add(delta) else {
+            return false;
+        };
+        !self.is_mapped(vma.end, end)
+            && self
+                .get_unmapped_area(&Request {
+                    file: None,
+                    addr: vma.start,
+                    len: end - vma.start,
+                    pgoff: 0,
+                    flags: MapFlags::FIXED,
+                })
+                .is_ok()
+    }
+
+    /// `expand_vma_in_place`, `vma_merge_extend`
+    fn expand_in_place(&mut self, vma: &Vma, delta: u64) -> Result<(), Errno> {
+        let pages = delta >> PAGE_SHIFT;
+        if vma.flags.contains(VmFlags::ACCOUNT) {
+            self.limits.enough_memory(pages)?;
+        }
+        let more = Vma {
+            start: vma.end,
+            end: vma.end + delta,
+            pgoff: vma.pgoff_at(vma.end),
+            forked: false,
+            ..*vma
+        };
+        let next = self.areas.find(vma.end).copied();
+        self.merge_new_range(&more, Some(*vma), next)
+            .ok_or(Errno::ENOMEM)?;
+        self.account_remapped(vma.flags, pages);
+        Ok(())
+    }
+
+    /// `vrm_stat_account`
+    fn account_remapped(&mut self, flags: VmFlags, pages: u64) {
+        self.counters.add(flags, pages);
+        if flags.contains(VmFlags::LOCKED) {
+            self.counters.locked_vm += pages;
+        }
+    }
+
+    /// `vrm_set_new_addr`
+    fn set_new_addr(&self, remap: &mut Remap, vma: &Vma) -> Result<(), Errno> {
+        let mut flags = MapFlags::empty();
+        if remap.flags.contains(MremapFlags::FIXED) {
+            flags |= MapFlags::FIXED;
+        }
+        if vma.flags.contains(VmFlags::MAYSHARE) {
+            flags |= MapFlags::SHARED;
+        }
+        let shmem = File::memfd(0);
+        let regular = File::regular(0);
+        let file = match vma.object {
+            Object::File(id) => Some(self.file(id)),
+            Object::Shmem(_) => Some(&shmem),
+            Object::Other => Some(&regular),
+            Object::Anon => None,
+        };
+        remap.new_addr = self.get_unmapped_area(&Request {
+            file,
+            addr: if remap.implies_new_addr() {
+                remap.new_addr
+            } else {
+                0
+            },
+            len: remap.new_len,
+            pgoff: vma.pgoff_at(remap.addr),
+            flags,
+        })?;
+        Ok(())
+    }
+
+    /// Copies the area, and unmaps what it was copied from (`move_vma`).
+    fn move_vma(&mut self, remap: &Remap, mut vma: Vma) -> Result<u64, Errno> {
+        let dontunmap = remap.flags.contains(MremapFlags::DONTUNMAP);
+        let locked = vma.flags.contains(VmFlags::LOCKED);
+        let old_end = remap.addr + remap.old_len;
+        let before = vma.start != remap.addr;
+        let after = vma.end != old_end;
+
+        // prep_move_vma
+        let split_first = dontunmap && locked;
+        if self.counters.map_count + 2 + u64::from(split_first) > self.max_map_count() {
+            return Err(Errno::ENOMEM);
+        }
+        if before {
+            self.may_split(&vma, remap.addr)?;
+        }
+        if after {
+            self.may_split(&vma, old_end)?;
+        }
+        if split_first {
+            if before {
+                self.split(vma.start, remap.addr, true)?;
+            }
+            if after {
+                self.split(remap.addr, old_end, false)?;
+            }
+            vma = self.lookup(remap.addr)?;
+        }
+        if vma.flags.contains(VmFlags::ACCOUNT) {
+            let charged = if dontunmap {
+                remap.new_len
+            } else {
+                remap.delta()
+            };
+            self.limits.enough_memory(charged >> PAGE_SHIFT)?;
+        }
+
+        self.copy_vma(remap, &vma);
+        let mut flags = vma.flags;
+        if dontunmap {
+            // dontunmap_complete: the old pages are gone, so nothing is locked and nothing private.
+            flags = flags.without(LOCKED);
+            let mut old = self.lookup(remap.addr)?;
+            old.flags = old.flags.without(LOCKED);
+            if old.start == remap.addr && old.end == old_end {
+                old.anon_vma = None;
+                old.forked = false;
+                if old.object == Object::Anon {
+                    old.pgoff = old.start >> PAGE_SHIFT;
+                }
+            }
+            self.areas.replace(old.start, old);
+        }
+        self.account_remapped(flags, remap.new_len >> PAGE_SHIFT);
+        // Without an old range (a duplicate of a shared one) there is nothing to unmap, and an error is
+        // nobody's concern.
+        if !dontunmap {
+            let _ = self.munmap(remap.addr, remap.old_len);
+        }
+        Ok(remap.new_addr)
+    }
+
+    /// `copy_vma`
+    fn copy_vma(&mut self, remap: &Remap, vma: &Vma) {
+        let unfaulted = vma.object == Object::Anon && vma.anon_vma.is_none();
+        let new = Vma {
+            start: remap.new_addr,
+            end: remap.new_addr + remap.new_len,
+            pgoff: if unfaulted {
+                remap.new_addr >> PAGE_SHIFT
+            } else {
+                vma.pgoff_at(remap.addr)
+            },
+            ..*vma
+        };
+        let keep = unfaulted && remap.flags.contains(MremapFlags::DONTUNMAP);
+        let other = |near: &Vma| !(keep && near.start == vma.start);
+        let prev = self.areas.prev(new.start).copied().filter(other);
+        let next = self.areas.find(new.start).copied().filter(other);
+        if self.merge_new_range(&new, prev, next).is_none() {
+            self.call(Hook::Open, &new);
+            self.areas.insert(new);
+            self.counters.map_count += 1;
+        }
+    }
+}
