@@ -1,3 +1,52 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The command line.
-fn main() {}
+//! The command `vmalab`: one file here for each subcommand.
+
+mod diff;
+mod eras;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A laboratory for Linux memory mappings: see what the kernel does with a mapping, predict it, and
+/// prove the prediction.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit status: 0 all agreed, 1 something was found, 2 wrong usage or environment."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare the running kernel with the model, on random operations
+    Diff(diff::Args),
+    /// List the eras of the model, and the one that the running kernel belongs to
+    Eras(eras::Args),
+    /// Show what /dev/vmalab counts: live objects, areas and pages, and calls of its hooks
+    Stats(stats::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Diff(args) => diff::run(&args),
+        Command::Eras(args) => eras::run(&args),
+        Command::Stats(args) => stats::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("vmalab: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+/// The running kernel's release, as `uname -r` prints it.
+fn release() -> anyhow::Result<String> {
+    Ok(nix::sys::utsname::uname()?
+        .release()
+        .to_string_lossy()
+        .into_owned())
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Comparer`]: holds a prediction against an observation and names the first field that differs.
+
+use std::fmt;
+
+use vmalab_model::{Area, Errno, Object, Outcome, VmFlags};
+
+use crate::oracle::{Fields, HookCounts, Observation, Sees};
+
+/// The first field in which a prediction and an observation differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name, as in `area 2: end`.
+    pub field: String,
+    /// What the model says.
+    pub predicted: String,
+    /// What the oracle says.
+    pub observed: String,
+}
+
+impl Difference {
+    fn new(
+        field: impl Into<String>,
+        predicted: impl ToString,
+        observed: impl ToString,
+    ) -> Option<Self> {
+        Some(Self {
+            field: field.into(),
+            predicted: predicted.to_string(),
+            observed: observed.to_string(),
+        })
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            predicted,
+            observed,
+        } = self;
+        write!(f, "{field}: predicted {predicted}, observed {observed}")
+    }
+}
+
+/// Compares the outcomes of one batch, in order.
+pub struct Comparer {
+    flags: VmFlags,
+    /// Which of the model's shared anonymous objects is which of the oracle's.
+    shmem: Vec<(u32, u32)>,
+}
+
+impl Comparer {
+    /// For a new batch on an oracle that sees so much.
+    pub fn new(sees: Sees) -> Self {
+        Self {
+            flags: sees.flags,
+            shmem: Vec::new(),
+        }
+    }
+
+    /// The first difference, if any, among the fields that were seen.
+    pub fn compare(&mut self, predicted: &Outcome, seen: &Observation) -> Option<Difference> {
+        let observed = &seen.outcome;
+        let fields = seen.fields;
+        if fields.contains(Fields::RESULT) && predicted.result != observed.result {
+            return Difference::new("result", result(predicted.result), result(observed.result));
+        }
+        if fields.contains(Fields::RANGES) {
+            if let Some(difference) = self.layouts(&predicted.layout, &observed.layout, fields) {
+                return Some(difference);
+            }
+        }
+        let (p, o) = (&predicted.counters, &observed.counters);
+        let counters = [
+            (Fields::MAP_COUNT, "map_count", p.map_count, o.map_count),
+            (Fields::COUNTERS, "total_vm", p.total_vm, o.total_vm),
+            (Fields::COUNTERS, "locked_vm", p.locked_vm, o.locked_vm),
+            (Fields::COUNTERS, "data_vm", p.data_vm, o.data_vm),
+            (Fields::COUNTERS, "stack_vm", p.stack_vm, o.stack_vm),
+            (Fields::COUNTERS, "exec_vm", p.exec_vm, o.exec_vm),
+        ];
+        for (field, name, p, o) in counters {
+            if fields.contains(field) && p != o {
+                return Difference::new(name, p, o);
+            }
+        }
+        if fields.contains(Fields::HOOKS) {
+            let (p, o) = (&predicted.hooks, &observed.hooks);
+            if let Some(index) = (0..p.len().max(o.len())).find(|&i| p.get(i) != o.get(i)) {
+                let call = |calls: &[_]| match calls.get(index) {
+                    Some(call) => format!("{call:?}"),
+                    None => "no call".into(),
+                };
+                return Difference::new(format!("hook call {index}"), call(p), call(o));
+            }
+        } else if fields.contains(Fields::HOOK_COUNTS) {
+            let (p, o) = (HookCounts::of(&predicted.hooks), seen.hook_counts);
+            let counts = [
+                ("calls of mmap", p.mmap, o.mmap),
+                ("calls of open", p.open, o.open),
+                ("calls of close", p.close, o.close),
+                ("calls of may_split", p.may_split, o.may_split),
+            ];
+            for (name, p, o) in counts {
+                if p != o {
+                    return Difference::new(name, p, o);
+                }
+            }
+        }
+        None
+    }
+
+    fn layouts(
+        &mut self,
+        predicted: &[Area],
+        observed: &[Area],
+        fields: Fields,
+    ) -> Option<Difference> {
+        for (index, (p, o)) in predicted.iter().zip(observed).enumerate() {
+            let name = |field| format!("area {index}: {field}");
+            if p.start != o.start {
+                return Difference::new(name("start"), hex(p.start), hex(o.start));
+            }
+            if p.end != o.end {
+                return Difference::new(name("end"), hex(p.end), hex(o.end));
+            }
+            let (pf, of) = (
+                VmFlags(p.flags.0 & self.flags.0),
+                VmFlags(o.flags.0 & self.flags.0),
+            );
+            if fields.contains(Fields::FLAGS) && pf != of {
+                return Difference::new(name("flags"), format!("{pf:?}"), format!("{of:?}"));
+            }
+            if fields.contains(Fields::OBJECTS) && !self.same_object(p.object, o.object) {
+                let (p, o) = (format!("{:?}", p.object), format!("{:?}", o.object));
+                return Difference::new(name("object"), p, o);
+            }
+            let offset = if p.object == Object::Anon {
+                Fields::ANON_OFFSETS
+            } else {
+                Fields::OFFSETS
+            };
+            if fields.contains(offset) && p.offset != o.offset {
+                return Difference::new(name("offset"), hex(p.offset), hex(o.offset));
+            }
+        }
+        if predicted.len() != observed.len() {
+            return Difference::new("number of areas", predicted.len(), observed.len());
+        }
+        None
+    }
+
+    /// Shared anonymous objects are the same if they always were; their numbers mean nothing.
+    fn same_object(&mut self, predicted: Object, observed: Object) -> bool {
+        let (Object::Shmem(p), Object::Shmem(o)) = (predicted, observed) else {
+            return predicted == observed;
+        };
+        match self
+            .shmem
+            .iter()
+            .find(|&&(known_p, known_o)| known_p == p || known_o == o)
+        {
+            Some(&pair) => pair == (p, o),
+            None => {
+                self.shmem.push((p, o));
+                true
+            }
+        }
+    }
+}
+
+/// A result as `strace` prints it.
+pub(crate) fn result(result: Result<u64, Errno>) -> String {
+    match result {
+        Ok(value) => format!("{value:#x}"),
+        Err(errno) => errno.to_string(),
+    }
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:#x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::nothing;
+
+    const ALL: Sees = Sees {
+        fields: Fields::all(),
+        flags: VmFlags(u64::MAX),
+    };
+
+    fn area(start: u64, object: Object) -> Area {
+        Area {
+            start,
+            end: start + 0x1000,
+            flags: VmFlags::READ,
+            offset: 0,
+            object,
+        }
+    }
+
+    fn seen(outcome: Outcome, fields: Fields) -> Observation {
+        Observation {
+            outcome,
+            fields,
+            hook_counts: HookCounts::default(),
+        }
+    }
+
+    #[test]
+    fn the_first_differing_field_is_named() {
+        let mut p = nothing();
+        p.layout = vec![area(0x1000, Object::Anon), area(0x2000, Object::Anon)];
+        let mut o = p.clone();
+        o.layout[1].end += 0x1000;
+        o.counters.total_vm = 9;
+        let mut comparer = Comparer::new(ALL);
+        let fields = Fields::all() - Fields::HOOKS;
+        let difference = comparer.compare(&p, &seen(o.clone(), fields)).unwrap();
+        assert_eq!(difference.field, "area 1: end");
+        // What was not seen is not compared.
+        let counters = comparer
+            .compare(&p, &seen(o.clone(), Fields::COUNTERS))
+            .unwrap();
+        assert_eq!(counters.to_string(), "total_vm: predicted 0, observed 9");
+        assert_eq!(comparer.compare(&p, &seen(o, Fields::RESULT)), None);
+    }
+
+    #[test]
+    fn shared_objects_are_told_apart_by_identity_alone() {
+        let with = |a, b| {
+            let mut outcome = nothing();
+            outcome.layout = vec![
+                area(0x1000, Object::Shmem(a)),
+                area(0x2000, Object::Shmem(b)),
+            ];
+            outcome
+        };
+        let mut comparer = Comparer::new(ALL);
+        assert_eq!(
+            comparer.compare(&with(5, 6), &seen(with(0, 1), Fields::all())),
+            None
+        );
+        let swapped = comparer.compare(&with(5, 6), &seen(with(1, 0), Fields::all()));
+        assert_eq!(swapped.unwrap().field, "area 0: object");
+        let one = Comparer::new(ALL).compare(&with(5, 6), &seen(with(0, 0), Fields::all()));
+        assert_eq!(one.unwrap().field, "area 1: object");
+    }
+}

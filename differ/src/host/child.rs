@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What runs between fork and exit: the template, and the child that it forks for each batch.
+//!
+//! # What may be called here
+//! The address space is the thing under test, and the other threads of the parent are gone. So:
+//! - system calls by `libc::syscall` alone; it touches no memory but `errno` of this thread;
+//! - memory that was mapped before: [`Shared`], and a stack of bounded depth;
+//! - no allocation, no buffered I/O, no formatting, no lock, no panic: indexing is checked by hand and
+//!   trouble is written down as a number.
+//!
+//! The template goes through the same functions once before anything is recorded, so the stack has
+//! already grown to its final size.
+
+use core::ptr::addr_of_mut;
+
+use linux_raw_sys::general::{self, procmap_query, procmap_query_flags as query};
+
+use super::wire::{
+    Call, MAX_AREAS, MAX_OPS, MAX_WINDOWS, RawArea, Record, Shared, Trouble, device_number,
+};
+
+/// `PROCMAP_QUERY` of `linux/fs.h`.
+const PROCMAP_QUERY: u64 =
+    libc::_IOWR::<procmap_query>(general::PROCFS_IOCTL_MAGIC as u32, 17) as u64;
+
+/// Asks the template to fork a child that does the calls.
+pub(super) const RUN: u8 = b'r';
+/// Asks the template to do the calls itself: what it maps, all later children have.
+pub(super) const PLACE: u8 = b'p';
+
+/// A system call with up to six arguments: the value, or a negative errno.
+fn call(nr: i64, args: [u64; 6]) -> i64 {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the kernel checks the arguments of a system call. Whether the call may take away memory
+    // that this program stands on is the generator's matter: it stays inside the windows, which hold
+    // nothing of ours.
+    let value = unsafe { libc::syscall(nr, a, b, c, d, e, f) };
+    if value == -1 {
+        // SAFETY: the location of this thread's errno is always valid.
+        -i64::from(unsafe { *libc::__errno_location() })
+    } else {
+        value
+    }
+}
+
+/// A system call with three arguments.
+fn call3(nr: i64, a: u64, b: u64, c: u64) -> i64 {
+    call(nr, [a, b, c, 0, 0, 0])
+}
+
+/// Opens for reading.
+fn open(path: &core::ffi::CStr) -> i64 {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    call(
+        libc::SYS_openat,
+        [
+            libc::AT_FDCWD as i64 as u64,
+            path.as_ptr() as u64,
+            flags as u64,
+            0,
+            0,
+            0,
+        ],
+    )
+}
+
+/// Ends this process.
+fn exit(code: u64) -> ! {
+    loop {
+        call3(libc::SYS_exit_group, code, 0, 0);
+    }
+}
+
+/// The template: does as it is told until `orders` ends.
+///
+/// # Safety
+/// `shared` must be the shared mapping; the caller is a fresh fork with one thread.
+pub(super) unsafe fn template(shared: *mut Shared, orders: i32, answers: i32) -> ! {
+    // Ctrl-C goes to the whole process group; the parent decides what to do then.
+    // SAFETY: ignoring a signal has no precondition.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+    loop {
+        let mut order = 0u8;
+        let got = call3(libc::SYS_read, orders as u64, &raw mut order as u64, 1);
+        if got == -i64::from(libc::EINTR) {
+            continue;
+        }
+        if got != 1 {
+            exit(0);
+        }
+        // SAFETY: the parent waits for the answer and does not touch the memory meanwhile.
+        let shared = unsafe { &mut *shared };
+        if order == RUN {
+            fork_and_wait(shared);
+        } else {
+            work(shared);
+        }
+        if call3(libc::SYS_write, answers as u64, &raw const order as u64, 1) != 1 {
+            exit(1);
+        }
+    }
+}
+
+/// One batch in a child of its own.
+fn fork_and_wait(shared: &mut Shared) {
+    let limit = shared.limit_fd;
+    if limit >= 0 && !write_limit(limit, &shared.limit_text[0]) {
+        shared.trouble = Trouble::SetLimit as u32;
+        shared.status = 0;
+        return;
+    }
+    let pid = call3(libc::SYS_clone, libc::SIGCHLD as u64, 0, 0);
+    if pid == 0 {
+        // A child whose template is killed goes with it.
+        call3(
+            libc::SYS_prctl,
+            libc::PR_SET_PDEATHSIG as u64,
+            libc::SIGKILL as u64,
+            0,
+        );
+        work(shared);
+        exit(0);
+    }
+    shared.child_pid = pid as i32;
+    if pid > 0 {
+        let status = addr_of_mut!(shared.status) as u64;
+        while call(libc::SYS_wait4, [pid as u64, status, 0, 0, 0, 0]) == -i64::from(libc::EINTR) {}
+    }
+    if limit >= 0 && !write_limit(limit, &shared.limit_text[1]) {
+        shared.trouble = Trouble::SetLimit as u32;
+    }
+}
+
+/// Writes a number, padded with zero bytes, into a sysctl.
+fn write_limit(fd: i32, text: &[u8; 24]) -> bool {
+    let len = text
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(text.len()) as u64;
+    call(
+        libc::SYS_pwrite64,
+        [fd as u64, text.as_ptr() as u64, len, 0, 0, 0],
+    ) == len as i64
+}
+
+/// The descriptors that look at this process.
+struct Eyes {
+    maps: i64,
+    status: i64,
+}
+
+/// Does the calls and records what is seen after each; stops at the first trouble.
+fn work(shared: &mut Shared) {
+    shared.trouble = Trouble::None as u32;
+    shared.trouble_errno = 0;
+    shared.begun = 0;
+    shared.n_records = 0;
+    shared.n_areas = 0;
+    shared.n_text = 0;
+    // Both show the process that opened them, so each child opens its own.
+    let eyes = Eyes {
+        maps: open(c"/proc/self/maps"),
+        status: open(c"/proc/self/status"),
+    };
+    let result = record_all(shared, &eyes);
+    if let Err((trouble, errno)) = result {
+        shared.trouble = trouble as u32;
+        shared.trouble_errno = errno as i32;
+    }
+    call3(libc::SYS_close, eyes.maps as u64, 0, 0);
+    call3(libc::SYS_close, eyes.status as u64, 0, 0);
+}
+
+/// What went wrong, and the errno.
+type Stuck = (Trouble, i64);
+
+fn record_all(shared: &mut Shared, eyes: &Eyes) -> Result<(), Stuck> {
+    if eyes.maps < 0 {
+        return Err((Trouble::OpenMaps, -eyes.maps));
+    }
+    if eyes.status < 0 {
+        return Err((Trouble::OpenStatus, -eyes.status));
+    }
+    let whole = shared.want_whole != 0;
+    record(shared, eyes, 0, 0, true, whole)?;
+    let n = (shared.n_calls as usize).min(MAX_OPS);
+    let every = shared.counters_every.max(1) as usize;
+    for index in 0..n {
+        let Some(&Call { nr, args }) = shared.calls.get(index) else {
+            break;
+        };
+        shared.begun = index as u32 + 1;
+        let ret = call(nr, args);
+        let last = index + 1 == n;
+        record(
+            shared,
+            eyes,
+            index + 1,
+            ret,
+            last || (index + 1) % every == 0,
+            last && whole,
+        )?;
+    }
+    if shared.want_smaps != 0 {
+        read_smaps(shared)?;
+    }
+    Ok(())
+}
+
+/// Fills record `index`.
+fn record(
+    shared: &mut Shared,
+    eyes: &Eyes,
+    index: usize,
+    ret: i64,
+    counters: bool,
+    whole: bool,
+) -> Result<(), Stuck> {
+    let first_area = shared.n_areas;
+    if shared.query != 0 {
+        query_areas(shared, eyes, whole)?;
+    } else {
+        read_areas(shared, eyes, whole)?;
+    }
+    let mut new = Record {
+        ret,
+        first_area,
+        n_areas: shared.n_areas - first_area,
+        has_counters: counters.into(),
+        whole: whole.into(),
+        counters: [0; 5],
+        hooks: [0; 5],
+    };
+    if counters {
+        new.counters = read_counters(shared, eyes)?;
+    }
+    if shared.device_fd >= 0 {
+        new.hooks = super::device::hook_counts(|request, argument| {
+            call3(libc::SYS_ioctl, shared.device_fd as u64, request, argument)
+        })
+        .map_err(|errno| (Trouble::DeviceStats, errno))?;
+    }
+    if let Some(record) = shared.records.get_mut(index) {
+        *record = new;
+        shared.n_records = index as u32 + 1;
+    }
+    Ok(())
+}
+
+/// Appends an area.
+fn push(shared: &mut Shared, area: RawArea) -> Result<(), Stuck> {
+    match shared.areas.get_mut(shared.n_areas as usize) {
+        Some(slot) if (shared.n_areas as usize) < MAX_AREAS => {
+            *slot = area;
+            shared.n_areas += 1;
+            Ok(())
+        }
+        _ => Err((Trouble::TooManyAreas, 0)),
+    }
+}
+
+/// What is listed.
+fn windows(shared: &Shared, whole: bool) -> [[u64; 2]; MAX_WINDOWS] {
+    if whole { shared.all } else { shared.windows }
+}
+
+/// Lists areas with one ioctl each (`do_procmap_query`, since 6.11).
+fn query_areas(shared: &mut Shared, eyes: &Eyes, whole: bool) -> Result<(), Stuck> {
+    for [start, end] in windows(shared, whole) {
+        let mut addr = start;
+        while addr < end {
+            let mut area = procmap_query {
+                size: size_of::<procmap_query>() as u64,
+                query_flags: query::PROCMAP_QUERY_COVERING_OR_NEXT_VMA as u64,
+                query_addr: addr,
+                vma_start: 0,
+                vma_end: 0,
+                vma_flags: 0,
+                vma_page_size: 0,
+                vma_offset: 0,
+                inode: 0,
+                dev_major: 0,
+                dev_minor: 0,
+                vma_name_size: 0,
+                build_id_size: 0,
+                vma_name_addr: 0,
+                build_id_addr: 0,
+            };
+            let ret = call3(
+                libc::SYS_ioctl,
+                eyes.maps as u64,
+                PROCMAP_QUERY,
+                &raw mut area as u64,
+            );
+            if ret == -i64::from(libc::ENOENT) {
+                break;
+            }
+            if ret < 0 {
+                return Err((Trouble::ReadMaps, -ret));
+            }
+            if area.vma_start >= end {
+                break;
+            }
+            push(
+                shared,
+                RawArea {
+                    start: area.vma_start,
+                    end: area.vma_end,
+                    flags: area.vma_flags & 0xf,
+                    offset: area.vma_offset,
+                    device: device_number(area.dev_major, area.dev_minor),
+                    inode: area.inode,
+                },
+            )?;
+            addr = area.vma_end;
+        }
+    }
+    Ok(())
+}
+
+/// Lists areas from the text of `/proc/self/maps`, for kernels before 6.11.
+fn read_areas(shared: &mut Shared, eyes: &Eyes, whole: bool) -> Result<(), Stuck> {
+    let windows = windows(shared, whole);
+    call3(libc::SYS_lseek, eyes.maps as u64, 0, libc::SEEK_SET as u64);
+    loop {
+        // The kernel gives whole lines as long as there is room for one.
+        let len = read_text(shared, eyes.maps)?;
+        if len == 0 {
+            return Ok(());
+        }
+        let mut from = 0;
+        while let Some((area, used)) = shared.text.get(from..len).and_then(parse_line) {
+            from += used;
+            // [vsyscall] is listed, but it is no area of the process.
+            let ours = area.start < 1 << 63;
+            let inside = windows
+                .iter()
+                .any(|&[start, end]| area.start < end && area.end > start);
+            if ours && inside {
+                push(shared, area)?;
+            }
+        }
+        if from != len {
+            return Err((Trouble::ReadMaps, 0));
+        }
+    }
+}
+
+/// Reads once from `fd` into [`Shared::text`]: how many bytes.
+fn read_text(shared: &mut Shared, fd: i64) -> Result<usize, Stuck> {
+    let room = shared.text.len() as u64;
+    let got = call3(
+        libc::SYS_read,
+        fd as u64,
+        shared.text.as_mut_ptr() as u64,
+        room,
+    );
+    if got < 0 {
+        Err((Trouble::ReadMaps, -got))
+    } else {
+        Ok(got as usize)
+    }
+}
+
+/// One line of `/proc/self/maps`, and its length with the newline.
+fn parse_line(text: &[u8]) -> Option<(RawArea, usize)> {
+    let len = text.iter().position(|&byte| byte == b'\n')? + 1;
+    let mut words = text.get(..len - 1)?.split(|&byte| byte == b' ');
+    let mut range = words.next()?.split(|&byte| byte == b'-');
+    let (start, end) = (number(range.next()?, 16)?, number(range.next()?, 16)?);
+    let mut flags = 0;
+    for (bit, &letter) in words.next()?.iter().enumerate() {
+        flags |= u64::from(matches!(letter, b'r' | b'w' | b'x' | b's')) << bit;
+    }
+    let offset = number(words.next()?, 16)?;
+    let mut device = words.next()?.split(|&byte| byte == b':');
+    let (major, minor) = (number(device.next()?, 16)?, number(device.next()?, 16)?);
+    let inode = number(words.next()?, 10)?;
+    // Without a file, PROCMAP_QUERY says 0 and so does this.
+    let offset = if inode == 0 { 0 } else { offset };
+    let device = device_number(major as u32, minor as u32);
+    Some((
+        RawArea {
+            start,
+            end,
+            flags,
+            offset,
+            device,
+            inode,
+        },
+        len,
+    ))
+}
+
+/// A number of digits only.
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    let mut value = 0u64;
+    for &digit in digits {
+        value = value * u64::from(radix) + u64::from((digit as char).to_digit(radix)?);
+    }
+    Some(value)
+}
+
+/// Reads the counters of `/proc/self/status`.
+fn read_counters(shared: &mut Shared, eyes: &Eyes) -> Result<[u64; 5], Stuck> {
+    let room = shared.text.len() as u64;
+    let text = shared.text.as_mut_ptr() as u64;
+    let got = call(libc::SYS_pread64, [eyes.status as u64, text, room, 0, 0, 0]);
+    if got < 0 {
+        return Err((Trouble::ReadStatus, -got));
+    }
+    let text = shared.text.get(..got as usize).unwrap_or(&[]);
+    parse_status(text).ok_or((Trouble::ReadStatus, 0))
+}
+
+/// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib` in KiB.
+fn parse_status(text: &[u8]) -> Option<[u64; 5]> {
+    let mut counters = [0; 5];
+    let mut seen = 0;
+    for line in text.split(|&byte| byte == b'\n') {
+        let Some(rest) = line.strip_prefix(b"Vm") else {
+            continue;
+        };
+        let index = match rest.get(..4)? {
+            b"Size" => 0,
+            b"Lck:" => 1,
+            b"Data" => 2,
+            b"Stk:" => 3,
+            b"Exe:" | b"Lib:" => 4,
+            _ => continue,
+        };
+        let mut kib = 0;
+        for &byte in rest {
+            if byte.is_ascii_digit() {
+                kib = kib * 10 + u64::from(byte - b'0');
+            }
+        }
+        *counters.get_mut(index)? += kib;
+        seen += 1;
+    }
+    (seen == 6).then_some(counters)
+}
+
+/// Reads `/proc/self/smaps` into [`Shared::text`].
+fn read_smaps(shared: &mut Shared) -> Result<(), Stuck> {
+    let fd = open(c"/proc/self/smaps");
+    if fd < 0 {
+        return Err((Trouble::ReadSmaps, -fd));
+    }
+    let mut len = 0;
+    loop {
+        let Some(room) = shared.text.get_mut(len..).filter(|room| !room.is_empty()) else {
+            return Err((Trouble::ReadSmaps, 0));
+        };
+        let got = call3(
+            libc::SYS_read,
+            fd as u64,
+            room.as_mut_ptr() as u64,
+            room.len() as u64,
+        );
+        if got < 0 {
+            return Err((Trouble::ReadSmaps, -got));
+        }
+        if got == 0 {
+            break;
+        }
+        len += got as usize;
+    }
+    call3(libc::SYS_close, fd as u64, 0, 0);
+    shared.n_text = len as u32;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The counts that `/dev/vmalab` keeps of its hooks, asked for in the child.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use vmalab::{Device, sys};
+use vmalab_model::{File, PAGE_SIZE};
+
+use super::FILE_PAGES;
+use crate::oracle::OracleError;
+
+/// A new object of the device, and what the model has to know of it.
+pub(super) fn open(path: &Path) -> Result<(OwnedFd, File), OracleError> {
+    let environment = |error: vmalab::Error| OracleError::Environment(error.to_string());
+    let device = Device::open_at(path).map_err(environment)?;
+    device
+        .set_size(FILE_PAGES * PAGE_SIZE)
+        .map_err(environment)?;
+    // Asks for the counts once, so that a file that is no such device is refused here.
+    device.stats().map_err(environment)?;
+    let fd = OwnedFd::from(device);
+    let mount = fstatvfs(&fd).map_err(|errno| OracleError::system("fstatvfs", errno))?;
+    let noexec = mount.flags().contains(FsFlags::ST_NOEXEC);
+    Ok((
+        fd,
+        File {
+            noexec,
+            ..File::device(FILE_PAGES)
+        },
+    ))
+}
+
+/// Calls of mmap, open, close, may_split and fault so far, of the object behind a descriptor; or an
+/// errno. `ioctl` does the ioctl with that request and that address. Allocates nothing.
+pub(super) fn hook_counts(ioctl: impl FnOnce(u64, u64) -> i64) -> Result<[u64; 5], i64> {
+    let mut stats = sys::vmalab_stats {
+        scope: sys::VMALAB_SCOPE_OBJECT,
+        ..Default::default()
+    };
+    let ret = ioctl(u64::from(sys::VMALAB_IOC_STATS), &raw mut stats as u64);
+    if ret < 0 {
+        return Err(-ret);
+    }
+    Ok([
+        stats.n_mmap,
+        stats.n_open,
+        stats.n_close,
+        stats.n_may_split,
+        stats.n_fault,
+    ])
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What the machine, its administrator and this process's limits allow, for the model.
+
+use std::fs;
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::utsname::uname;
+use procfs_core::FromBufRead;
+use procfs_core::process::{MemoryMaps, VmFlags as Shown};
+use vmalab_model::limits::{Limits, Overcommit, Thp};
+use vmalab_model::{PAGE_SIZE, VmFlags};
+
+use crate::oracle::OracleError;
+
+/// CAP_IPC_LOCK and CAP_SYS_RAWIO, as bits of `CapEff`.
+const CAP_IPC_LOCK: u32 = linux_raw_sys::general::CAP_IPC_LOCK;
+const CAP_SYS_RAWIO: u32 = linux_raw_sys::general::CAP_SYS_RAWIO;
+
+/// The kernel's release.
+pub(super) fn release() -> Result<String, OracleError> {
+    let uname = uname().map_err(|errno| OracleError::system("uname", errno))?;
+    Ok(uname.release().to_string_lossy().into_owned())
+}
+
+/// The limits, all but where addresses are chosen.
+pub(super) fn limits() -> Result<Limits, OracleError> {
+    let capabilities = text("/proc/self/status")?
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .ok_or_else(|| OracleError::Environment("/proc/self/status has no CapEff".into()))?;
+    let has = |capability: u32| capabilities & 1 << capability != 0;
+    let huge = "/sys/kernel/mm/transparent_hugepage";
+    Ok(Limits {
+        mmap_min_addr: number("/proc/sys/vm/mmap_min_addr")?,
+        max_map_count: number("/proc/sys/vm/max_map_count")?,
+        overcommit: match number("/proc/sys/vm/overcommit_memory")? {
+            0 => Overcommit::Guess {
+                total: memory()? / PAGE_SIZE,
+            },
+            1 => Overcommit::Always,
+            _ => {
+                return Err(OracleError::Environment(
+                    "vm.overcommit_memory is 2: what is refused then depends on all processes of \
+                     the machine; set it to 0 or 1"
+                        .into(),
+                ));
+            }
+        },
+        address_space: rlimit(Resource::RLIMIT_AS)?,
+        data: rlimit(Resource::RLIMIT_DATA)?,
+        stack: rlimit(Resource::RLIMIT_STACK)?,
+        memlock: rlimit(Resource::RLIMIT_MEMLOCK)?,
+        cap_ipc_lock: has(CAP_IPC_LOCK),
+        cap_sys_rawio: has(CAP_SYS_RAWIO),
+        pkeys: text("/proc/cpuinfo")?
+            .split_whitespace()
+            .any(|word| word == "ospke"),
+        // A kernel without huge pages has no such file.
+        thp: match chosen(&format!("{huge}/enabled")).as_deref() {
+            Some("always") => Thp::Always,
+            Some("madvise") => Thp::Madvise,
+            _ => Thp::Never,
+        },
+        shmem_huge: chosen(&format!("{huge}/shmem_enabled"))
+            .is_some_and(|choice| choice != "never" && choice != "deny"),
+        ..Limits::default()
+    })
+}
+
+/// Memory and swap in bytes.
+fn memory() -> Result<u64, OracleError> {
+    let text = text("/proc/meminfo")?;
+    let kib = |key: &str| {
+        text.lines().find_map(|line| {
+            line.strip_prefix(key)?
+                .trim()
+                .trim_end_matches(" kB")
+                .parse::<u64>()
+                .ok()
+        })
+    };
+    match (kib("MemTotal:"), kib("SwapTotal:")) {
+        (Some(memory), Some(swap)) => Ok((memory + swap) << 10),
+        _ => Err(OracleError::Environment(
+            "/proc/meminfo has no MemTotal or SwapTotal".into(),
+        )),
+    }
+}
+
+fn rlimit(resource: Resource) -> Result<u64, OracleError> {
+    let (soft, _) = getrlimit(resource).map_err(|errno| OracleError::system("getrlimit", errno))?;
+    Ok(soft)
+}
+
+fn text(path: &str) -> Result<String, OracleError> {
+    fs::read_to_string(path).map_err(|error| OracleError::system(path, error))
+}
+
+fn number(path: &str) -> Result<u64, OracleError> {
+    let text = text(path)?;
+    text.trim()
+        .parse()
+        .map_err(|error| OracleError::system(path, error))
+}
+
+/// The word in brackets.
+fn chosen(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let (_, rest) = text.split_once('[')?;
+    Some(rest.split_once(']')?.0.into())
+}
+
+/// The flags of each area of an `smaps` text: where it starts, and what it is.
+pub(super) fn flags(smaps: &[u8]) -> Result<Vec<(u64, VmFlags)>, OracleError> {
+    let maps = MemoryMaps::from_buf_read(smaps)
+        .map_err(|error| OracleError::system("cannot understand /proc/self/smaps", error))?;
+    let known = [
+        (Shown::RD, VmFlags::READ),
+        (Shown::WR, VmFlags::WRITE),
+        (Shown::EX, VmFlags::EXEC),
+        (Shown::SH, VmFlags::SHARED),
+        (Shown::MR, VmFlags::MAYREAD),
+        (Shown::MW, VmFlags::MAYWRITE),
+        (Shown::ME, VmFlags::MAYEXEC),
+        (Shown::MS, VmFlags::MAYSHARE),
+        (Shown::GD, VmFlags::GROWSDOWN),
+        (Shown::PF, VmFlags::PFNMAP),
+        (Shown::LO, VmFlags::LOCKED),
+        (Shown::IO, VmFlags::IO),
+        (Shown::DC, VmFlags::DONTCOPY),
+        (Shown::DE, VmFlags::DONTEXPAND),
+        (Shown::AC, VmFlags::ACCOUNT),
+        (Shown::NR, VmFlags::NORESERVE),
+        (Shown::DD, VmFlags::DONTDUMP),
+        (Shown::MM, VmFlags::MIXEDMAP),
+    ];
+    Ok(maps
+        .into_iter()
+        .map(|map| {
+            let mut flags = VmFlags::empty();
+            for (shown, flag) in known {
+                if map.extension.vm_flags.contains(shown) {
+                    flags |= flag;
+                }
+            }
+            (map.address.0, flags)
+        })
+        .collect())
+}

@@ -1,0 +1,718 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Host`]: the running kernel as an oracle.
+//!
+//! ```text
+//! parent ── order ──> template ── fork ──> child: call, look, call, look, …
+//!    ^ <── answer ──────┘ waits                │
+//!    └───────────── shared memory <────────────┘
+//! ```
+//!
+//! Each batch runs in a child of its own, which looks at itself after every call: at its areas through
+//! `PROCMAP_QUERY` (since 6.11; 0.3 µs an area) or the text of `/proc/self/maps`, in the windows only,
+//! and at its counters through `/proc/self/status` (3 µs). All areas are counted at the end of a batch.
+//! Children are forked from a *template* that was forked once, so they all begin with one layout.
+//!
+//! The template plugs every gap above the one from which the kernel chooses addresses, with areas that
+//! merge with nothing. So what the kernel chooses is right below the lowest plug, in a known window, and
+//! does not depend on what this program happens to have mapped.
+
+mod child;
+mod device;
+mod machine;
+mod template;
+mod wire;
+
+use std::fs::OpenOptions;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{fstat, major, minor};
+use nix::unistd::ftruncate;
+use vmalab_model::{
+    Area, Backing, Counters, Errno, File, FileId, Limits, Mmap, Object, Op, PAGE_SIZE, VmFlags,
+};
+
+use self::template::Template;
+use self::wire::{Call, MAX_OPS, RawArea, Record, Shared, device_number};
+use crate::oracle::{Fields, HookCounts, NamedFile, Observation, Oracle, OracleError, Sees, World};
+
+/// Where operations with an address of their own happen: far from all else.
+const ARENA: u64 = 0x100_0000_0000;
+/// Its size in pages.
+const ARENA_PAGES: u64 = 32;
+/// Where areas are piled up until the limit is near.
+const FILLER: u64 = 0x200_0000_0000;
+/// How far below the lowest plug the kernel's choices are looked for.
+const CHOSEN: u64 = 64 << 20;
+/// How many areas there is room for in a world that is nearly full.
+const ROOM: u64 = 10;
+/// The largest limit that is filled up.
+const MOST_TO_FILL: u64 = 100_000;
+/// How long a batch may take. Even an emulated machine needs a hundredth of it.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Pages of the larger files.
+const FILE_PAGES: u64 = 64;
+/// Pages of the file that ends before the arena does.
+const SHORT_FILE_PAGES: u64 = 10;
+
+/// How to come near the limit on the number of areas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tight {
+    /// Not at all.
+    Never,
+    /// By filling the address space. Each such batch costs about 60 ms.
+    Fill,
+    /// By writing to `vm.max_map_count` while the batch runs. This is seen by all processes of the
+    /// machine, so it is only for a machine that does nothing else.
+    Sysctl,
+}
+
+/// What can be chosen about a [`Host`].
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The node of `vmalab.ko`, to have its mappings among the others.
+    pub device: Option<PathBuf>,
+    /// How to come near the limit on the number of areas.
+    pub tight: Tight,
+    /// The counters are read after every n-th operation, and after the last of a batch.
+    pub counters_every: u32,
+    /// Read `/proc/self/maps` as text even where PROCMAP_QUERY works.
+    pub text: bool,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            device: None,
+            tight: Tight::Fill,
+            counters_every: 1,
+            text: false,
+        }
+    }
+}
+
+/// A file of the run.
+struct Open {
+    fd: OwnedFd,
+    /// Its device and inode.
+    identity: (u64, u64),
+}
+
+/// A template and what is known of its children.
+struct Place {
+    template: Template,
+    /// All areas of a child before its first operation, but for the filler.
+    start: Vec<RawArea>,
+    /// Pages of the filler, which the model does not know of.
+    filler_pages: u64,
+}
+
+/// The running kernel.
+pub struct Host {
+    release: String,
+    options: HostOptions,
+    query: bool,
+    files: Vec<Open>,
+    has_device: bool,
+    /// A byte to copy from and to.
+    scratch: OwnedFd,
+    limit_file: Option<OwnedFd>,
+    places: Vec<Place>,
+    worlds: Vec<World>,
+    skipped: Vec<String>,
+    /// The inodes of shared anonymous memory that this batch has seen.
+    inodes: Vec<u64>,
+}
+
+impl Host {
+    /// Opens the files and starts the templates.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if the device cannot be opened, `/proc` is not there, or memory or
+    /// processes are short.
+    pub fn new(options: HostOptions) -> Result<Self, OracleError> {
+        let read_only = File {
+            write: false,
+            ..File::memfd(FILE_PAGES)
+        };
+        let mut all = vec![
+            ("memfd", memfd(FILE_PAGES)?, File::memfd(FILE_PAGES)),
+            (
+                "short_memfd",
+                memfd(SHORT_FILE_PAGES)?,
+                File::memfd(SHORT_FILE_PAGES),
+            ),
+            (
+                "read_only_memfd",
+                for_reading(&memfd(FILE_PAGES)?)?,
+                read_only,
+            ),
+        ];
+        if let Some(path) = &options.device {
+            let (fd, file) = device::open(path)?;
+            all.push(("device", fd, file));
+        }
+        let mut files = Vec::new();
+        let mut named = Vec::new();
+        for (name, fd, file) in all {
+            files.push(Open {
+                identity: identity(&fd)?,
+                fd,
+            });
+            named.push(NamedFile {
+                name: name.into(),
+                file,
+            });
+        }
+        let scratch = memfd(1)?;
+        let limit_file = match options.tight {
+            Tight::Sysctl => Some(
+                OpenOptions::new()
+                    .write(true)
+                    .open("/proc/sys/vm/max_map_count")
+                    .map_err(|error| OracleError::system("cannot write vm.max_map_count", error))?
+                    .into(),
+            ),
+            _ => None,
+        };
+        let mut host = Self {
+            release: machine::release()?,
+            query: !options.text,
+            has_device: options.device.is_some(),
+            options,
+            files,
+            scratch,
+            limit_file,
+            places: Vec::new(),
+            worlds: Vec::new(),
+            skipped: Vec::new(),
+            inodes: Vec::new(),
+        };
+        host.settle(named)?;
+        Ok(host)
+    }
+
+    /// The kernel's release, as `uname -r` prints it.
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// What this machine does not let us check, and why.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// Starts the templates and describes the worlds.
+    fn settle(&mut self, files: Vec<NamedFile>) -> Result<(), OracleError> {
+        let limits = machine::limits()?;
+        let (place, chosen) = self.start_template()?;
+        if chosen.is_none() {
+            self.skipped.push(
+                "addresses chosen by the kernel: it does not choose them from the top down here"
+                    .into(),
+            );
+        }
+        let mut plain = self.describe("plain", place, files.clone(), limits, chosen)?;
+        plain.every = 1;
+        self.worlds.push(plain);
+        match self.options.tight {
+            Tight::Never => {}
+            Tight::Sysctl => {
+                let mut world = self.worlds[0].clone();
+                world.name = "near the limit, by sysctl".into();
+                world.every = 8;
+                world.limits.max_map_count = world.areas.len() as u64 + ROOM;
+                self.worlds.push(world);
+            }
+            Tight::Fill if limits.max_map_count > MOST_TO_FILL => self.skipped.push(format!(
+                "the limit on the number of areas: vm.max_map_count is {}, more than can be filled \
+                 in good time ({MOST_TO_FILL})",
+                limits.max_map_count
+            )),
+            Tight::Fill => {
+                let (place, chosen) = self.start_template()?;
+                let mut world =
+                    self.describe("near the limit, by filling", place, files, limits, chosen)?;
+                world.every = 32;
+                let used = world.areas.len() as u64;
+                let filler = limits.max_map_count.saturating_sub(used + ROOM) / 2 * 2;
+                let place = self.places.last_mut().expect("describe has added it");
+                fill(place, filler)?;
+                world.limits.max_map_count -= filler;
+                self.worlds.push(world);
+            }
+        }
+        Ok(())
+    }
+
+    /// A new template in which the kernel chooses addresses from a known window.
+    fn start_template(&mut self) -> Result<(Template, Option<Range<u64>>), OracleError> {
+        let mut template = Template::start()?;
+        let device = if self.has_device {
+            self.files.last()
+        } else {
+            None
+        };
+        let shared = template.shared();
+        shared.counters_every = self.options.counters_every.max(1);
+        shared.query = self.query.into();
+        shared.device_fd = device.map_or(-1, |file| file.fd.as_raw_fd());
+        shared.limit_fd = -1;
+        shared.all[0] = [0, u64::MAX];
+        match look(&mut template) {
+            // No such ioctl: a kernel before 6.11.
+            Err(OracleError::Broke { .. }) if self.query => {
+                self.query = false;
+                template.shared().query = 0;
+                look(&mut template)?;
+            }
+            looked => drop(looked?),
+        }
+        let chosen = plug(&mut template)?;
+        let shared = template.shared();
+        shared.windows[0] = [ARENA, ARENA + ARENA_PAGES * PAGE_SIZE];
+        if let Some(chosen) = &chosen {
+            shared.windows[1] = [chosen.start, chosen.end];
+        }
+        Ok((template, chosen))
+    }
+
+    /// The world in which the children of a template begin; keeps the template.
+    fn describe(
+        &mut self,
+        name: &str,
+        mut template: Template,
+        files: Vec<NamedFile>,
+        limits: Limits,
+        chosen: Option<Range<u64>>,
+    ) -> Result<World, OracleError> {
+        let shared = template.shared();
+        shared.n_calls = 0;
+        shared.want_whole = 1;
+        shared.want_smaps = 1;
+        template.order(child::RUN, LIMIT)?;
+        let shared = template.shared();
+        shared.want_smaps = 0;
+        let flags = machine::flags(&shared.text[..shared.n_text as usize])?;
+        let record = shared.records[0];
+        let start = areas(shared, &record).to_vec();
+
+        let mut world = World {
+            name: name.into(),
+            every: 0,
+            areas: Vec::new(),
+            counters: counters(&record, 0),
+            files,
+            limits: Limits {
+                mmap_base: limits.mmap_base,
+                ..limits
+            },
+            arena: ARENA..ARENA + ARENA_PAGES * PAGE_SIZE,
+            chosen,
+        };
+        if let Some(chosen) = &world.chosen {
+            world.limits.mmap_base = chosen.end;
+        }
+        world.counters.map_count = start.len() as u64;
+        for raw in &start {
+            let known = flags.iter().find(|(start, _)| *start == raw.start);
+            let &(_, flags) = known.ok_or_else(|| {
+                OracleError::Environment("/proc/self/maps and smaps do not agree".into())
+            })?;
+            let object = Object::Other;
+            world.areas.push(Area {
+                start: raw.start,
+                end: raw.end,
+                flags,
+                offset: 0,
+                object,
+            });
+        }
+        let filler = FILLER..FILLER + MOST_TO_FILL * PAGE_SIZE;
+        for area in &world.areas {
+            if world.observes(area) || (area.start < filler.end && area.end > filler.start) {
+                return Err(OracleError::Environment(format!(
+                    "this program has memory at {:#x}, where operations are to happen; run it with \
+                     address randomisation off (setarch -R)",
+                    area.start
+                )));
+            }
+        }
+        self.places.push(Place {
+            template,
+            start,
+            filler_pages: 0,
+        });
+        Ok(world)
+    }
+
+    /// Which place a world is in.
+    fn place(&self, world: usize) -> usize {
+        world.min(self.places.len() - 1)
+    }
+
+    /// The system call that an operation is.
+    fn call(&self, op: &Op) -> Call {
+        let scratch = self.scratch.as_raw_fd() as u64;
+        let (nr, args) = match *op {
+            Op::Mmap(Mmap {
+                addr,
+                len,
+                prot,
+                flags,
+                backing,
+                offset,
+            }) => {
+                let fd = match backing {
+                    Backing::File(FileId(id)) => match self.files.get(usize::from(id)) {
+                        Some(file) => i64::from(file.fd.as_raw_fd()),
+                        None => -1,
+                    },
+                    Backing::None => -1,
+                };
+                let (prot, flags) = (prot.0.into(), flags.0.into());
+                (libc::SYS_mmap, [addr, len, prot, flags, fd as u64, offset])
+            }
+            Op::Munmap { addr, len } => (libc::SYS_munmap, [addr, len, 0, 0, 0, 0]),
+            // To read from a file is to write to memory.
+            Op::Touch { addr, write: true } => (libc::SYS_pread64, [scratch, addr, 1, 0, 0, 0]),
+            Op::Touch { addr, write: false } => (libc::SYS_pwrite64, [scratch, addr, 1, 0, 0, 0]),
+        };
+        Call { nr, args }
+    }
+}
+
+impl Oracle for Host {
+    fn name(&self) -> String {
+        let reads = if self.query {
+            "PROCMAP_QUERY"
+        } else {
+            "/proc/self/maps"
+        };
+        format!("host: Linux {}, areas from {reads}", self.release)
+    }
+
+    fn sees(&self) -> Sees {
+        let mut fields = Fields::RESULT
+            | Fields::RANGES
+            | Fields::FLAGS
+            | Fields::OBJECTS
+            | Fields::OFFSETS
+            | Fields::MAP_COUNT
+            | Fields::COUNTERS;
+        if self.has_device {
+            fields |= Fields::HOOK_COUNTS;
+        }
+        Sees {
+            fields,
+            flags: SEEN_FLAGS,
+        }
+    }
+
+    fn worlds(&self) -> &[World] {
+        &self.worlds
+    }
+
+    fn run(
+        &mut self,
+        world: usize,
+        ops: &[Op],
+        seen: &mut Vec<Observation>,
+    ) -> Result<(), OracleError> {
+        seen.resize_with(ops.len(), Observation::default);
+        let calls: Vec<Call> = ops.iter().map(|op| self.call(op)).collect();
+        let place = self.place(world);
+        let limit_fd = self.limit_file.as_ref().filter(|_| world > 0);
+        let limits = [&self.worlds[world], &self.worlds[0]].map(|w| w.limits.max_map_count);
+
+        let template = &mut self.places[place].template;
+        template.set_calls(calls.into_iter());
+        let shared = template.shared();
+        shared.limit_fd = limit_fd.map_or(-1, |fd| fd.as_raw_fd());
+        for (text, limit) in shared.limit_text.iter_mut().zip(limits) {
+            *text = [0; 24];
+            let digits = limit.to_string();
+            text[..digits.len()].copy_from_slice(digits.as_bytes());
+        }
+        let done = template.order(child::RUN, LIMIT);
+        let n = (template.shared().n_records as usize).saturating_sub(1);
+        if done.is_err() {
+            seen.truncate(n);
+        }
+        self.decode(world, ops, seen)?;
+        done
+    }
+}
+
+impl Host {
+    /// Puts the records into the model's words.
+    fn decode(
+        &mut self,
+        world: usize,
+        ops: &[Op],
+        seen: &mut [Observation],
+    ) -> Result<(), OracleError> {
+        self.inodes.clear();
+        let place = self.place(world);
+        let Place {
+            template,
+            start,
+            filler_pages,
+        } = &mut self.places[place];
+        let shared = &*template.shared();
+        if shared.n_records == 0 {
+            return Ok(());
+        }
+        if areas(shared, &shared.records[0]) != start {
+            return Err(OracleError::Broke {
+                index: 0,
+                what: "the child did not begin with the areas that all children begin with".into(),
+            });
+        }
+        let world = &self.worlds[world];
+        let windows = world.windows();
+        for (index, (op, seen)) in ops.iter().zip(seen).enumerate() {
+            let [before, record] = [index, index + 1].map(|index| &shared.records[index]);
+            seen.fields =
+                Fields::RESULT | Fields::RANGES | Fields::FLAGS | Fields::OBJECTS | Fields::OFFSETS;
+            let outcome = &mut seen.outcome;
+            outcome.result = if record.ret >= 0 {
+                let touch = matches!(op, Op::Touch { .. });
+                Ok(if touch { 0 } else { record.ret as u64 })
+            } else {
+                let errno = -record.ret as i32;
+                Err(Errno::from_number(errno).ok_or_else(|| OracleError::Broke {
+                    index,
+                    what: format!(
+                        "the answer was {}, which no model knows",
+                        nix::errno::Errno::from_raw(errno)
+                    ),
+                })?)
+            };
+            outcome.hooks.clear();
+            outcome.layout.clear();
+            for raw in areas(shared, record) {
+                if record.whole != 0
+                    && !windows
+                        .iter()
+                        .any(|w| raw.start < w.end && raw.end > w.start)
+                {
+                    continue;
+                }
+                outcome.layout.push(Area {
+                    start: raw.start,
+                    end: raw.end,
+                    flags: vm_flags(raw.flags),
+                    offset: raw.offset,
+                    object: object(raw, &self.files, &mut self.inodes),
+                });
+            }
+            if record.has_counters != 0 {
+                seen.fields |= Fields::COUNTERS;
+                outcome.counters = counters(record, *filler_pages);
+            }
+            if record.whole != 0 {
+                seen.fields |= Fields::MAP_COUNT;
+                outcome.counters.map_count = u64::from(record.n_areas);
+            }
+            if self.has_device {
+                seen.fields |= Fields::HOOK_COUNTS;
+                let calls = |hook: usize| record.hooks[hook] - before.hooks[hook];
+                seen.hook_counts = HookCounts {
+                    mmap: calls(0),
+                    open: calls(1),
+                    close: calls(2),
+                    may_split: calls(3),
+                    fault: calls(4),
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The flags that `/proc/PID/maps` shows.
+const SEEN_FLAGS: VmFlags =
+    VmFlags(VmFlags::READ.0 | VmFlags::WRITE.0 | VmFlags::EXEC.0 | VmFlags::MAYSHARE.0);
+
+/// The areas of a record.
+fn areas<'a>(shared: &'a Shared, record: &Record) -> &'a [RawArea] {
+    let first = record.first_area as usize;
+    &shared.areas[first..first + record.n_areas as usize]
+}
+
+fn vm_flags(shown: u64) -> VmFlags {
+    // Read, write and execute have the values of their VM_ flags.
+    let shared = if shown & 8 != 0 {
+        VmFlags::MAYSHARE
+    } else {
+        VmFlags::empty()
+    };
+    VmFlags(shown & 7) | shared
+}
+
+/// What an area maps, by device and inode.
+fn object(raw: &RawArea, files: &[Open], inodes: &mut Vec<u64>) -> Object {
+    if raw.inode == 0 {
+        return Object::Anon;
+    }
+    let identity = (raw.device, raw.inode);
+    if let Some(index) = files.iter().position(|file| file.identity == identity) {
+        return Object::File(FileId(index as u16));
+    }
+    // Shared anonymous memory is on the same file system as a memfd.
+    if raw.device != files[0].identity.0 {
+        return Object::Other;
+    }
+    let known = inodes.iter().position(|&inode| inode == raw.inode);
+    let number = known.unwrap_or_else(|| {
+        inodes.push(raw.inode);
+        inodes.len() - 1
+    });
+    Object::Shmem(number as u32)
+}
+
+/// KiB to pages.
+fn counters(record: &Record, filler_pages: u64) -> Counters {
+    let [size, locked, data, stack, exec] = record.counters.map(|kib| kib * 1024 / PAGE_SIZE);
+    Counters {
+        map_count: 0,
+        total_vm: size - filler_pages,
+        locked_vm: locked,
+        data_vm: data,
+        stack_vm: stack,
+        exec_vm: exec,
+    }
+}
+
+/// All areas of a child that does nothing.
+fn look(template: &mut Template) -> Result<Vec<RawArea>, OracleError> {
+    let shared = template.shared();
+    shared.n_calls = 0;
+    shared.want_whole = 1;
+    template.order(child::RUN, LIMIT)?;
+    let shared = template.shared();
+    Ok(areas(shared, &shared.records[0]).to_vec())
+}
+
+/// Has the template itself do calls: what they answer.
+fn place(template: &mut Template, calls: &[Call]) -> Result<Vec<i64>, OracleError> {
+    template.set_calls(calls.iter().copied());
+    template.order(child::PLACE, LIMIT)?;
+    let shared = template.shared();
+    Ok(shared.records[1..=calls.len()]
+        .iter()
+        .map(|record| record.ret)
+        .collect())
+}
+
+/// A call of mmap for memory of which nothing is ever touched, and which merges with nothing.
+fn plug_call(addr: u64, len: u64) -> Call {
+    let fixed = if addr == 0 {
+        0
+    } else {
+        libc::MAP_FIXED_NOREPLACE
+    };
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed;
+    let args = [addr, len, libc::PROT_NONE as u64, flags as u64, u64::MAX, 0];
+    Call {
+        nr: libc::SYS_mmap,
+        args,
+    }
+}
+
+/// Plugs the gaps from which the kernel chooses addresses, until it chooses from a large one. Gives the
+/// window right below the last plug.
+fn plug(template: &mut Template) -> Result<Option<Range<u64>>, OracleError> {
+    for _ in 0..64 {
+        template.shared().want_whole = 0;
+        let addr = place(template, &[plug_call(0, PAGE_SIZE)])?[0];
+        let Ok(addr) = u64::try_from(addr) else {
+            return Ok(None);
+        };
+        let areas = look(template)?;
+        let below = areas
+            .iter()
+            .filter(|area| area.end <= addr)
+            .map(|area| area.end)
+            .max();
+        let below = below.unwrap_or(0);
+        if addr - below > 1 << 30 {
+            return Ok(Some(addr - CHOSEN..addr));
+        }
+        if addr == below {
+            // From the bottom up, as in the legacy layout; or the gap was one page.
+            continue;
+        }
+        if place(template, &[plug_call(below, addr - below)])?[0] < 0 {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+/// Piles up areas: one mapping of which every second page is protected otherwise.
+fn fill(place_: &mut Place, areas: u64) -> Result<(), OracleError> {
+    let template = &mut place_.template;
+    let mut call = plug_call(FILLER, areas * PAGE_SIZE);
+    call.args[3] = call.args[3] & !(libc::MAP_SHARED as u64) | libc::MAP_PRIVATE as u64;
+    let mut calls = vec![call];
+    calls.extend((0..areas / 2).map(|pair| Call {
+        nr: libc::SYS_mprotect,
+        args: [
+            FILLER + 2 * pair * PAGE_SIZE,
+            PAGE_SIZE,
+            libc::PROT_READ as u64,
+            0,
+            0,
+            0,
+        ],
+    }));
+    let shared = template.shared();
+    let every = std::mem::replace(&mut shared.counters_every, u32::MAX);
+    shared.want_whole = 0;
+    for calls in calls.chunks(MAX_OPS) {
+        if let Some(error) = place(template, calls)?.into_iter().find(|&ret| ret < 0) {
+            let errno = nix::errno::Errno::from_raw(-error as i32);
+            return Err(OracleError::system("cannot fill the address space", errno));
+        }
+    }
+    let shared = template.shared();
+    shared.counters_every = every;
+    shared.want_whole = 1;
+    shared.all = [
+        [0, FILLER],
+        [FILLER + areas * PAGE_SIZE, u64::MAX],
+        [0, 0],
+        [0, 0],
+    ];
+    place_.filler_pages = areas;
+    Ok(())
+}
+
+/// A memory file of so many pages.
+fn memfd(pages: u64) -> Result<OwnedFd, OracleError> {
+    let failed = |errno| OracleError::system("memfd_create", errno);
+    let fd = memfd_create(c"vmalab", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+    ftruncate(&fd, (pages * PAGE_SIZE) as i64).map_err(failed)?;
+    Ok(fd)
+}
+
+/// The same file, opened for reading only.
+fn for_reading(fd: &OwnedFd) -> Result<OwnedFd, OracleError> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let file = std::fs::File::open(path).map_err(|error| {
+        OracleError::system("cannot open a memfd again (is /proc mounted?)", error)
+    })?;
+    Ok(file.into())
+}
+
+/// Device and inode, as `/proc` shows them of an area.
+fn identity(fd: &OwnedFd) -> Result<(u64, u64), OracleError> {
+    let stat = fstat(fd).map_err(|errno| OracleError::system("fstat", errno))?;
+    let device = device_number(major(stat.st_dev) as u32, minor(stat.st_dev) as u32);
+    Ok((device, stat.st_ino))
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Template`]: the parent's handle on a process that forks a child for each batch.
+//!
+//! The template is forked once and does nothing but wait, so every child begins with the same address
+//! space, whatever the parent allocates meanwhile.
+
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
+
+use super::child;
+use super::wire::{Call, MAX_OPS, Shared, Trouble};
+use crate::oracle::OracleError;
+
+pub(super) struct Template {
+    shared: NonNull<Shared>,
+    pid: Pid,
+    orders: OwnedFd,
+    answers: OwnedFd,
+}
+
+impl Template {
+    /// Forks a template.
+    pub(super) fn start() -> Result<Self, OracleError> {
+        let len = NonZeroUsize::new(size_of::<Shared>()).expect("it has fields");
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping where the kernel likes it replaces nothing.
+        let shared = unsafe { mmap_anonymous(None, len, prot, MapFlags::MAP_SHARED) }
+            .map_err(|errno| OracleError::system("cannot map memory to share", errno))?
+            .cast::<Shared>();
+        let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| OracleError::system("pipe", errno));
+        let (orders, our_orders) = pipe()?;
+        let (our_answers, answers) = pipe()?;
+        // SAFETY: what the new process calls is async-signal-safe; child.rs says how.
+        match unsafe { fork() }.map_err(|errno| OracleError::system("fork", errno))? {
+            ForkResult::Child => {
+                // The template must see the end of its orders when the parent is gone.
+                // SAFETY: both descriptors are ours to close, and their owners are never dropped:
+                // the template does not return.
+                unsafe {
+                    libc::close(our_orders.as_raw_fd());
+                    libc::close(our_answers.as_raw_fd());
+                }
+                // SAFETY: the mapping is shared and inherited; a fork has one thread.
+                unsafe { child::template(shared.as_ptr(), orders.as_raw_fd(), answers.as_raw_fd()) }
+            }
+            ForkResult::Parent { child } => Ok(Self {
+                shared,
+                pid: child,
+                orders: our_orders,
+                answers: our_answers,
+            }),
+        }
+    }
+
+    /// The shared memory. Between two orders it is ours alone.
+    pub(super) fn shared(&mut self) -> &mut Shared {
+        // SAFETY: the mapping lives as long as `self` and is of that type, for which all bytes are
+        // valid. The other side only touches it between order and answer, while `self.order` holds
+        // `&mut self`.
+        unsafe { self.shared.as_mut() }
+    }
+
+    /// Puts calls into the shared memory.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_OPS`].
+    pub(super) fn set_calls(&mut self, calls: impl ExactSizeIterator<Item = Call>) {
+        assert!(
+            calls.len() <= MAX_OPS,
+            "more operations than a batch can hold"
+        );
+        let shared = self.shared();
+        shared.n_calls = calls.len() as u32;
+        for (slot, call) in shared.calls.iter_mut().zip(calls) {
+            *slot = call;
+        }
+    }
+
+    /// Gives an order and waits for it to be done. Kills a child that takes longer than `limit`.
+    ///
+    /// # Errors
+    /// [`OracleError::Broke`] if the child died or was killed; the records up to there are valid.
+    pub(super) fn order(&mut self, order: u8, limit: Duration) -> Result<(), OracleError> {
+        self.shared().child_pid = 0;
+        self.shared().status = 0;
+        write(&self.orders, &[order]).map_err(|errno| self.gone(errno))?;
+        let mut hung = false;
+        if !self.wait(limit)? {
+            hung = true;
+            // SAFETY: a single aligned integer, read while the template may have the memory; it was
+            // written before the child could hang, or is still 0.
+            let pid = unsafe { (&raw const (*self.shared.as_ptr()).child_pid).read_volatile() };
+            if pid > 0 {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            if pid <= 0 || !self.wait(Duration::from_secs(10))? {
+                let _ = kill(self.pid, Signal::SIGKILL);
+                return Err(OracleError::Environment(format!(
+                    "the process that forks the children has not answered for {limit:?}"
+                )));
+            }
+        }
+        let mut answer = [0];
+        let got = read(&self.answers, &mut answer).map_err(|errno| self.gone(errno))?;
+        if got != 1 {
+            return Err(self.gone("end of file"));
+        }
+        self.verdict(hung, limit)
+    }
+
+    /// Whether an answer came in time.
+    fn wait(&self, limit: Duration) -> Result<bool, OracleError> {
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(self.answers.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
+                Ok(0) if end <= Instant::now() => return Ok(false),
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(true),
+                Err(errno) => return Err(OracleError::system("poll", errno)),
+            }
+        }
+    }
+
+    /// What became of the child.
+    fn verdict(&mut self, hung: bool, limit: Duration) -> Result<(), OracleError> {
+        let shared = self.shared();
+        let index = (shared.begun as usize).saturating_sub(1);
+        let pid = Pid::from_raw(shared.child_pid);
+        let errno = Errno::from_raw(shared.trouble_errno);
+        let broke = |what: String| Err(OracleError::Broke { index, what });
+        if shared.child_pid < 0 {
+            let errno = Errno::from_raw(-shared.child_pid);
+            return Err(OracleError::system("fork", errno));
+        }
+        if hung {
+            return broke(format!(
+                "it took longer than {limit:?}; the process was killed"
+            ));
+        }
+        match WaitStatus::from_raw(pid, shared.status) {
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                return broke(format!("the process died of {signal}"));
+            }
+            Ok(WaitStatus::Exited(_, 0)) => {}
+            status => return broke(format!("the process ended with {status:?}")),
+        }
+        let trouble = shared.trouble;
+        let read = |what: &str| broke(format!("{what} could not be read: {errno}"));
+        let environment = |what: &str| Err(OracleError::system(what, errno));
+        if trouble == Trouble::None as u32 {
+            Ok(())
+        } else if trouble == Trouble::OpenMaps as u32 {
+            environment("cannot open /proc/self/maps (is /proc mounted?)")
+        } else if trouble == Trouble::OpenStatus as u32 {
+            environment("cannot open /proc/self/status (is /proc mounted?)")
+        } else if trouble == Trouble::ReadSmaps as u32 {
+            environment("cannot read /proc/self/smaps")
+        } else if trouble == Trouble::SetLimit as u32 {
+            environment("cannot write vm.max_map_count")
+        } else if trouble == Trouble::ReadMaps as u32 {
+            read("/proc/self/maps")
+        } else if trouble == Trouble::ReadStatus as u32 {
+            read("/proc/self/status")
+        } else if trouble == Trouble::DeviceStats as u32 {
+            read("the statistics of the device")
+        } else {
+            broke("there are more areas than this program has room for".into())
+        }
+    }
+
+    fn gone(&self, why: impl std::fmt::Display) -> OracleError {
+        OracleError::system("the process that forks the children is gone", why)
+    }
+}
+
+impl Drop for Template {
+    fn drop(&mut self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, None);
+        // SAFETY: nobody has a reference into the mapping: `shared` borrows `self`.
+        let _ = unsafe { munmap(self.shared.cast(), size_of::<Shared>()) };
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The memory that parent, template and child share: orders one way, records the other.
+//!
+//! Plain integers in fixed arrays, mapped before the first fork, so that the child allocates nothing.
+//! Nobody reads what another still writes: control goes to and fro over two pipes, and only the side
+//! that has it touches this memory.
+
+/// Most operations in one batch.
+pub(super) const MAX_OPS: usize = 4096;
+/// Most areas in the records of one batch, all snapshots together.
+pub(super) const MAX_AREAS: usize = 1 << 18;
+/// Most bytes of `/proc/self/smaps` at the start.
+pub(super) const MAX_TEXT: usize = 1 << 20;
+/// Most windows.
+pub(super) const MAX_WINDOWS: usize = 4;
+
+/// One system call, as the child issues it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    /// Its number.
+    pub(super) nr: i64,
+    /// Its arguments.
+    pub(super) args: [u64; 6],
+}
+
+/// One area as `/proc` shows it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RawArea {
+    /// First byte.
+    pub(super) start: u64,
+    /// One past the last byte.
+    pub(super) end: u64,
+    /// `PROCMAP_QUERY_VMA_*`: read 1, write 2, execute 4, shared 8.
+    pub(super) flags: u64,
+    /// Offset in the file, in bytes.
+    pub(super) offset: u64,
+    /// The file's device, as [`device_number`] makes it; 0 without a file.
+    pub(super) device: u64,
+    /// The file's inode; 0 without a file.
+    pub(super) inode: u64,
+}
+
+/// What is seen after one call. Record 0 is what is seen before the first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    /// The value, or a negative errno.
+    pub(super) ret: i64,
+    /// Index of its first area in [`Shared::areas`].
+    pub(super) first_area: u32,
+    /// How many areas.
+    pub(super) n_areas: u32,
+    /// Whether `counters` were read.
+    pub(super) has_counters: u32,
+    /// Whether all areas of the process were listed, not only those in the windows.
+    pub(super) whole: u32,
+    /// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib`, in KiB.
+    pub(super) counters: [u64; 5],
+    /// The device's counts of calls so far: mmap, open, close, may_split, fault.
+    pub(super) hooks: [u64; 5],
+}
+
+/// Where the child got stuck, if it did. Values of [`Shared::trouble`].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It did not.
+    None = 0,
+    /// `/proc/self/maps` could not be opened.
+    OpenMaps = 1,
+    /// `/proc/self/status` could not be opened.
+    OpenStatus = 2,
+    /// The areas could not be read.
+    ReadMaps = 3,
+    /// The counters could not be read.
+    ReadStatus = 4,
+    /// `/proc/self/smaps` could not be read, or is too long.
+    ReadSmaps = 5,
+    /// The device did not answer.
+    DeviceStats = 6,
+    /// [`Shared::areas`] is full.
+    TooManyAreas = 7,
+    /// The limit could not be written.
+    SetLimit = 8,
+}
+
+/// The memory itself.
+#[repr(C)]
+pub(super) struct Shared {
+    /// How many of `calls` are to be done.
+    pub(super) n_calls: u32,
+    /// Counters are read after every n-th call, and after the last.
+    pub(super) counters_every: u32,
+    /// Whether `smaps` is wanted after the last call.
+    pub(super) want_smaps: u32,
+    /// Whether all areas are listed before the first and after the last call.
+    pub(super) want_whole: u32,
+    /// Whether areas are read by PROCMAP_QUERY, else as text.
+    pub(super) query: u32,
+    /// The device, or -1.
+    pub(super) device_fd: i32,
+    /// `/proc/sys/vm/max_map_count` opened for writing, or -1: the limit stays.
+    pub(super) limit_fd: i32,
+    /// Digits that the template writes there before the child, and after it.
+    pub(super) limit_text: [[u8; 24]; 2],
+    /// `[start, end)` in bytes of what is listed after each call; empty ones end the list.
+    pub(super) windows: [[u64; 2]; MAX_WINDOWS],
+    /// The same for listing all.
+    pub(super) all: [[u64; 2]; MAX_WINDOWS],
+
+    /// The child's process id, from the template.
+    pub(super) child_pid: i32,
+    /// The child's wait status, from the template.
+    pub(super) status: i32,
+    /// A [`Trouble`].
+    pub(super) trouble: u32,
+    /// The errno that goes with it.
+    pub(super) trouble_errno: i32,
+    /// Calls begun.
+    pub(super) begun: u32,
+    /// Records complete.
+    pub(super) n_records: u32,
+    /// Areas used.
+    pub(super) n_areas: u32,
+    /// Bytes of `text` used.
+    pub(super) n_text: u32,
+
+    /// The orders.
+    pub(super) calls: [Call; MAX_OPS],
+    /// The answers.
+    pub(super) records: [Record; MAX_OPS + 1],
+    /// The areas of all records.
+    pub(super) areas: [RawArea; MAX_AREAS],
+    /// `/proc/self/smaps`; before that, room to read `/proc/self/maps` and `status`.
+    pub(super) text: [u8; MAX_TEXT],
+}
+
+/// One number for a device, whichever way its two halves came.
+pub(super) const fn device_number(major: u32, minor: u32) -> u64 {
+    ((major as u64) << 32) | minor as u64
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Oracle`]: what answers for real. The runner knows nothing else of it.
+
+use std::ops::Range;
+
+use vmalab_model::{Area, Counters, File, Hook, HookCall, Limits, Op, Outcome, VmFlags};
+
+bitflags::bitflags! {
+    /// Which parts of an [`Outcome`] somebody saw. Parts that were not seen are not compared.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Fields: u32 {
+        /// The value or the error.
+        const RESULT = 1 << 0;
+        /// Where areas begin and end.
+        const RANGES = 1 << 1;
+        /// Their flags, as far as [`Sees::flags`] goes.
+        const FLAGS = 1 << 2;
+        /// Which object they map.
+        const OBJECTS = 1 << 3;
+        /// From which offset on, where they map an object.
+        const OFFSETS = 1 << 4;
+        /// The offset of private anonymous memory too.
+        const ANON_OFFSETS = 1 << 5;
+        /// The number of areas of the whole address space.
+        const MAP_COUNT = 1 << 6;
+        /// The other counters.
+        const COUNTERS = 1 << 7;
+        /// How often each hook was called.
+        const HOOK_COUNTS = 1 << 8;
+        /// Each hook call, in order, with its arguments.
+        const HOOKS = 1 << 9;
+    }
+}
+
+/// What an oracle can see at best; [`Observation::fields`] says what it saw of one operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Sees {
+    /// The fields.
+    pub fields: Fields,
+    /// The area flags among [`Fields::FLAGS`].
+    pub flags: VmFlags,
+}
+
+/// How often each hook of the device was called during one operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookCounts {
+    /// `mmap` of the file.
+    pub mmap: u64,
+    /// `open` of the area.
+    pub open: u64,
+    /// `close`.
+    pub close: u64,
+    /// `may_split`.
+    pub may_split: u64,
+    /// `fault`.
+    pub fault: u64,
+}
+
+impl HookCounts {
+    /// Counts calls.
+    pub fn of(calls: &[HookCall]) -> Self {
+        let mut counts = Self::default();
+        for call in calls {
+            *match call.hook {
+                Hook::Mmap => &mut counts.mmap,
+                Hook::Open => &mut counts.open,
+                Hook::Close => &mut counts.close,
+                Hook::MaySplit { .. } => &mut counts.may_split,
+                Hook::Fault { .. } => &mut counts.fault,
+            } += 1;
+        }
+        counts
+    }
+}
+
+/// What was seen of one operation.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// What was seen, in the model's words. Fields that were not seen hold anything.
+    pub outcome: Outcome,
+    /// Which fields were seen.
+    pub fields: Fields,
+    /// Instead of [`Outcome::hooks`], where only counts are seen.
+    pub hook_counts: HookCounts,
+}
+
+impl Default for Observation {
+    fn default() -> Self {
+        Self {
+            outcome: nothing(),
+            fields: Fields::empty(),
+            hook_counts: HookCounts::default(),
+        }
+    }
+}
+
+/// An outcome to be filled in.
+pub(crate) fn nothing() -> Outcome {
+    Outcome {
+        result: Ok(0),
+        hooks: Vec::new(),
+        layout: Vec::new(),
+        counters: Counters::default(),
+    }
+}
+
+/// A file that operations can name, by its place in [`World::files`].
+#[derive(Clone, Debug)]
+pub struct NamedFile {
+    /// For people.
+    pub name: String,
+    /// For the model.
+    pub file: File,
+}
+
+/// Where every batch of an oracle starts from.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// For people: `"plain"`, or how it is special.
+    pub name: String,
+    /// One batch of so many is played here.
+    pub every: u64,
+    /// The areas that are there.
+    pub areas: Vec<Area>,
+    /// The counters, which the model derives itself; they are compared before the first operation.
+    pub counters: Counters,
+    /// The files.
+    pub files: Vec<NamedFile>,
+    /// What the machine and the administrator allow.
+    pub limits: Limits,
+    /// Where operations with an address of their own happen. Empty at the start.
+    pub arena: Range<u64>,
+    /// Where the kernel puts what it chooses the address of. Empty at the start. `None`: it is not
+    /// known, so such operations are not generated.
+    pub chosen: Option<Range<u64>>,
+}
+
+impl World {
+    /// The parts of the address space in which areas are observed, by address.
+    pub fn windows(&self) -> Vec<Range<u64>> {
+        let mut windows = vec![self.arena.clone()];
+        windows.extend(self.chosen.clone());
+        windows.sort_by_key(|window| window.start);
+        windows
+    }
+
+    /// Whether an area touches one of the windows.
+    pub fn observes(&self, area: &Area) -> bool {
+        self.windows()
+            .iter()
+            .any(|window| area.start < window.end && area.end > window.start)
+    }
+}
+
+/// Why an oracle could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OracleError {
+    /// This machine does not offer what it takes. Not a finding.
+    #[error("{0}")]
+    Environment(String),
+    /// The process that did the operations died, hung, or answered what no model can.
+    /// That is a finding.
+    #[error("operation {index}: {what}")]
+    Broke {
+        /// Which operation of the batch it was doing.
+        index: usize,
+        /// What happened.
+        what: String,
+    },
+}
+
+impl OracleError {
+    /// A system call that this machine refused.
+    pub(crate) fn system(what: &str, error: impl std::fmt::Display) -> Self {
+        Self::Environment(format!("{what}: {error}"))
+    }
+}
+
+/// Applies operations and says what it saw.
+pub trait Oracle {
+    /// Its name and what it stands on, as in `host (Linux 6.18.44)`.
+    fn name(&self) -> String;
+
+    /// What it can see.
+    fn sees(&self) -> Sees;
+
+    /// The worlds that a batch can start from; the first is the usual one.
+    fn worlds(&self) -> &[World];
+
+    /// Applies `ops` in a fresh copy of that world: `seen[i]` becomes what was seen of `ops[i]`.
+    /// `seen` is given so that its memory can be used again; it ends up as long as `ops`.
+    ///
+    /// # Errors
+    /// See [`OracleError`]. What was seen before the error is in `seen`.
+    fn run(
+        &mut self,
+        world: usize,
+        ops: &[Op],
+        seen: &mut Vec<Observation>,
+    ) -> Result<(), OracleError>;
+}

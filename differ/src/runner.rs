@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Runner`]: generates, predicts, asks the oracle, compares; stops at the first finding.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use vmalab_model::{AddressSpace, Errno, Op, Outcome, Rules};
+
+use crate::compare::{Comparer, Difference};
+use crate::generate::Generator;
+use crate::oracle::{Observation, Oracle, OracleError, World, nothing};
+
+/// Operations in one batch. A batch is what one child process does.
+pub const BATCH: u64 = 256;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The rules of the model.
+    pub rules: Rules,
+    /// From which all else follows.
+    pub seed: u64,
+    /// The first batch.
+    pub first_batch: u64,
+    /// How many operations.
+    pub ops: u64,
+}
+
+/// What was done so far.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Operations compared.
+    pub ops: u64,
+    /// Batches.
+    pub batches: u64,
+    /// Batches in each world, by its name.
+    pub worlds: BTreeMap<String, u64>,
+    /// Operations of each kind by their result, 0 or an errno: `("munmap", 22)`.
+    pub results: BTreeMap<(&'static str, i32), u64>,
+    /// Hook calls that were predicted and compared, by the hook's name.
+    pub hooks: BTreeMap<&'static str, u64>,
+    /// The largest number of areas in the windows.
+    pub most_areas: usize,
+    /// Time spent.
+    pub elapsed: Duration,
+}
+
+impl Stats {
+    /// Operations a second.
+    pub fn rate(&self) -> f64 {
+        let seconds = self.elapsed.as_secs_f64();
+        if seconds > 0.0 {
+            self.ops as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+
+    fn count(&mut self, op: &Op, outcome: &Outcome) {
+        self.ops += 1;
+        let result = outcome.result.map_or_else(Errno::number, |_| 0);
+        *self.results.entry((kind(op), result)).or_default() += 1;
+        for call in &outcome.hooks {
+            *self.hooks.entry(hook_name(&call.hook)).or_default() += 1;
+        }
+        self.most_areas = self.most_areas.max(outcome.layout.len());
+    }
+}
+
+/// Why a run stopped before its end.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The batch.
+    pub batch: u64,
+    /// The world it played in, by its place among the oracle's.
+    pub world: usize,
+    /// All operations up to the one that shows it.
+    pub ops: Vec<Op>,
+    /// The fewest of them that were found to show it too, if the search succeeded.
+    pub short: Option<Vec<Op>>,
+    /// What was found.
+    pub what: What,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// The last operation's outcome is not the predicted one.
+    Differs(Box<Differs>),
+    /// The oracle broke at the last operation: the process died, hung, or answered nonsense.
+    Broke(String),
+}
+
+/// A prediction and an observation that are not the same.
+#[derive(Clone, Debug)]
+pub struct Differs {
+    /// In which field.
+    pub difference: Difference,
+    /// The outcome before (predicted and observed alike), or the start.
+    pub before: Outcome,
+    /// The model's.
+    pub predicted: Outcome,
+    /// The oracle's.
+    pub observed: Observation,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// All operations were compared, and all agreed.
+    Agreed,
+    /// It was stopped from outside; what was done agreed.
+    Stopped,
+    /// Something was found.
+    Found(Box<Finding>),
+}
+
+/// Runs a [`Plan`] on an oracle.
+pub struct Runner<'a, O: Oracle + ?Sized> {
+    oracle: &'a mut O,
+    rules: Rules,
+    /// The model of each world's start.
+    starts: Vec<AddressSpace>,
+    predicted: Vec<Outcome>,
+    seen: Vec<Observation>,
+}
+
+impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
+    /// Sets the model up with the worlds of the oracle.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if the model cannot take the areas of a world, or counts them
+    /// otherwise than the oracle does.
+    pub fn new(oracle: &'a mut O, rules: Rules) -> Result<Self, OracleError> {
+        let starts = oracle.worlds().iter().map(|world| restore(world, rules));
+        let starts = starts.collect::<Result<_, _>>()?;
+        Ok(Self {
+            oracle,
+            rules,
+            starts,
+            predicted: Vec::new(),
+            seen: Vec::new(),
+        })
+    }
+
+    /// Runs the plan. `progress` is told after each batch, and may stop the run.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if the oracle cannot go on for a reason of its own.
+    pub fn run(
+        &mut self,
+        plan: &Plan,
+        mut progress: impl FnMut(&Stats) -> ControlFlow<()>,
+    ) -> Result<(Stats, End), OracleError> {
+        let begin = Instant::now();
+        let mut stats = Stats::default();
+        let mut ops = Vec::new();
+        for batch in plan.first_batch.. {
+            let n = (plan.ops - stats.ops).min(BATCH);
+            if n == 0 {
+                return Ok((stats, End::Agreed));
+            }
+            let world = self.world_of(batch);
+            self.generate(plan.seed, batch, world, n, &mut ops);
+            let found = self.play(world, &ops)?;
+            let compared = found.as_ref().map_or(ops.len(), |(index, _)| *index);
+            for (op, outcome) in ops.iter().zip(&self.predicted).take(compared) {
+                stats.count(op, outcome);
+            }
+            stats.batches += 1;
+            let name = &self.oracle.worlds()[world].name;
+            *stats.worlds.entry(name.clone()).or_default() += 1;
+            stats.elapsed = begin.elapsed();
+            if let Some((index, what)) = found {
+                ops.truncate(index + 1);
+                let short = self.shorten(world, &ops);
+                let finding = Finding {
+                    batch,
+                    world,
+                    ops,
+                    short,
+                    what,
+                };
+                return Ok((stats, End::Found(Box::new(finding))));
+            }
+            if progress(&stats).is_break() {
+                return Ok((stats, End::Stopped));
+            }
+        }
+        unreachable!("there are more batches than operations")
+    }
+
+    /// The world in which a batch plays: the last one whose turn it is.
+    fn world_of(&self, batch: u64) -> usize {
+        let worlds = self.oracle.worlds();
+        worlds
+            .iter()
+            .rposition(|world| batch % world.every == world.every - 1)
+            .unwrap_or(0)
+    }
+
+    /// Makes a batch and predicts it, since later operations aim at what earlier ones left.
+    fn generate(&mut self, seed: u64, batch: u64, world: usize, n: u64, ops: &mut Vec<Op>) {
+        let description = &self.oracle.worlds()[world];
+        let mut generator = Generator::new(seed, batch, description);
+        let mut model = self.starts[world].clone();
+        let mut outcome = nothing();
+        ops.clear();
+        for _ in 0..n {
+            let op = generator.op();
+            predict(&mut model, description, &op, &mut outcome);
+            generator.learn(&outcome);
+            ops.push(op);
+        }
+    }
+
+    /// Plays operations in a world: the first finding and where it is.
+    fn play(&mut self, world: usize, ops: &[Op]) -> Result<Option<(usize, What)>, OracleError> {
+        let description = &self.oracle.worlds()[world];
+        let mut model = self.starts[world].clone();
+        self.predicted.resize_with(ops.len(), nothing);
+        for (op, outcome) in ops.iter().zip(&mut self.predicted) {
+            predict(&mut model, description, op, outcome);
+        }
+        let broke = match self.oracle.run(world, ops, &mut self.seen) {
+            Ok(()) => None,
+            Err(OracleError::Broke { index, what }) => Some((index, what)),
+            Err(environment) => return Err(environment),
+        };
+        let mut comparer = Comparer::new(self.oracle.sees());
+        for (index, (predicted, seen)) in self.predicted.iter().zip(&self.seen).enumerate() {
+            if let Some(difference) = comparer.compare(predicted, seen) {
+                let before = match index {
+                    0 => nothing(),
+                    _ => self.predicted[index - 1].clone(),
+                };
+                let differs = Differs {
+                    difference,
+                    before,
+                    predicted: predicted.clone(),
+                    observed: seen.clone(),
+                };
+                return Ok(Some((index, What::Differs(Box::new(differs)))));
+            }
+        }
+        Ok(broke.map(|(index, what)| (index, What::Broke(what))))
+    }
+
+    /// Leaves operations out, more at a time first, as long as there is still a finding.
+    fn shorten(&mut self, world: usize, ops: &[Op]) -> Option<Vec<Op>> {
+        let mut short = ops.to_vec();
+        let mut chunk = short.len().div_ceil(2);
+        while chunk > 0 {
+            let mut at = 0;
+            while at < short.len() {
+                let mut fewer = short.clone();
+                fewer.drain(at..(at + chunk).min(short.len()));
+                match self.play(world, &fewer) {
+                    Ok(Some((index, _))) => {
+                        fewer.truncate(index + 1);
+                        short = fewer;
+                    }
+                    Ok(None) => at += chunk,
+                    Err(_) => return None,
+                }
+            }
+            chunk /= 2;
+        }
+        (short.len() < ops.len()).then_some(short)
+    }
+
+    /// The worlds of the oracle.
+    pub fn worlds(&self) -> &[World] {
+        self.oracle.worlds()
+    }
+
+    /// The rules of the model.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+}
+
+/// The model of a world's start.
+fn restore(world: &World, rules: Rules) -> Result<AddressSpace, OracleError> {
+    let mut model = AddressSpace::new(rules, world.limits);
+    for file in &world.files {
+        model.add_file(file.file);
+    }
+    for area in &world.areas {
+        model.restore(*area, false).map_err(|error| {
+            let what = format!("the model cannot take the area at {:#x}", area.start);
+            OracleError::system(&what, error)
+        })?;
+    }
+    if model.counters() != world.counters {
+        return Err(OracleError::Environment(format!(
+            "before the first operation the model counts {:?}, and the oracle {:?}",
+            model.counters(),
+            world.counters
+        )));
+    }
+    Ok(model)
+}
+
+/// What the model says, in the windows.
+fn predict(model: &mut AddressSpace, world: &World, op: &Op, outcome: &mut Outcome) {
+    let end = world
+        .chosen
+        .as_ref()
+        .map_or(0, |chosen| chosen.end)
+        .max(world.arena.end);
+    let start = world
+        .chosen
+        .as_ref()
+        .map_or(u64::MAX, |chosen| chosen.start);
+    model.apply_into(op, start.min(world.arena.start)..end, outcome);
+    outcome.layout.retain(|area| world.observes(area));
+}
+
+/// What an operation is called in the statistics.
+fn kind(op: &Op) -> &'static str {
+    match op {
+        Op::Mmap(_) => "mmap",
+        Op::Munmap { .. } => "munmap",
+        Op::Touch { write: true, .. } => "touch to write",
+        Op::Touch { write: false, .. } => "touch to read",
+    }
+}
+
+fn hook_name(hook: &vmalab_model::Hook) -> &'static str {
+    use vmalab_model::Hook;
+    match hook {
+        Hook::Mmap => "mmap",
+        Hook::Open => "open",
+        Hook::Close => "close",
+        Hook::MaySplit { .. } => "may_split",
+        Hook::Fault { .. } => "fault",
+    }
+}
