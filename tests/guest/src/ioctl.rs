@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The contract of uapi/vmalab.h, from its wrong side, and the calls that the node does not have.
+
+use std::os::fd::AsRawFd;
+
+use nix::{errno::Errno, unistd::Whence};
+use vmalab::{Device, sys};
+
+use crate::{
+    lab::Lab,
+    mem::*,
+    run::{Test, Verdict},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test::device("ioctl::unlisted_numbers_are_enotty", unlisted_numbers),
+    Test::device("ioctl::a_short_structure_is_einval", short_structures),
+    Test::device("ioctl::a_longer_structure", longer_structures),
+    Test::device("ioctl::a_bad_pointer_is_efault", bad_pointers),
+    Test::device("ioctl::what_is_reserved_is_zero", what_is_reserved),
+    Test::device(
+        "ioctl::a_refused_call_changes_nothing",
+        refused_changes_nothing,
+    ),
+    Test::device("ioctl::thousands_at_random", thousands_at_random),
+    Test::device("ioctl::no_read_write_or_seek", no_read_write_or_seek),
+];
+
+/// The two directions, as the C library's `_IOC` has them.
+const NONE: u32 = 0;
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+
+/// A structure that may be longer or shorter than the kernel thinks.
+const SPACE: usize = 1 << 14;
+
+fn call(device: &Device, number: u32, argument: usize) -> Result<i32, Errno> {
+    // SAFETY: the numbers here are of this device's type, whose calls use no more than the size in
+    // the number at the argument; the tests give as much, or a bad pointer for the kernel to check.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), number.into(), argument) })
+}
+
+fn call_with(device: &Device, number: u32, bytes: &mut [u8; SPACE]) -> Result<i32, Errno> {
+    call(device, number, bytes.as_mut_ptr().expose_provenance())
+}
+
+/// A number of another size, type, number or direction than `like`.
+fn number(direction: u32, kind: u32, number: u32, size: usize) -> u32 {
+    direction << 30 | (size as u32) << 16 | kind << 8 | number
+}
+
+fn resized(like: u32, size: usize) -> u32 {
+    number(like >> 30, like >> 8 & 0xff, like & 0xff, size)
+}
+
+/// The requests and the sizes of their structures.
+fn requests() -> [(u32, usize); 3] {
+    [
+        (sys::VMALAB_IOC_STATS, size_of::<sys::vmalab_stats>()),
+        (sys::VMALAB_IOC_GET_SIZE, size_of::<sys::vmalab_size>()),
+        (sys::VMALAB_IOC_SET_SIZE, size_of::<sys::vmalab_size>()),
+    ]
+}
+
+fn unlisted_numbers(lab: &Lab) -> Verdict {
+    let device = lab.open(1);
+    let mut bytes = [0; SPACE];
+    for (request, size) in requests() {
+        let (direction, nr) = (request >> 30, request & 0xff);
+        for kind in (0..256).filter(|kind| *kind != sys::VMALAB_IOC_TYPE) {
+            // Some numbers mean something for every file: FIONBIO and its like are not ours.
+            if kind == u32::from(b'T')
+                || kind == u32::from(b'f')
+                || kind == 0
+                || kind == u32::from(b'X')
+            {
+                continue;
+            }
+            let other = number(direction, kind, nr, size);
+            assert_eq!(
+                call_with(&device, other, &mut bytes),
+                Err(Errno::ENOTTY),
+                "{other:#x}"
+            );
+        }
+        for other in [NONE, WRITE, READ, READ | WRITE]
+            .into_iter()
+            .filter(|way| *way != direction)
+        {
+            let other = number(other, sys::VMALAB_IOC_TYPE, nr, size);
+            assert_eq!(
+                call_with(&device, other, &mut bytes),
+                Err(Errno::ENOTTY),
+                "{other:#x}"
+            );
+        }
+        for nr in 3..256 {
+            let other = number(direction, sys::VMALAB_IOC_TYPE, nr, size);
+            assert_eq!(
+                call_with(&device, other, &mut bytes),
+                Err(Errno::ENOTTY),
+                "{other:#x}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn short_structures(lab: &Lab) -> Verdict {
+    let device = lab.open(1);
+    let mut bytes = [0; SPACE];
+    for (request, size) in requests() {
+        for short in 0..size {
+            let answer = call_with(&device, resized(request, short), &mut bytes);
+            assert_eq!(
+                answer,
+                Err(Errno::EINVAL),
+                "{request:#x} with {short} bytes"
+            );
+        }
+    }
+    assert!(bytes == [0; SPACE], "nothing is written");
+    Ok(())
+}
+
+fn longer_structures(lab: &Lab) -> Verdict {
+    let device = lab.open(1);
+    for (request, size) in requests() {
+        for longer in [size + 1, size + 8, 4095, 4096, 4097, SPACE - 1] {
+            let mut bytes = [0; SPACE];
+            let answer = call_with(&device, resized(request, longer), &mut bytes);
+            assert_eq!(answer, Ok(0), "{request:#x} with {longer} bytes");
+
+            // GET_SIZE only writes; the others must not take what they do not know.
+            if request >> 30 & WRITE != 0 {
+                for at in [size, longer - 1] {
+                    let mut bytes = [0; SPACE];
+                    bytes[at] = 1;
+                    let answer = call_with(&device, resized(request, longer), &mut bytes);
+                    assert_eq!(
+                        answer,
+                        Err(Errno::E2BIG),
+                        "{request:#x}, {longer} bytes, {at}"
+                    );
+                }
+            } else {
+                let mut bytes = [0xff; SPACE];
+                let answer = call_with(&device, resized(request, longer), &mut bytes);
+                assert_eq!(answer, Ok(0));
+                assert!(
+                    bytes[size..longer].iter().all(|byte| *byte == 0),
+                    "a tail of zeros"
+                );
+                assert!(
+                    bytes[longer..].iter().all(|byte| *byte == 0xff),
+                    "and not more"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bad_pointers(lab: &Lab) -> Verdict {
+    let device = lab.open(1);
+    let none = map_anonymous(0, 1, libc::PROT_NONE, 0).unwrap();
+    let read_only = map_anonymous(0, 1, RO, 0).unwrap();
+    let pair = map_anonymous(0, 2, RW, 0).unwrap();
+    unmap(pair + PAGE, 1);
+    let past = map(&device, SHARED, 1, 1);
+    for (request, size) in requests() {
+        let kernel = 0xffff_8880_0000_0000;
+        let noncanonical = 0x8000_0000_0000_0000;
+        for bad in [
+            0,
+            1,
+            none,
+            pair + PAGE,
+            past,
+            kernel,
+            noncanonical,
+            usize::MAX,
+            usize::MAX - size,
+        ] {
+            assert_eq!(
+                call(&device, request, bad),
+                Err(Errno::EFAULT),
+                "{request:#x} at {bad:#x}"
+            );
+        }
+        // The last byte is missing.
+        let cut = pair + PAGE - size + 1;
+        assert_eq!(
+            call(&device, request, cut),
+            Err(Errno::EFAULT),
+            "{request:#x} over the edge"
+        );
+        assert_eq!(
+            call(&device, request, cut - 1),
+            Ok(0),
+            "{request:#x} up to the edge"
+        );
+        // A tail that is not there.
+        let longer = resized(request, size + PAGE);
+        assert_eq!(
+            call(&device, longer, cut - 1),
+            Err(Errno::EFAULT),
+            "{request:#x}, a tail"
+        );
+        // What is only read may be read-only.
+        let expected = if request >> 30 & READ != 0 {
+            Err(Errno::EFAULT)
+        } else {
+            Ok(0)
+        };
+        assert_eq!(
+            call(&device, request, read_only),
+            expected,
+            "{request:#x} read-only"
+        );
+    }
+    // In the object's own memory: the answer goes where the page is made on the way.
+    device.set_size(PAGE as u64).unwrap();
+    let own = map(&device, SHARED, 0, 1);
+    assert_eq!(call(&device, sys::VMALAB_IOC_STATS, own), Ok(0));
+    lab.check_pages(&device, 1);
+    Ok(())
+}
+
+fn what_is_reserved(lab: &Lab) -> Verdict {
+    let device = lab.open(1);
+    let stats = |scope, reserved| {
+        let mut stats = sys::vmalab_stats {
+            scope,
+            reserved,
+            ..Default::default()
+        };
+        call(
+            &device,
+            sys::VMALAB_IOC_STATS,
+            (&raw mut stats).expose_provenance(),
+        )
+    };
+    let resize = |flags, reserved| {
+        let mut size = sys::vmalab_size {
+            size: PAGE as u64,
+            flags,
+            reserved,
+        };
+        call(
+            &device,
+            sys::VMALAB_IOC_SET_SIZE,
+            (&raw mut size).expose_provenance(),
+        )
+    };
+    assert_eq!(stats(sys::VMALAB_SCOPE_OBJECT, 0), Ok(0));
+    assert_eq!(stats(sys::VMALAB_SCOPE_MODULE, 0), Ok(0));
+    assert_eq!(resize(0, 0), Ok(0));
+    for bit in 0..32 {
+        assert_eq!(stats(0, 1 << bit), Err(Errno::EINVAL));
+        assert_eq!(resize(1 << bit, 0), Err(Errno::EINVAL));
+        assert_eq!(resize(0, 1 << bit), Err(Errno::EINVAL));
+    }
+    for scope in [2, 3, 0x100, u32::MAX] {
+        assert_eq!(stats(scope, 0), Err(Errno::EINVAL));
+    }
+    Ok(())
+}
+
+fn refused_changes_nothing(lab: &Lab) -> Verdict {
+    let device = lab.open(4);
+    let addr = map(&device, SHARED, 0, 4);
+    letters(addr, 4, 'A');
+    let before = device.stats().unwrap();
+    let mut size = sys::vmalab_size {
+        size: PAGE as u64,
+        flags: 1,
+        reserved: 0,
+    };
+    let argument = (&raw mut size).expose_provenance();
+    assert_eq!(
+        call(&device, sys::VMALAB_IOC_SET_SIZE, argument),
+        Err(Errno::EINVAL)
+    );
+    assert_eq!(
+        call(&device, sys::VMALAB_IOC_SET_SIZE, 8),
+        Err(Errno::EFAULT)
+    );
+    assert_eq!(
+        (device.size(), device.stats()),
+        (Ok(4 * PAGE as u64), Ok(before))
+    );
+    assert_eq!(look(addr, 4), "ABCD");
+    Ok(())
+}
+
+fn thousands_at_random(lab: &Lab) -> Verdict {
+    let device = lab.open(4);
+    let addr = map(&device, SHARED, 0, 4);
+    // xorshift: the same numbers every time.
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut bytes = [0; SPACE];
+    let mut answers = std::collections::BTreeMap::new();
+    for _ in 0..5000 {
+        let (request, size) = requests()[random() as usize % 3];
+        let request = match random() % 4 {
+            0 => request,
+            1 => resized(request, (size + random() as usize % 64) % SPACE),
+            2 => number(
+                random() as u32 % 4,
+                sys::VMALAB_IOC_TYPE,
+                random() as u32 % 8,
+                size,
+            ),
+            _ => number(
+                random() as u32 % 4,
+                sys::VMALAB_IOC_TYPE,
+                random() as u32 % 256,
+                random() as usize % SPACE,
+            ),
+        };
+        let dense = random() % 3;
+        bytes.fill_with(|| if dense == 0 { random() as u8 } else { 0 });
+        // No object of a size that would be worth a long time to fill.
+        if dense == 1 {
+            bytes[..8].copy_from_slice(&(random() % 65536).to_ne_bytes());
+        }
+        let argument = match random() % 4 {
+            0 => random() as usize,
+            1 => addr + random() as usize % (4 * PAGE),
+            _ => bytes.as_mut_ptr().expose_provenance(),
+        };
+        let errno = call(&device, request, argument).map_or_else(|errno| errno as i32, |_| 0);
+        *answers.entry(errno).or_insert(0) += 1;
+    }
+    let known = [
+        0,
+        libc::ENOTTY,
+        libc::EINVAL,
+        libc::EFAULT,
+        libc::E2BIG,
+        libc::EFBIG,
+    ];
+    for (errno, times) in answers {
+        assert!(known.contains(&errno), "errno {errno}, {times} times");
+        lab.row(
+            &format!("random ioctls answered with {}", errno_name(errno)),
+            times.into(),
+            "calls",
+        );
+    }
+    lab.resize(&device, 0);
+    lab.resize(&device, 4);
+    letters(addr, 4, 'A');
+    assert_eq!(look(addr, 4), "ABCD");
+    Ok(())
+}
+
+fn errno_name(errno: i32) -> String {
+    if errno == 0 {
+        "success".into()
+    } else {
+        format!("{:?}", Errno::from_raw(errno))
+    }
+}
+
+/// Bytes are reached by mapping only.
+fn no_read_write_or_seek(lab: &Lab) -> Verdict {
+    let device = lab.open(1);
+    assert_eq!(nix::unistd::read(&device, &mut [0; 8]), Err(Errno::EINVAL));
+    assert_eq!(nix::unistd::write(&device, &[0; 8]), Err(Errno::EINVAL));
+    assert_eq!(
+        nix::unistd::lseek(&device, 0, Whence::SeekCur),
+        Err(Errno::ESPIPE)
+    );
+    assert_eq!(nix::unistd::ftruncate(&device, 0), Err(Errno::EINVAL));
+    assert_eq!(device.size(), Ok(PAGE as u64));
+    Ok(())
+}

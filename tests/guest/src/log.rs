@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What the kernel logs: `/dev/kmsg`, as in Documentation/ABI/testing/dev-kmsg.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+};
+
+/// KERN_WARNING.
+const WARNING: u32 = 4;
+
+/// Lines that loading any module from outside the kernel tree gives, once after boot.
+const EXPECTED: [&str; 2] = [
+    "loading out-of-tree module taints kernel",
+    "module verification failed: signature and/or required key missing",
+];
+
+pub(crate) struct KernelLog(File);
+
+impl KernelLog {
+    /// `None` if this user may not read the log.
+    pub(crate) fn from_now_on() -> Option<Self> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/kmsg")
+            .ok()?;
+        file.seek(SeekFrom::End(0)).ok()?;
+        Some(Self(file))
+    }
+
+    /// The lines at warning level or above since the last look.
+    pub(crate) fn warnings(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut record = [0; 8192];
+        loop {
+            match self.0.read(&mut record) {
+                Ok(0) => return lines,
+                Ok(length) => lines.extend(warning(&String::from_utf8_lossy(&record[..length]))),
+                // Overwritten before we came: a loss is worth a complaint.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {
+                    lines.push("records were lost".into());
+                }
+                Err(_) => return lines,
+            }
+        }
+    }
+}
+
+/// The text of a record "priority,sequence,time,flags;text", if it is a warning or worse.
+fn warning(record: &str) -> Option<String> {
+    let (prefix, text) = record.split_once(';')?;
+    let priority: u32 = prefix.split(',').next()?.parse().ok()?;
+    let text = text.lines().next().unwrap_or_default();
+    let expected = EXPECTED.iter().any(|line| text.contains(line));
+    // The level is in the lowest three bits; the rest is the facility, and 0 the kernel's.
+    (priority <= WARNING && !expected).then(|| text.to_owned())
+}

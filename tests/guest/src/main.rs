@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What the module promises to user space, tried in the guest as root.
+//!
+//! The same expectations hold for `/dev/vmalab` and for a memfd, where nothing else is said: so
+//! `--subject memfd` checks the tests themselves, on any Linux, without the module.
+//!
+//! Each test runs in a child process of its own. A crash or a hang fails that test alone, and when
+//! the child is gone, the module must hold no object, area or page any more, and the kernel must
+//! have logged nothing at warning level or above.
+
+mod cgroup;
+mod contents;
+mod fork;
+mod gup;
+mod ioctl;
+mod lab;
+mod lifetime;
+mod load;
+mod log;
+mod mapping;
+mod mem;
+mod munmap;
+mod report;
+mod run;
+mod size;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use lab::{Lab, Subject};
+use run::Test;
+
+/// Tests of /dev/vmalab, to be run in the guest.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// What is tested: the node, or a memfd, of which the same is expected.
+    #[arg(long, value_enum, default_value_t = Subject::Device)]
+    subject: Subject,
+    /// The module, for the tests that load and unload it.
+    #[arg(long, value_name = "vmalab.ko")]
+    module: Option<PathBuf>,
+    /// Where to write the report, in JSON.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    harness: libtest_mimic::Arguments,
+}
+
+fn main() -> ExitCode {
+    let Args {
+        subject,
+        module,
+        report,
+        mut harness,
+    } = Args::parse();
+    // The tests fork, and the module's counts are of all of them.
+    harness.test_threads = Some(1);
+
+    if !harness.list && subject == Subject::Device {
+        if let Err(error) = vmalab::Device::open() {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let tests: Vec<Test> = [
+        contents::TESTS,
+        munmap::TESTS,
+        fork::TESTS,
+        lifetime::TESTS,
+        size::TESTS,
+        mapping::TESTS,
+        gup::TESTS,
+        ioctl::TESTS,
+        cgroup::TESTS,
+        load::TESTS,
+    ]
+    .concat();
+
+    let results = run::Results::default();
+    let lab = Lab::new(subject, module);
+    let trials = tests
+        .into_iter()
+        .map(|test| run::trial(test, &lab, &results))
+        .collect();
+    let conclusion = libtest_mimic::run(&harness, trials);
+
+    let written = match report {
+        Some(path) if !harness.list => report::write(&path, &results),
+        _ => Ok(()),
+    };
+    match written {
+        Ok(()) if !conclusion.has_failed() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
