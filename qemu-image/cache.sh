@@ -30,7 +30,7 @@ own_mounts=(unshare --mount)
 ((EUID == 0)) || own_mounts=(unshare --user --map-root-user --mount)
 
 can_mount() {
-	"${own_mounts[@]}" mount --bind / / 2>/dev/null && return
+	"${own_mounts[@]}" mount -t tmpfs tmpfs /tmp 2>/dev/null && return
 	if ((EUID == 0)); then
 		die "this root may not mount: in a container, start it with --privileged (or --cap-add SYS_ADMIN and no seccomp and AppArmor profile)"
 	fi
@@ -138,5 +138,16 @@ tick() {
 		else
 			say "    $((SECONDS - start)) s: ${last:0:90}"
 		fi
+	done
+}
+
+# empty_cache: removes all that was made, when nobody uses it any more.
+empty_cache() {
+	[[ -e $cache/CACHEDIR.TAG ]] || return 0
+	exec {cache_fd}<>"$cache/in-use.lock"
+	flock -n "$cache_fd" || { say "waiting for those who use the cache"; flock "$cache_fd"; }
+	find "$cache" -mindepth 1 -maxdepth 1 -type d | while read -r dir; do
+		say "removing $dir"
+		remove "$dir"
 	done
 }

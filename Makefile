@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0-only
+#
+# make help says what there is. Nothing is needed but make, git, bash, apt and unshare: all else is
+# fetched once, into a cache outside the checkout (qemu-image/README.md).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Taken as they are: no $ in RUN is make's.
+vm: export VMALAB_RUN := $(value RUN)
+vm: export VMALAB_FILES := $(value FILES)
+vm: export VMALAB_APPEND := $(value APPEND)
+
+export KERNEL ACCEL DEBIAN_MIRROR VMALAB_CACHE
+
+help:
+	@sed -n 's/^#> \{0,1\}//p' Makefile
+
+#> vmalab: a laboratory for Linux memory mappings
+#>
+#>   make run          the demonstration: module, examples, 10,000 operations against the model
+#>   make test         everything that must hold before a change lands
+#>   make vm           a shell in the guest, with the module loaded
+#>   make vm RUN='./a x' FILES='path/a path/b'
+#>                     a command in the guest, in a directory that holds the files
+#>   make module       the module, for the guest's kernel    (build/module/vmalab.ko)
+#>   make programs     the programs, static, for the guest   (build/target/)
+#>   make fmt          formats all Rust sources
+#>   make clean        removes what was built here; make distclean: all of build/
+#>   make cache-clean  empties the cache
+#>
+#>   make KDIR=/path/to/linux module    the module for another kernel tree that has Rust
+#>
+#> Variables:
+#>   RUN, FILES        see above; a file the command leaves in $VMALAB_OUT comes to build/vm/out/
+#>   TIMEOUT=300       seconds until a command in the guest is taken to hang
+#>   SMP=2 MEM=1G      processors and memory of the guest
+#>   APPEND=           more for the guest's kernel command line
+#>   KERNEL=7.2.12     another Debian kernel from backports than the pinned one
+#>   ACCEL=            kvm or tcg, instead of what a probe finds
+#>   VMALAB_CACHE=     the cache, a directory of yours (default: $XDG_CACHE_HOME or ~/.cache, /vmalab)
+#>   DEBIAN_MIRROR=    where Debian's packages come from (default: Debian's own)
+#>
+#> Logs are in build/log/, reports for machines in build/report/.
+
+run: module programs
+	@tests/report run
+
+test:
+	@tests/report test
+
+vm: module
+	@files=(); for f in $$VMALAB_FILES; do files+=(--file "$$f"); done; \
+	qemu-image/run "$${files[@]}" --append "$$VMALAB_APPEND" \
+		$(if $(TIMEOUT),--timeout '$(TIMEOUT)') $(if $(SMP),--smp '$(SMP)') $(if $(MEM),--mem '$(MEM)') \
+		-- $${VMALAB_RUN:+"$$VMALAB_RUN"}
+
+ifdef KDIR
+module:
+	@qemu-image/check-tree $(KDIR)
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+else
+module:
+	@qemu-image/module
+endif
+
+programs:
+	@tests/programs
+
+fmt:
+	@qemu-image/enter sh -c 'cargo fmt --all && cargo fmt --manifest-path tests/no-std/Cargo.toml'
+	@qemu-image/module rustfmt
+
+# What kbuild leaves beside the sources with KDIR=, and cargo's usual directory.
+kbuild-files := $(addprefix -o -name ,'*.o' '*.ko' '*.mod' '*.mod.c' '.*.cmd' '*.rmeta' '*.symvers' modules.order)
+
+clean:
+	rm -rf build/module build/module-clippy build/target build/vm build/vm-shell build/test target tests/no-std/target
+	find . -maxdepth 1 -type f \( -false $(kbuild-files) \) -delete
+	if [ -d module ]; then find module -type f \( -false $(kbuild-files) \) -delete; fi
+
+distclean: clean
+	rm -rf build
+
+cache-clean:
+	@. qemu-image/cache.sh && empty_cache
+
+.PHONY: help run test vm module programs fmt clean distclean cache-clean
