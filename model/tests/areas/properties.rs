@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What holds for any sequence of operations.
+
+use std::collections::BTreeMap;
+
+use crate::world::{BASE, World};
+use proptest::prelude::*;
+use vmalab_model::gather::{Extent, Gather, Step, View};
+use vmalab_model::{
+    AddressSpace, File, Limits, MapFlags, Object, Op, PAGE_SIZE, Rules, VmFlags, Vma,
+};
+
+const PAGES: u64 = 12;
+
+#[derive(Clone, Debug)]
+enum Act {
+    Map {
+        letter: char,
+        from: u64,
+        len: u64,
+        noreplace: bool,
+        shift: u64,
+    },
+    Unmap {
+        from: u64,
+        len: u64,
+    },
+    Touch {
+        page: u64,
+        write: bool,
+    },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let from = 0..PAGES;
+    let len = 1..=5_u64;
+    prop_oneof![
+        4 => (
+            prop::sample::select(vec!['a', 'r', 'd', 'f', 'x']),
+            from.clone(),
+            len.clone(),
+            prop::bool::weighted(0.2),
+            prop::sample::select(vec![0, 0, 0, 1]),
+        )
+            .prop_map(|(letter, from, len, noreplace, shift)| Act::Map {
+                letter,
+                from,
+                len: len.min(PAGES - from),
+                noreplace,
+                shift,
+            }),
+        3 => (from.clone(), len).prop_map(|(from, len)| Act::Unmap {
+            from,
+            len: len.min(PAGES - from),
+        }),
+        1 => (from, any::<bool>()).prop_map(|(page, write)| Act::Touch { page, write }),
+    ]
+}
+
+/// What is mapped at a page, as seen by somebody who knows of pages alone.
+type Pages = BTreeMap<u64, (Object, u64, bool)>;
+
+fn pages(space: &AddressSpace) -> Pages {
+    let mut pages = Pages::new();
+    for vma in space.areas() {
+        for (index, addr) in (vma.start..vma.end).step_by(PAGE_SIZE as usize).enumerate() {
+            let offset = match vma.object {
+                Object::Anon => 0,
+                _ => vma.pgoff + index as u64,
+            };
+            let write = vma.flags.contains(VmFlags::WRITE);
+            pages.insert((addr - BASE) / PAGE_SIZE, (vma.object, offset, write));
+        }
+    }
+    pages
+}
+
+fn object(w: &World, letter: char) -> Object {
+    match w.args(letter, 0, 1).backing {
+        vmalab_model::Backing::File(id) => Object::File(id),
+        vmalab_model::Backing::None => Object::Anon,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// However areas are cut and merged, every page maps what was asked for last, a failed operation
+    /// changes no page, the invariants hold, and a driver that counts `mmap`, `open` and `close` knows
+    /// how many areas it has.
+    #[test]
+    fn pages_are_as_asked(
+        acts in prop::collection::vec(act(), 1..60),
+        max_map_count in prop::sample::select(vec![3, 5, 8, 65530]),
+    ) {
+        let limits = Limits { max_map_count, ..Limits::default() };
+        let mut w = World::with(Rules::V7_2, limits, File::device(64));
+        let mut expected = Pages::new();
+        let mut live = 0;
+        for act in acts {
+            match act {
+                Act::Map { letter, from, len, noreplace, shift } => {
+                    let mut args = w.args(letter, from, from + len);
+                    args.offset += shift * PAGE_SIZE;
+                    if noreplace {
+                        args.flags |= MapFlags::FIXED_NOREPLACE;
+                    }
+                    let occupied = (from..from + len).any(|page| expected.contains_key(&page));
+                    let result = w.apply(&Op::Mmap(args));
+                    if result.is_ok() {
+                        prop_assert!(!(noreplace && occupied));
+                        for page in from..from + len {
+                            let object = object(&w, letter);
+                            let offset = if object == Object::Anon { 0 } else { page + shift };
+                            expected.insert(page, (object, offset, letter != 'r'));
+                        }
+                    }
+                }
+                Act::Unmap { from, len } => {
+                    if w.unmap(from, from + len).is_ok() {
+                        expected.retain(|page, _| !(from..from + len).contains(page));
+                    }
+                }
+                Act::Touch { page, write } => {
+                    let allowed = match expected.get(&page) {
+                        Some(&(object, offset, writable)) => {
+                            (writable || !write) && (object == Object::Anon || offset < 64)
+                        }
+                        None => false,
+                    };
+                    prop_assert_eq!(w.touch(page, write).is_ok(), allowed);
+                }
+            }
+            prop_assert_eq!(&pages(&w.space), &expected);
+            live += w.device_calls();
+            let device = Object::File(w.device);
+            let areas = w.space.areas().filter(|vma| vma.object == device).count();
+            prop_assert_eq!(live, areas as i64);
+        }
+    }
+
+    /// One who only looks sees the steps that one who carries them out sees.
+    #[test]
+    fn a_dry_run_takes_the_same_steps(
+        acts in prop::collection::vec(act(), 1..40),
+        from in 0..PAGES,
+        len in 1..=8_u64,
+        room in 0..3_u64,
+    ) {
+        let mut w = World::new();
+        for act in acts {
+            if let Act::Map { letter, from, len, .. } = act {
+                w.map(letter, from, from + len).unwrap();
+            }
+        }
+        let (start, end) = (BASE + from * PAGE_SIZE, BASE + (from + len) * PAGE_SIZE);
+        let mut dry = Plain(w.space.areas().copied().collect());
+        let max = dry.map_count() + room;
+        let seen = steps(&mut dry, start, end, max, false);
+        let mut wet = Plain(w.space.areas().copied().collect());
+        let done = steps(&mut wet, start, end, max, true);
+        prop_assert_eq!(&seen, &done);
+
+        // And it is what the model does with them.
+        w.space.limits_mut().max_map_count = max;
+        let refused = matches!(seen.last(), Some(Step::Refuse(_)));
+        prop_assert_eq!(w.unmap(from, from + len).is_err(), refused);
+        if !refused {
+            wet.0.retain(|vma| vma.end <= start || vma.start >= end);
+        }
+        let left: Vec<_> = w.space.areas().map(|vma| (vma.start, vma.end)).collect();
+        let plain: Vec<_> = wet.0.iter().map(|vma| (vma.start, vma.end)).collect();
+        prop_assert_eq!(left, plain);
+    }
+}
+
+/// Areas in a list.
+struct Plain(Vec<Vma>);
+
+impl View for Plain {
+    fn find(&self, addr: u64) -> Option<Extent> {
+        let vma = self.0.iter().find(|vma| vma.end > addr)?;
+        Some(Extent {
+            start: vma.start,
+            end: vma.end,
+            sealed: false,
+        })
+    }
+
+    fn map_count(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+/// The steps of an unmapping; the splits are carried out if `doing`.
+fn steps(areas: &mut Plain, start: u64, end: u64, max: u64, doing: bool) -> Vec<Step> {
+    let mut gather = Gather::new(start, end, max);
+    let mut steps = Vec::new();
+    while let Some(step) = gather.next(areas) {
+        steps.push(step);
+        if let Step::Split { area, at, .. } = step {
+            if doing {
+                let index = areas.0.iter().position(|vma| vma.start == area).unwrap();
+                let mut upper = areas.0[index];
+                areas.0[index].end = at;
+                upper.start = at;
+                areas.0.insert(index + 1, upper);
+            }
+        }
+    }
+    steps
+}
