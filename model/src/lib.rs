@@ -1,5 +1,120 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What `munmap` and its family do to a Linux address space, era by era.
+//!
+//! An [`AddressSpace`] holds areas, as the kernel's `mm_struct` holds `vm_area_struct`s. An [`Op`] is
+//! applied to it by the [`Rules`] of an era, within [`Limits`], and gives an [`Outcome`]: the value or
+//! the error, the hook calls that a driver sees, the areas and the counters. A real kernel asked the
+//! same must answer the same.
+//!
+//! # The life of an area
+//!
+//! One letter is a page, a capital begins an area, a dot is a hole.
+//!
+//! ```text
+//! ................    nothing
+//! ....Aaaaaaaa....    mmap      an area is born; a file's driver hears `mmap`
+//! ....Aaaaaaaaaa..    mmap      the next one fits (same flags, same file, offsets go on):
+//!                               the area grows, and the driver hears nothing
+//! ....AaRrAaaaaa..    mprotect  other rights for two pages: cut out by two splits; the driver is
+//!                               asked (`may_split`) and told (`open`) of each new piece
+//! ....Aaaaaaaaaa..    mprotect  the old rights: merged again, if no driver wants to be told of areas
+//!                               that vanish (`close`), and if no two written pieces met
+//! ....Aaa...Aaaa..    munmap    gather: two splits; complete: `close` for what lay between
+//! ....Aaa...Aa.Aa.    mremap    the tail moves: copied (`open`), then unmapped (`close`)
+//! ....Aaa...Aa.Aa.    fork      the child's areas: the same, but they will merge less
+//! ................    exit      `close`, one by one
+//! ```
+//!
+//! Three questions decide nearly all:
+//!
+//! - **May it be cut?** A split needs room below `vm.max_map_count` ([`Limits::max_map_count`]), the
+//!   driver's consent, and no seal. Only `munmap` may go over the limit for a moment, so that memory can
+//!   be given back at the limit.
+//! - **May it merge?** Flags, object and offsets must fit; and so must the `anon_vma`, which an area gets
+//!   with its first private page: two areas that got theirs apart stay apart. That is why the model has
+//!   to know what was written to ([`Op::Touch`]).
+//! - **What if it fails half way?** The splits that succeeded stay. An error before the old pages go
+//!   leaves all else as it was, one after leaves a hole.
+//!
+//! # munmap, step by step
+//!
+//! The first half of `munmap`, [`gather`], only reads: here is what it would do.
+//!
+//! ```
+//! use vmalab_model::gather::{Gather, Step};
+//! use vmalab_model::{AddressSpace, Backing, Limits, MapFlags, Mmap, Op, Prot, Rules};
+//!
+//! let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+//! space.apply(&Op::Mmap(Mmap {
+//!     addr: 0x10000,
+//!     len: 0x10000,
+//!     prot: Prot::READ,
+//!     flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+//!     backing: Backing::None,
+//!     offset: 0,
+//! }));
+//! //  0x10000  0x14000  0x18000  0x20000
+//! //  |--------|********|--------|
+//! let mut gather = Gather::new(0x14000, 0x18000, space.limits().max_map_count);
+//! let steps: Vec<Step> = std::iter::from_fn(|| gather.next(&space)).collect();
+//! assert_eq!(
+//!     steps,
+//!     [
+//!         Step::Split { area: 0x10000, at: 0x14000, new_below: true },
+//!         Step::Split { area: 0x14000, at: 0x18000, new_below: false },
+//!         Step::Detach { start: 0x14000, end: 0x18000 },
+//!     ]
+//! );
+//! ```
+//!
+//! # What a driver sees
+//!
+//! ```
+//! use vmalab_model::{
+//!     AddressSpace, Backing, File, Hook, Limits, MapFlags, Mmap, Op, Prot, Rules,
+//! };
+//!
+//! let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+//! let device = space.add_file(File::device(16));
+//! let mut map = Mmap {
+//!     addr: 0x10000,
+//!     len: 0x4000,
+//!     prot: Prot::READ | Prot::WRITE,
+//!     flags: MapFlags::SHARED | MapFlags::FIXED,
+//!     backing: Backing::File(device),
+//!     offset: 0,
+//! };
+//! let outcome = space.apply(&Op::Mmap(map));
+//! assert_eq!(outcome.hooks[0].hook, Hook::Mmap);
+//!
+//! // The next four pages of the file behind the first four: the area grows unseen.
+//! (map.addr, map.offset) = (0x14000, 0x4000);
+//! let outcome = space.apply(&Op::Mmap(map));
+//! assert!(outcome.hooks.is_empty());
+//! assert_eq!(outcome.layout.len(), 1);
+//! ```
+//!
+//! # Where to find what
+//!
+//! Each file names the kernel functions that it mirrors.
+//!
+//! | file | what | in the kernel |
+//! |---|---|---|
+//! | `rules`, `limits`, `file` | what differs between kernels, machines, drivers | |
+//! | `space`, `vma`, `container` | the areas and where they are kept | `mm_struct`, `vm_area_struct`, maple tree |
+//! | `gather`, `munmap` | the two halves of unmapping | `mm/vma.c` |
+//! | `mmap`, `unmapped_area` | mapping, and the choice of an address | `mm/mmap.c`, `mm/vma.c`, `arch/x86` |
+//! | `split`, `merge` | one area into two, two or three into one | `mm/vma.c` |
+//! | `account` | counters and limits | `mm/mmap.c`, `mm/util.c` |
+//! | `fault` | touching, stacks that grow | `mm/memory.c`, `mm/vma.c` |
+//! | `mprotect`, `mlock`, `madvise`, `mremap`, `fork` | as they are called | the files of those names |
+//! | `invariants` | what must always hold | `validate_mm` |
+//!
+//! # What is not modelled
+//!
+//! Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, huge pages of the pool,
+//! protection keys but for reading execute-only memory, memory policies, userfaultfd, the program break,
+//! and failing allocations of the kernel itself.
 #![no_std]
 #![forbid(unsafe_code)]
 

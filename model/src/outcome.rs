@@ -95,7 +95,8 @@ pub struct HookCall {
 pub struct Outcome {
     /// The value, or the error. `mmap` gives an address, all others 0.
     pub result: Result<u64, Errno>,
-    /// The hook calls that a driver's areas saw, in order.
+    /// The hook calls that a driver's areas saw, in order. The model does not predict
+    /// [`Hook::Fault`]: it does not know which pages are present.
     pub hooks: Vec<HookCall>,
     /// The areas afterwards, by address, as far as they touch the window that was asked for.
     pub layout: Vec<Area>,
