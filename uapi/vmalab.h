@@ -13,9 +13,10 @@
  * older caller as if the rest were zero, and refuses a longer one with E2BIG
  * where what it does not know is not zero.
  *
- * Errors that all share: ENOTTY for a number that is not listed here, EINVAL
- * for a structure shorter than its first version, for unknown flags and for
- * reserved fields that are not zero, EFAULT for a bad pointer.
+ * Errors that all share: ENOTTY for a number that is not listed here (in type,
+ * number and direction; its size may differ as said above), EINVAL for a
+ * structure shorter than its first version, for unknown flags and for reserved
+ * fields that are not zero, EFAULT for a bad pointer.
  */
 #ifndef _UAPI_VMALAB_H
 #define _UAPI_VMALAB_H
@@ -64,11 +65,13 @@ struct vmalab_stats {
 
 /*
  * The size of the object, in bytes. Pages past it raise SIGBUS, as past the
- * end of a file.
+ * end of a file. A fresh object has the size that the module parameter
+ * object_size says, 64 MiB if it says nothing.
  *
- * @size:      bytes; rounded up to whole pages
- * @flags:     zero
- * @reserved:  zero
+ * @size:      out for GET_SIZE: bytes, whole pages;
+ *             in for SET_SIZE: bytes, rounded up to whole pages
+ * @flags:     in: zero
+ * @reserved:  in: zero
  */
 struct vmalab_size {
 	__u64 size;
@@ -79,10 +82,12 @@ struct vmalab_size {
 /* Read the counts. */
 #define VMALAB_IOC_STATS	_IOWR(VMALAB_IOC_TYPE, 0x00, struct vmalab_stats)
 /* Read the size of the object. */
-#define VMALAB_IOC_GET_SIZE	_IOR(VMALAB_IOC_TYPE, 0x01, struct vmalab_size)
+#define VMALAB_IOC_GET_SIZE	_IOWR(VMALAB_IOC_TYPE, 0x01, struct vmalab_size)
 /*
  * Set the size of the object. Pages past the new end are freed and taken out
- * of every area that maps them. EFBIG: larger than the module allows.
+ * of every area that maps them, and so are the private copies of them, as
+ * ftruncate does with a file. EFBIG: larger than the module parameter
+ * max_object_size. EBADF: the descriptor is not open for writing.
  */
 #define VMALAB_IOC_SET_SIZE	_IOW(VMALAB_IOC_TYPE, 0x02, struct vmalab_size)
 

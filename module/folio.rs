@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Folios: references to them, and their lock.
+//!
+//! C header: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
+
+#![allow(dead_code, reason = "a driver uses the part of this that it needs")]
+
+use crate::helpers;
+use core::{
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{alloc::AllocError, bindings, prelude::*};
+
+/// A reference to a folio. Dropping it gives the reference back, and with the last one the memory.
+///
+/// # Invariants
+///
+/// The pointer is to a folio to which this holds one reference.
+pub(crate) struct Folio(NonNull<bindings::folio>);
+
+// SAFETY: A reference to a folio belongs to no thread.
+unsafe impl Send for Folio {}
+// SAFETY: What can be done through a shared reference is safe in parallel.
+unsafe impl Sync for Folio {}
+
+impl Folio {
+    /// Allocates a folio of one page, filled with zeros and marked as up to date.
+    pub(crate) fn zeroed(gfp: bindings::gfp_t) -> Result<Self, AllocError> {
+        // SAFETY: It may be called with any flags that the context allows; a flag that sleeps where
+        // that is forbidden is a bug, but not unsound.
+        let raw = unsafe { helpers::vmalab_folio_alloc(gfp | bindings::__GFP_ZERO, 0) };
+        let folio = NonNull::new(raw).ok_or(AllocError)?;
+        // SAFETY: The folio is new: nobody else knows it.
+        unsafe { helpers::vmalab_folio_mark_uptodate_new(raw) };
+        // INVARIANT: The allocation comes with one reference.
+        Ok(Self(folio))
+    }
+
+    /// # Safety
+    ///
+    /// `raw` is a folio with a reference that the caller gives to this.
+    pub(crate) unsafe fn from_raw(raw: NonNull<bindings::folio>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self(raw)
+    }
+
+    /// The folio, for as long as `self` lives.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::folio {
+        self.0.as_ptr()
+    }
+
+    /// The folio, and the reference with it.
+    pub(crate) fn into_raw(self) -> *mut bindings::folio {
+        ManuallyDrop::new(self).as_ptr()
+    }
+}
+
+impl Clone for Folio {
+    fn clone(&self) -> Self {
+        // SAFETY: By the type invariants, the folio is alive.
+        unsafe { helpers::vmalab_folio_get(self.as_ptr()) };
+        // INVARIANT: The new one holds the reference that was just taken.
+        Self(self.0)
+    }
+}
+
+impl Drop for Folio {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the reference is ours to give back.
+        unsafe { helpers::vmalab_folio_put(self.0.as_ptr()) };
+    }
+}
+
+/// A reference to a folio that is locked by whoever holds this. Dropping it unlocks the folio.
+///
+/// # Invariants
+///
+/// The folio is locked, and the lock is ours.
+pub(crate) struct LockedFolio(Folio);
+
+impl LockedFolio {
+    /// # Safety
+    ///
+    /// The folio is locked, and the lock is the caller's to give away.
+    pub(crate) unsafe fn from_locked(folio: Folio) -> Self {
+        // INVARIANT: The caller's promise.
+        Self(folio)
+    }
+
+    /// The reference, and the lock with it: it is the caller's to unlock now.
+    pub(crate) fn into_locked(self) -> Folio {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never used or dropped after the reference was moved out of it.
+        unsafe { core::ptr::read(&this.0) }
+    }
+}
+
+impl Deref for LockedFolio {
+    type Target = Folio;
+
+    fn deref(&self) -> &Folio {
+        &self.0
+    }
+}
+
+impl Drop for LockedFolio {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the lock is ours; `self.0` still holds the folio.
+        unsafe { bindings::folio_unlock(self.0.as_ptr()) };
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The bodies of helpers.h: what of the kernel is inline in C, or a macro, and
+ * has no helper in the kernel's own rust/helpers.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/err.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+
+#include "helpers.h"
+
+void vmalab_release_fault_lock(struct vm_fault *vmf)
+{
+	release_fault_lock(vmf);
+}
+
+struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order)
+{
+	return folio_alloc(gfp, order);
+}
+
+void vmalab_folio_get(struct folio *folio)
+{
+	folio_get(folio);
+}
+
+void vmalab_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+/* Only for a folio that nobody else can see yet: the flag is set non-atomically. */
+void vmalab_folio_mark_uptodate_new(struct folio *folio)
+{
+	__folio_mark_uptodate(folio);
+}
+
+struct page *vmalab_folio_file_page(struct folio *folio, pgoff_t index)
+{
+	return folio_file_page(folio, index);
+}
+
+/*
+ * The file that anon_inode_create_getfile() makes around the inode is not
+ * wanted, and lives until the task returns to user space: its owner keeps the
+ * module loaded until then.
+ */
+static const struct file_operations vmalab_anon_fops = {
+	.owner = THIS_MODULE,
+};
+
+/*
+ * A new anonymous inode with a page cache of its own, and one reference to it
+ * (iput() gives it back): what alloc_anon_inode() gives to who has a super
+ * block. Or an ERR_PTR.
+ */
+struct inode *vmalab_anon_inode(const struct address_space_operations *aops)
+{
+	struct inode *inode;
+	struct file *file;
+
+	file = anon_inode_create_getfile("[vmalab]", &vmalab_anon_fops, NULL, O_RDWR, NULL);
+	if (IS_ERR(file))
+		return ERR_CAST(file);
+
+	inode = file_inode(file);
+	ihold(inode);
+	fput(file);
+
+	inode->i_mapping->a_ops = aops;
+	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER_MOVABLE);
+	/* There is no store behind the pages: reclaim has nowhere to put them. */
+	mapping_set_unevictable(inode->i_mapping);
+	return inode;
+}
+
+loff_t vmalab_i_size_read(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+unsigned long vmalab_nrpages(const struct address_space *mapping)
+{
+	return READ_ONCE(mapping->nrpages);
+}
+
+struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index)
+{
+	return filemap_lock_folio(mapping, index);
+}
+
+void vmalab_inode_lock(struct inode *inode)
+{
+	inode_lock(inode);
+}
+
+void vmalab_inode_unlock(struct inode *inode)
+{
+	inode_unlock(inode);
+}
+
+void vmalab_filemap_invalidate_lock(struct address_space *mapping)
+{
+	filemap_invalidate_lock(mapping);
+}
+
+void vmalab_filemap_invalidate_unlock(struct address_space *mapping)
+{
+	filemap_invalidate_unlock(mapping);
+}
+
+void vmalab_filemap_invalidate_lock_shared(struct address_space *mapping)
+{
+	filemap_invalidate_lock_shared(mapping);
+}
+
+void vmalab_filemap_invalidate_unlock_shared(struct address_space *mapping)
+{
+	filemap_invalidate_unlock_shared(mapping);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The inline functions and macros of the kernel that Rust cannot call, each
+ * under its own name with `vmalab_` before it. helpers.c has the bodies; bindgen
+ * reads this file, so it stays light: types are only named here.
+ */
+#ifndef _VMALAB_HELPERS_H
+#define _VMALAB_HELPERS_H
+
+#include <linux/types.h>
+
+struct address_space;
+struct address_space_operations;
+struct folio;
+struct inode;
+struct page;
+struct vm_fault;
+
+/* vm_ops: <linux/mm.h> */
+void vmalab_release_fault_lock(struct vm_fault *vmf);
+
+/* folio: <linux/mm.h>, <linux/pagemap.h>, <linux/gfp.h> */
+struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order);
+void vmalab_folio_get(struct folio *folio);
+void vmalab_folio_put(struct folio *folio);
+void vmalab_folio_mark_uptodate_new(struct folio *folio);
+struct page *vmalab_folio_file_page(struct folio *folio, pgoff_t index);
+
+/* page_cache: <linux/fs.h>, <linux/pagemap.h>, <linux/anon_inodes.h> */
+struct inode *vmalab_anon_inode(const struct address_space_operations *aops);
+loff_t vmalab_i_size_read(const struct inode *inode);
+unsigned long vmalab_nrpages(const struct address_space *mapping);
+struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index);
+void vmalab_inode_lock(struct inode *inode);
+void vmalab_inode_unlock(struct inode *inode);
+void vmalab_filemap_invalidate_lock(struct address_space *mapping);
+void vmalab_filemap_invalidate_unlock(struct address_space *mapping);
+void vmalab_filemap_invalidate_lock_shared(struct address_space *mapping);
+void vmalab_filemap_invalidate_unlock_shared(struct address_space *mapping);
+
+#endif /* _VMALAB_HELPERS_H */

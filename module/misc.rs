@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Misc devices that keep their module loaded, and whose files map a page cache of their own.
+//!
+//! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
+//!
+//! [`kernel::miscdevice`] makes the `file_operations` of a device, and two things are missing there:
+//!
+//! - It sets no `owner`. So nothing keeps the module loaded while a file is open or mapped, and the
+//!   first call after `rmmod` jumps into memory that is gone.
+//! - A driver cannot point `f_mapping` to a page cache of its own: see `page_cache.rs`.
+//!
+//! This registers a copy of the table that has both. Everything else is left to the kernel crate; with
+//! an `owner` there, the first half of this file can go.
+
+use crate::{page_cache::PageCache, THIS_MODULE};
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    error::to_result,
+    ffi,
+    miscdevice::{MiscDevice, MiscDeviceOptions},
+    prelude::*,
+    types::{ForeignOwnable, Opaque},
+};
+
+/// A misc device each of whose files has its own page cache.
+pub(crate) trait Device: MiscDevice {
+    /// How the node is called.
+    const NAME: &'static CStr;
+
+    /// The permission bits of the node.
+    const MODE: u16;
+
+    /// The page cache that a file maps, which is a part of its private data.
+    fn page_cache<'a>(this: &'a <Self::Ptr as ForeignOwnable>::Borrowed<'_>) -> &'a PageCache;
+}
+
+/// What is registered for a device: the tables of the kernel crate, and what they lack.
+struct Tables<T>(PhantomData<T>);
+
+impl<T: Device> Tables<T> {
+    const GENERATED: bindings::miscdevice = MiscDeviceOptions { name: T::NAME }.into_raw::<T>();
+
+    const GENERATED_FOPS: bindings::file_operations = {
+        // SAFETY: `into_raw` points `fops` to a constant.
+        unsafe { *Self::GENERATED.fops }
+    };
+
+    const FOPS: bindings::file_operations = bindings::file_operations {
+        owner: THIS_MODULE.as_ptr(),
+        open: Some(Self::open),
+        ..Self::GENERATED_FOPS
+    };
+
+    const MISC: bindings::miscdevice = bindings::miscdevice {
+        fops: &Self::FOPS,
+        mode: T::MODE,
+        ..Self::GENERATED
+    };
+
+    /// # Safety
+    ///
+    /// Called by the kernel as `file_operations.open`, for the device that was registered with this
+    /// table.
+    unsafe extern "C" fn open(
+        inode: *mut bindings::inode,
+        file: *mut bindings::file,
+    ) -> ffi::c_int {
+        let Some(open) = Self::GENERATED_FOPS.open else {
+            return ENXIO.to_errno();
+        };
+        // SAFETY: The promise of our caller. The generated function takes the `miscdevice` in
+        // `private_data` for a `MiscDeviceRegistration<T>`, which is the same by its layout, and ours
+        // is registered and pinned, too.
+        let result = unsafe { open(inode, file) };
+        if result != 0 {
+            return result;
+        }
+
+        // SAFETY: On success the generated function has stored the private data of the file, which
+        // lives until `release`.
+        let this = unsafe { <T::Ptr as ForeignOwnable>::borrow((*file).private_data) };
+        let mapping = T::page_cache(&this).as_ptr();
+        // SAFETY: A file that is being opened belongs to us alone. The cache is a part of the private
+        // data: it lives until `release`, after which the kernel does not use `f_mapping`.
+        unsafe { (*file).f_mapping = mapping };
+        0
+    }
+}
+
+/// A misc device, registered as long as this lives.
+///
+/// Make it the last thing that a module's `init` does: as soon as the node is there it can be opened,
+/// and a module whose `init` fails after that goes away in spite of its users.
+///
+/// # Invariants
+///
+/// `misc` is registered.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registration<T: Device> {
+    #[pin]
+    misc: Opaque<bindings::miscdevice>,
+    _device: PhantomData<T>,
+}
+
+// SAFETY: A device may be deregistered by another thread than the one that registered it.
+unsafe impl<T: Device> Send for Registration<T> {}
+// SAFETY: There is nothing that can be done through a shared reference.
+unsafe impl<T: Device> Sync for Registration<T> {}
+
+impl<T: Device> Registration<T> {
+    /// Registers the device.
+    pub(crate) fn register() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            misc <- Opaque::try_ffi_init(|slot: *mut bindings::miscdevice| {
+                // SAFETY: `slot` is there to be written to.
+                unsafe { slot.write(Tables::<T>::MISC) };
+                // SAFETY: `slot` was just filled in. It is pinned, and deregistered before it goes.
+                // INVARIANT: That it is registered now.
+                to_result(unsafe { bindings::misc_register(slot) })
+            }),
+            _device: PhantomData,
+        })
+    }
+}
+
+#[pinned_drop]
+impl<T: Device> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariants, it is registered.
+        unsafe { bindings::misc_deregister(self.misc.get()) };
+    }
+}

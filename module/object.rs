@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The memory object behind each open of the node.
+//!
+//! An object is a [`PageCache`] and its counts. The open file holds a reference to it, and so does each
+//! area; each area also holds the open file, and the file holds the module. So the object lives
+//! until the last descriptor and the last area are gone, and its pages go with it.
+//!
+//! It adds no lock to those of the page cache: the counts are atomic.
+
+use crate::{
+    folio::LockedFolio,
+    module_parameters,
+    page_cache::PageCache,
+    stats::Stats, //
+};
+use kernel::{
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// A memory object.
+pub(crate) struct Object {
+    cache: PageCache,
+    stats: Stats,
+}
+
+impl Object {
+    /// Makes an object without a page, of the size that the module's parameter `object_size` says.
+    ///
+    /// # Errors
+    ///
+    /// EFBIG if the parameters contradict each other, ENOMEM.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let object = Arc::new(
+            Self {
+                cache: PageCache::new()?,
+                stats: Stats::new(),
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        // From here on, dropping it takes this back.
+        object.stats.add(|s| &s.objects, 1);
+        object.set_size(*module_parameters::object_size.value())?;
+        Ok(object)
+    }
+
+    /// Its counts.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Its pages.
+    pub(crate) fn cache(&self) -> &PageCache {
+        &self.cache
+    }
+
+    /// Its size in bytes: whole pages.
+    pub(crate) fn size(&self) -> u64 {
+        self.cache.size()
+    }
+
+    /// Changes its size to `bytes`, rounded up to whole pages. Pages past the new end are freed and
+    /// taken out of every area when this returns.
+    ///
+    /// # Errors
+    ///
+    /// EFBIG if it is larger than the module's parameter `max_object_size`.
+    pub(crate) fn set_size(&self, bytes: u64) -> Result {
+        if bytes > *module_parameters::max_object_size.value() {
+            return Err(EFBIG);
+        }
+        let size = bytes
+            .checked_next_multiple_of(PAGE_SIZE as u64)
+            .ok_or(EFBIG)?;
+        let removed = self.cache.resize(size)?;
+        self.stats.sub(|s| &s.pages, removed as u64);
+        Ok(())
+    }
+
+    /// The page at `index` (an offset in pages), locked; a new one, zeroed and charged to the memory
+    /// cgroup of the running task, if it was not there.
+    ///
+    /// # Errors
+    ///
+    /// ENXIO past the end, ENOMEM.
+    pub(crate) fn page(&self, index: usize, gfp: bindings::gfp_t) -> Result<LockedFolio> {
+        self.cache
+            .lock_page(index, gfp, || self.stats.add(|s| &s.pages, 1))
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // Its pages go right after this.
+        self.stats.sub(|s| &s.pages, self.stats.pages.get());
+        self.stats.sub(|s| &s.objects, 1);
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `vmalab.ko`: `/dev/vmalab`, a device whose areas can be watched.
+//!
+//! Each open of the node gives a memory object, which can be mapped, shared and private, as a memfd
+//! can. From the outside to the inside:
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `device.rs` | the node: open, mmap, the ioctls of `uapi/vmalab.h` |
+//! | `area.rs` | what the node does at each hook of its areas |
+//! | `object.rs` | the memory object: its size, its pages, its counts |
+//! | `stats.rs`, `debugfs.rs` | the counts, and where they can be read |
+//! | `vm_ops.rs`, `vm_ops/` | `vm_operations_struct` in safe Rust, for any driver |
+//! | `page_cache.rs`, `folio.rs` | pages by index, and their locks, for any driver |
+//! | `misc.rs` | what `kernel::miscdevice` lacks |
+//! | `uapi.rs`, `helpers.rs` | C headers, as bindgen reads them |
+//!
+//! The locks and their order are at the top of `page_cache.rs`; no other file has any.
+
+mod area;
+mod debugfs;
+mod device;
+mod folio;
+mod helpers;
+mod misc;
+mod object;
+mod page_cache;
+mod stats;
+mod uapi;
+mod vm_ops;
+
+use kernel::prelude::*;
+
+module! {
+    type: Vmalab,
+    name: "vmalab",
+    authors: ["The vmalab developers"],
+    description: "A laboratory for memory mappings: /dev/vmalab",
+    license: "GPL",
+    params: {
+        // 64 MiB
+        object_size: u64 {
+            default: 67108864,
+            description: "Size of a fresh object in bytes; pages are allocated when touched",
+        },
+        // 1 TiB
+        max_object_size: u64 {
+            default: 1099511627776,
+            description: "The largest size that an object may be given, in bytes",
+        },
+    },
+}
+
+/// The loaded module.
+// The fields are dropped in this order.
+#[pin_data]
+struct Vmalab {
+    #[pin]
+    _node: misc::Registration<device::Node>,
+    _debugfs: debugfs::Dir,
+}
+
+impl kernel::InPlaceModule for Vmalab {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _: { check_parameters()? },
+            _debugfs: debugfs::Dir::new(c"vmalab", &stats::MODULE),
+            _node <- misc::Registration::register(),
+        })
+    }
+}
+
+/// Refuses to load with parameters under which no object could be made.
+fn check_parameters() -> Result {
+    let size = *module_parameters::object_size.value();
+    let max = *module_parameters::max_object_size.value();
+    // The kernel counts bytes of a file in a signed number, whole pages of it.
+    let largest = i64::MAX as u64 - (kernel::page::PAGE_SIZE as u64 - 1);
+
+    if max > largest {
+        pr_err!("max_object_size={max} is too large: at most {largest}\n");
+        return Err(EINVAL);
+    }
+    if size > max {
+        pr_err!("object_size={size} is larger than max_object_size={max}\n");
+        return Err(EINVAL);
+    }
+    Ok(())
+}
