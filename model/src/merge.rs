@@ -34,11 +34,7 @@ impl<C: Container> AddressSpace<C> {
         let left = prev.filter(|prev| self.can_merge_left(prev, new));
         let right = next.filter(|next| {
             self.can_merge_right(new, next)
-                && left.is_none_or(|prev| {
-                    prev.anon_vma.is_none()
-                        || next.anon_vma.is_none()
-                        || prev.anon_vma == next.anon_vma
-                })
+                && left.is_none_or(|prev| self.anon_vmas_meet(&prev, next))
         });
         match (left, right) {
             (Some(prev), right) => {
@@ -98,11 +94,7 @@ impl<C: Container> AddressSpace<C> {
         };
         right = right.filter(|next| {
             self.can_merge_right(new, next)
-                && left.is_none_or(|prev| {
-                    prev.anon_vma.is_none()
-                        || next.anon_vma.is_none()
-                        || prev.anon_vma == next.anon_vma
-                })
+                && left.is_none_or(|prev| self.anon_vmas_meet(&prev, next))
         });
         if left.is_none() && right.is_none() {
             return None;
@@ -233,6 +225,15 @@ impl<C: Container> AddressSpace<C> {
             (Some(_), None) => !target.forked,
             (a, b) => a == b || self.rules.errs(Mistake::MergeIgnoresAnonVma),
         }
+    }
+
+    /// Whether a merge may join its neighbours on both sides: not if each has an `anon_vma` of its own
+    /// (`can_vma_merge_right`).
+    fn anon_vmas_meet(&self, prev: &Vma, next: &Vma) -> bool {
+        prev.anon_vma.is_none()
+            || next.anon_vma.is_none()
+            || prev.anon_vma == next.anon_vma
+            || self.rules.errs(Mistake::MergeIgnoresAnonVma)
     }
 
     /// `can_merge_remove_vma`
