@@ -43,6 +43,10 @@ pub(crate) struct Args {
     /// Read the counters after every N-th operation, and after the last of each batch
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     counters_every: u32,
+    /// Look at all areas after every N-th operation, and after the last of each batch; in between,
+    /// at those in reach of the operation
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    layout_every: u32,
     /// Read /proc/self/maps as text even where the kernel has PROCMAP_QUERY
     #[arg(long)]
     text: bool,
@@ -83,6 +87,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Limit::Sysctl => Tight::Sysctl,
         },
         counters_every: args.counters_every,
+        layout_every: args.layout_every,
         text: args.text,
     })?;
     let mut about = About {

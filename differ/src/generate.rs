@@ -12,7 +12,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use vmalab_model::{
-    Area, Backing, FileId, MapFlags, Mmap, Op, Outcome, PAGE_SIZE, Prot, file::Kind,
+    Area, Backing, FileId, MapFlags, Mmap, Object, Op, Outcome, PAGE_SIZE, Prot, VmFlags,
+    file::Kind,
 };
 
 use crate::oracle::World;
@@ -110,13 +111,16 @@ impl Generator {
                 }
             }
         }
-        for _ in 0..2 + new.below(4) {
+        // The fewer kinds there are, the more merges.
+        let uniform = new.one_in(4);
+        for _ in 0..if uniform { 1 } else { 2 + new.below(4) } {
             new.sources.push(pick(&mut new.rng, &sources));
         }
-        for _ in 0..1 + new.below(3) {
-            // The square favours the first ones.
+        for _ in 0..if uniform { 1 } else { 1 + new.below(3) } {
+            // The product favours the first ones.
             let last = PROTECTIONS.len() as u64;
             let index = new.below(last) * new.below(last) / last;
+            let index = if uniform { 0 } else { index };
             new.protections.push(PROTECTIONS[index as usize]);
         }
         if new.one_in(2) {
@@ -128,15 +132,10 @@ impl Generator {
     /// The next operation.
     pub fn op(&mut self) -> Op {
         match self.below(100) {
-            0..45 => self.mmap(),
+            0..8 => self.mmap_beside().unwrap_or_else(|| self.mmap()),
+            8..45 => self.mmap(),
             45..78 => self.munmap(),
-            _ => {
-                let addr = self.page() + self.below(PAGE_SIZE);
-                Op::Touch {
-                    addr,
-                    write: !self.one_in(4),
-                }
-            }
+            _ => self.touch(),
         }
     }
 
@@ -209,6 +208,57 @@ impl Generator {
         Op::Mmap(mmap)
     }
 
+    /// More of the same right above an area, mostly just as much as fits below the next one: what
+    /// merges, or just does not.
+    fn mmap_beside(&mut self) -> Option<Op> {
+        let index = self.below(self.layout.len().max(1) as u64) as usize;
+        let area = *self.layout.get(index).filter(|area| self.plays(area))?;
+        let end = self.base + self.pages * PAGE_SIZE;
+        let next = self
+            .layout
+            .get(index + 1)
+            .map_or(end, |next| next.start.min(end));
+        let room = next.checked_sub(area.end)? / PAGE_SIZE;
+        let pages = match room {
+            0 => return None,
+            1..=8 if !self.one_in(4) => room,
+            _ => 1 + self.below(room.min(4)),
+        };
+        let has = |flag, then| {
+            if area.flags.contains(flag) {
+                then
+            } else {
+                MapFlags::empty()
+            }
+        };
+        let shared = area.flags.contains(VmFlags::MAYSHARE);
+        let (backing, anonymous) = match area.object {
+            Object::File(file) => (Backing::File(file), MapFlags::empty()),
+            _ => (Backing::None, MapFlags::ANONYMOUS),
+        };
+        Some(Op::Mmap(Mmap {
+            addr: area.end,
+            len: pages * PAGE_SIZE,
+            // VM_READ, WRITE and EXEC have the values of their PROT_ flags.
+            prot: Prot((area.flags.0 & 7) as u32),
+            flags: MapFlags::FIXED
+                | anonymous
+                | if shared {
+                    MapFlags::SHARED
+                } else {
+                    MapFlags::PRIVATE
+                }
+                | has(VmFlags::LOCKED, MapFlags::LOCKED)
+                | has(VmFlags::NORESERVE, MapFlags::NORESERVE)
+                | has(VmFlags::NOHUGEPAGE, MapFlags::STACK),
+            backing,
+            offset: match area.object {
+                Object::File(_) => area.offset + (area.end - area.start),
+                _ => 0,
+            },
+        }))
+    }
+
     fn munmap(&mut self) -> Op {
         let (mut addr, mut len) = self.range();
         // One of those that the kernel placed, or a part of it.
@@ -236,6 +286,22 @@ impl Generator {
             }
         }
         Op::Munmap { addr, len }
+    }
+
+    fn touch(&mut self) -> Op {
+        let mut page = self.page();
+        if !self.layout.is_empty() && !self.one_in(5) {
+            let area = pick(&mut self.rng, &self.layout);
+            page = area.start + self.below((area.end - area.start) / PAGE_SIZE) * PAGE_SIZE;
+            if self.one_in(10) {
+                // A stack grows.
+                page = area.start - PAGE_SIZE;
+            }
+        }
+        Op::Touch {
+            addr: page + self.below(PAGE_SIZE),
+            write: !self.one_in(4),
+        }
     }
 
     /// A length that ends past the address space: nothing may happen. One that ends exactly there

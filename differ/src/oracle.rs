@@ -80,6 +80,8 @@ pub struct Observation {
     pub outcome: Outcome,
     /// Which fields were seen.
     pub fields: Fields,
+    /// The areas that were looked at: those that touch this range, and a window of the world.
+    pub looked: Range<u64>,
     /// Instead of [`Outcome::hooks`], where only counts are seen.
     pub hook_counts: HookCounts,
 }
@@ -89,6 +91,7 @@ impl Default for Observation {
         Self {
             outcome: nothing(),
             fields: Fields::empty(),
+            looked: 0..u64::MAX,
             hook_counts: HookCounts::default(),
         }
     }
@@ -186,6 +189,10 @@ pub trait Oracle {
 
     /// The worlds that a batch can start from; the first is the usual one.
     fn worlds(&self) -> &[World];
+
+    /// Whether all that can be seen is looked at after each operation, however long that takes. Without
+    /// that an oracle may look closely now and then only.
+    fn look_closely(&mut self, _closely: bool) {}
 
     /// Applies `ops` in a fresh copy of that world: `seen[i]` becomes what was seen of `ops[i]`.
     /// `seen` is given so that its memory can be used again; it ends up as long as `ops`.

@@ -172,9 +172,13 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             let name = &self.oracle.worlds()[world].name;
             *stats.worlds.entry(name.clone()).or_default() += 1;
             stats.elapsed = begin.elapsed();
-            if let Some((index, what)) = found {
+            if let Some(found) = found {
+                // What was found late may have happened earlier.
+                self.oracle.look_closely(true);
+                let (index, what) = self.play(world, &ops)?.unwrap_or(found);
                 ops.truncate(index + 1);
                 let short = self.shorten(world, &ops);
+                self.oracle.look_closely(false);
                 let finding = Finding {
                     batch,
                     world,
@@ -191,13 +195,11 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         unreachable!("there are more batches than operations")
     }
 
-    /// The world in which a batch plays: the last one whose turn it is.
+    /// The world in which a batch plays: the last one whose turn it is. Each one's turn comes early.
     fn world_of(&self, batch: u64) -> usize {
-        let worlds = self.oracle.worlds();
-        worlds
-            .iter()
-            .rposition(|world| batch % world.every == world.every - 1)
-            .unwrap_or(0)
+        let worlds = self.oracle.worlds().iter().enumerate();
+        let turns = worlds.filter(|(index, world)| batch % world.every == *index as u64);
+        turns.last().map_or(0, |(index, _)| index)
     }
 
     /// Makes a batch and predicts it, since later operations aim at what earlier ones left.

@@ -16,7 +16,8 @@ use core::ptr::addr_of_mut;
 use linux_raw_sys::general::{self, procmap_query, procmap_query_flags as query};
 
 use super::wire::{
-    Call, MAX_AREAS, MAX_OPS, MAX_WINDOWS, RawArea, Record, Shared, Trouble, device_number,
+    Call, EVERYWHERE, MAX_AREAS, MAX_OPS, MAX_WINDOWS, RawArea, Record, Shared, Trouble,
+    device_number,
 };
 
 /// `PROCMAP_QUERY` of `linux/fs.h`.
@@ -118,7 +119,11 @@ fn fork_and_wait(shared: &mut Shared) {
             libc::SIGKILL as u64,
             0,
         );
-        work(shared);
+        if set_rlimits(shared) {
+            work(shared);
+        } else {
+            shared.trouble = Trouble::SetLimit as u32;
+        }
         exit(0);
     }
     shared.child_pid = pid as i32;
@@ -129,6 +134,18 @@ fn fork_and_wait(shared: &mut Shared) {
     if limit >= 0 && !write_limit(limit, &shared.limit_text[1]) {
         shared.trouble = Trouble::SetLimit as u32;
     }
+}
+
+/// Sets the child's resource limits.
+fn set_rlimits(shared: &Shared) -> bool {
+    shared
+        .rlimits
+        .iter()
+        .take(shared.n_rlimits as usize)
+        .all(|[resource, limits @ ..]| {
+            let limits = limits.as_ptr() as u64;
+            call(libc::SYS_prlimit64, [0, *resource, limits, 0, 0, 0]) == 0
+        })
 }
 
 /// Writes a number, padded with zero bytes, into a sysctl.
@@ -182,29 +199,55 @@ fn record_all(shared: &mut Shared, eyes: &Eyes) -> Result<(), Stuck> {
         return Err((Trouble::OpenStatus, -eyes.status));
     }
     let whole = shared.want_whole != 0;
-    record(shared, eyes, 0, 0, true, whole)?;
+    let all = What {
+        counters: true,
+        whole,
+        range: EVERYWHERE,
+    };
+    record(shared, eyes, 0, 0, &all)?;
     let n = (shared.n_calls as usize).min(MAX_OPS);
-    let every = shared.counters_every.max(1) as usize;
+    let counters_every = shared.counters_every.max(1) as usize;
+    let layout_every = shared.layout_every.max(1) as usize;
     for index in 0..n {
-        let Some(&Call { nr, args }) = shared.calls.get(index) else {
+        let Some(&Call {
+            nr,
+            args,
+            look,
+            look_at_result,
+        }) = shared.calls.get(index)
+        else {
             break;
         };
         shared.begun = index as u32 + 1;
         let ret = call(nr, args);
-        let last = index + 1 == n;
-        record(
-            shared,
-            eyes,
-            index + 1,
-            ret,
-            last || (index + 1) % every == 0,
-            last && whole,
-        )?;
+        let done = index + 1;
+        let last = done == n;
+        let range = match look_at_result {
+            _ if last || done % layout_every == 0 => EVERYWHERE,
+            0 => look,
+            _ if ret < 0 => EVERYWHERE,
+            _ => look.map(|byte| byte.wrapping_add(ret as u64)),
+        };
+        let what = What {
+            counters: last || done % counters_every == 0,
+            whole: last && whole,
+            range,
+        };
+        record(shared, eyes, done, ret, &what)?;
     }
     if shared.want_smaps != 0 {
         read_smaps(shared)?;
     }
     Ok(())
+}
+
+/// What to record.
+struct What {
+    counters: bool,
+    /// All areas of the process.
+    whole: bool,
+    /// Else those that touch this range, in the windows.
+    range: [u64; 2],
 }
 
 /// Fills record `index`.
@@ -213,25 +256,34 @@ fn record(
     eyes: &Eyes,
     index: usize,
     ret: i64,
-    counters: bool,
-    whole: bool,
+    what: &What,
 ) -> Result<(), Stuck> {
     let first_area = shared.n_areas;
-    if shared.query != 0 {
-        query_areas(shared, eyes, whole)?;
+    let mut windows = if what.whole {
+        shared.all
     } else {
-        read_areas(shared, eyes, whole)?;
+        shared.windows
+    };
+    for [start, end] in &mut windows {
+        *start = (*start).max(what.range[0]);
+        *end = (*end).min(what.range[1]);
+    }
+    if shared.query != 0 {
+        query_areas(shared, eyes, &windows)?;
+    } else {
+        read_areas(shared, eyes, &windows)?;
     }
     let mut new = Record {
         ret,
         first_area,
         n_areas: shared.n_areas - first_area,
-        has_counters: counters.into(),
-        whole: whole.into(),
+        has_counters: what.counters.into(),
+        whole: what.whole.into(),
+        looked: what.range,
         counters: [0; 5],
         hooks: [0; 5],
     };
-    if counters {
+    if what.counters {
         new.counters = read_counters(shared, eyes)?;
     }
     if shared.device_fd >= 0 {
@@ -259,14 +311,11 @@ fn push(shared: &mut Shared, area: RawArea) -> Result<(), Stuck> {
     }
 }
 
-/// What is listed.
-fn windows(shared: &Shared, whole: bool) -> [[u64; 2]; MAX_WINDOWS] {
-    if whole { shared.all } else { shared.windows }
-}
+type Windows = [[u64; 2]; MAX_WINDOWS];
 
 /// Lists areas with one ioctl each (`do_procmap_query`, since 6.11).
-fn query_areas(shared: &mut Shared, eyes: &Eyes, whole: bool) -> Result<(), Stuck> {
-    for [start, end] in windows(shared, whole) {
+fn query_areas(shared: &mut Shared, eyes: &Eyes, windows: &Windows) -> Result<(), Stuck> {
+    for &[start, end] in windows {
         let mut addr = start;
         while addr < end {
             let mut area = procmap_query {
@@ -319,8 +368,7 @@ fn query_areas(shared: &mut Shared, eyes: &Eyes, whole: bool) -> Result<(), Stuc
 }
 
 /// Lists areas from the text of `/proc/self/maps`, for kernels before 6.11.
-fn read_areas(shared: &mut Shared, eyes: &Eyes, whole: bool) -> Result<(), Stuck> {
-    let windows = windows(shared, whole);
+fn read_areas(shared: &mut Shared, eyes: &Eyes, windows: &Windows) -> Result<(), Stuck> {
     call3(libc::SYS_lseek, eyes.maps as u64, 0, libc::SEEK_SET as u64);
     loop {
         // The kernel gives whole lines as long as there is room for one.

@@ -32,11 +32,12 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, major, minor};
 use nix::unistd::ftruncate;
 use vmalab_model::{
-    Area, Backing, Counters, Errno, File, FileId, Limits, Mmap, Object, Op, PAGE_SIZE, VmFlags,
+    Area, Backing, Counters, Errno, File, FileId, Limits, MapFlags, Mmap, Object, Op, PAGE_SIZE,
+    VmFlags,
 };
 
 use self::template::Template;
-use self::wire::{Call, MAX_OPS, RawArea, Record, Shared, device_number};
+use self::wire::{Call, EVERYWHERE, MAX_OPS, RawArea, Record, Shared, device_number};
 use crate::oracle::{Fields, HookCounts, NamedFile, Observation, Oracle, OracleError, Sees, World};
 
 /// Where operations with an address of their own happen: far from all else.
@@ -79,6 +80,9 @@ pub struct HostOptions {
     pub tight: Tight,
     /// The counters are read after every n-th operation, and after the last of a batch.
     pub counters_every: u32,
+    /// All areas of the windows are looked at after every n-th operation, and after the last of a
+    /// batch; in between, the areas that touch the operation's range or are next to it.
+    pub layout_every: u32,
     /// Read `/proc/self/maps` as text even where PROCMAP_QUERY works.
     pub text: bool,
 }
@@ -89,6 +93,7 @@ impl Default for HostOptions {
             device: None,
             tight: Tight::Fill,
             counters_every: 1,
+            layout_every: 16,
             text: false,
         }
     }
@@ -110,6 +115,16 @@ struct Place {
     filler_pages: u64,
 }
 
+/// How the children of a world are set up.
+struct Setting {
+    /// Index in [`Host::places`].
+    place: usize,
+    /// Resource, soft and hard limit.
+    rlimits: Vec<[u64; 3]>,
+    /// `vm.max_map_count` before and after the batch.
+    sysctl: Option<[u64; 2]>,
+}
+
 /// The running kernel.
 pub struct Host {
     release: String,
@@ -122,7 +137,10 @@ pub struct Host {
     limit_file: Option<OwnedFd>,
     places: Vec<Place>,
     worlds: Vec<World>,
+    /// Of each world, in the same order.
+    settings: Vec<Setting>,
     skipped: Vec<String>,
+    closely: bool,
     /// The inodes of shared anonymous memory that this batch has seen.
     inodes: Vec<u64>,
 }
@@ -188,6 +206,8 @@ impl Host {
             limit_file,
             places: Vec::new(),
             worlds: Vec::new(),
+            settings: Vec::new(),
+            closely: false,
             skipped: Vec::new(),
             inodes: Vec::new(),
         };
@@ -217,15 +237,38 @@ impl Host {
         }
         let mut plain = self.describe("plain", place, files.clone(), limits, chosen)?;
         plain.every = 1;
-        self.worlds.push(plain);
+        self.add(plain.clone(), Vec::new(), None);
+
+        let mut poor = World {
+            name: "near the resource limits".into(),
+            every: 8,
+            ..plain.clone()
+        };
+        let counters = poor.counters;
+        let bound = |limit: &mut u64, pages: u64| *limit = (*limit).min(pages * PAGE_SIZE);
+        bound(&mut poor.limits.address_space, counters.total_vm + 4 * ROOM);
+        bound(&mut poor.limits.data, counters.data_vm + 2 * ROOM);
+        bound(&mut poor.limits.memlock, counters.locked_vm + ROOM);
+        let rlimits = [
+            (libc::RLIMIT_AS, poor.limits.address_space),
+            (libc::RLIMIT_DATA, poor.limits.data),
+            (libc::RLIMIT_MEMLOCK, poor.limits.memlock),
+        ];
+        let rlimits = rlimits.map(|(resource, limit)| [resource.into(), limit, limit]);
+        self.add(poor, rlimits.to_vec(), None);
+
         match self.options.tight {
             Tight::Never => {}
             Tight::Sysctl => {
-                let mut world = self.worlds[0].clone();
-                world.name = "near the limit, by sysctl".into();
-                world.every = 8;
+                let mut world = World {
+                    name: "near the limit, by sysctl".into(),
+                    every: 8,
+                    ..plain
+                };
+                let restored = world.limits.max_map_count;
                 world.limits.max_map_count = world.areas.len() as u64 + ROOM;
-                self.worlds.push(world);
+                let lowered = world.limits.max_map_count;
+                self.add(world, Vec::new(), Some([lowered, restored]));
             }
             Tight::Fill if limits.max_map_count > MOST_TO_FILL => self.skipped.push(format!(
                 "the limit on the number of areas: vm.max_map_count is {}, more than can be filled \
@@ -236,16 +279,26 @@ impl Host {
                 let (place, chosen) = self.start_template()?;
                 let mut world =
                     self.describe("near the limit, by filling", place, files, limits, chosen)?;
-                world.every = 32;
+                world.every = 64;
                 let used = world.areas.len() as u64;
                 let filler = limits.max_map_count.saturating_sub(used + ROOM) / 2 * 2;
                 let place = self.places.last_mut().expect("describe has added it");
                 fill(place, filler)?;
                 world.limits.max_map_count -= filler;
-                self.worlds.push(world);
+                self.add(world, Vec::new(), None);
             }
         }
         Ok(())
+    }
+
+    /// Adds a world in the newest place.
+    fn add(&mut self, world: World, rlimits: Vec<[u64; 3]>, sysctl: Option<[u64; 2]>) {
+        self.worlds.push(world);
+        self.settings.push(Setting {
+            place: self.places.len() - 1,
+            rlimits,
+            sysctl,
+        });
     }
 
     /// A new template in which the kernel chooses addresses from a known window.
@@ -349,11 +402,6 @@ impl Host {
         Ok(world)
     }
 
-    /// Which place a world is in.
-    fn place(&self, world: usize) -> usize {
-        world.min(self.places.len() - 1)
-    }
-
     /// The system call that an operation is.
     fn call(&self, op: &Op) -> Call {
         let scratch = self.scratch.as_raw_fd() as u64;
@@ -381,7 +429,39 @@ impl Host {
             Op::Touch { addr, write: true } => (libc::SYS_pread64, [scratch, addr, 1, 0, 0, 0]),
             Op::Touch { addr, write: false } => (libc::SYS_pwrite64, [scratch, addr, 1, 0, 0, 0]),
         };
-        Call { nr, args }
+        let (look, look_at_result) = self.look(op);
+        Call {
+            nr,
+            args,
+            look,
+            look_at_result,
+        }
+    }
+
+    /// Where to look after an operation: from the byte before its range to the byte after, so that
+    /// neighbours are seen, too.
+    fn look(&self, op: &Op) -> ([u64; 2], u32) {
+        let (addr, len) = match *op {
+            Op::Mmap(Mmap {
+                addr, len, flags, ..
+            }) => {
+                if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
+                    (Some(addr), len)
+                } else {
+                    (None, len)
+                }
+            }
+            Op::Munmap { addr, len } => (Some(addr), len),
+            Op::Touch { addr, .. } => (Some(addr), 1),
+        };
+        if self.closely || len > ARENA_PAGES * PAGE_SIZE {
+            return (EVERYWHERE, 0);
+        }
+        let addr_or_0 = addr.unwrap_or(0);
+        (
+            [addr_or_0.wrapping_sub(1), addr_or_0.wrapping_add(len + 1)],
+            addr.is_none().into(),
+        )
     }
 }
 
@@ -416,6 +496,10 @@ impl Oracle for Host {
         &self.worlds
     }
 
+    fn look_closely(&mut self, closely: bool) {
+        self.closely = closely;
+    }
+
     fn run(
         &mut self,
         world: usize,
@@ -424,18 +508,29 @@ impl Oracle for Host {
     ) -> Result<(), OracleError> {
         seen.resize_with(ops.len(), Observation::default);
         let calls: Vec<Call> = ops.iter().map(|op| self.call(op)).collect();
-        let place = self.place(world);
-        let limit_fd = self.limit_file.as_ref().filter(|_| world > 0);
-        let limits = [&self.worlds[world], &self.worlds[0]].map(|w| w.limits.max_map_count);
-
-        let template = &mut self.places[place].template;
+        let (counters_every, layout_every) = if self.closely {
+            (1, 1)
+        } else {
+            (self.options.counters_every, self.options.layout_every)
+        };
+        let setting = &self.settings[world];
+        let template = &mut self.places[setting.place].template;
         template.set_calls(calls.into_iter());
         let shared = template.shared();
-        shared.limit_fd = limit_fd.map_or(-1, |fd| fd.as_raw_fd());
-        for (text, limit) in shared.limit_text.iter_mut().zip(limits) {
-            *text = [0; 24];
-            let digits = limit.to_string();
-            text[..digits.len()].copy_from_slice(digits.as_bytes());
+        shared.counters_every = counters_every;
+        shared.layout_every = layout_every;
+        shared.n_rlimits = setting.rlimits.len() as u32;
+        for (slot, rlimit) in shared.rlimits.iter_mut().zip(&setting.rlimits) {
+            *slot = *rlimit;
+        }
+        shared.limit_fd = -1;
+        if let (Some(limits), Some(fd)) = (setting.sysctl, &self.limit_file) {
+            shared.limit_fd = fd.as_raw_fd();
+            for (text, limit) in shared.limit_text.iter_mut().zip(limits) {
+                *text = [0; 24];
+                let digits = limit.to_string();
+                text[..digits.len()].copy_from_slice(digits.as_bytes());
+            }
         }
         let done = template.order(child::RUN, LIMIT);
         let n = (template.shared().n_records as usize).saturating_sub(1);
@@ -456,7 +551,7 @@ impl Host {
         seen: &mut [Observation],
     ) -> Result<(), OracleError> {
         self.inodes.clear();
-        let place = self.place(world);
+        let place = self.settings[world].place;
         let Place {
             template,
             start,
@@ -478,6 +573,7 @@ impl Host {
             let [before, record] = [index, index + 1].map(|index| &shared.records[index]);
             seen.fields =
                 Fields::RESULT | Fields::RANGES | Fields::FLAGS | Fields::OBJECTS | Fields::OFFSETS;
+            seen.looked = record.looked[0]..record.looked[1];
             let outcome = &mut seen.outcome;
             outcome.result = if record.ret >= 0 {
                 let touch = matches!(op, Op::Touch { .. });
@@ -621,6 +717,8 @@ fn plug_call(addr: u64, len: u64) -> Call {
     Call {
         nr: libc::SYS_mmap,
         args,
+        look: EVERYWHERE,
+        look_at_result: 0,
     }
 }
 
@@ -670,6 +768,8 @@ fn fill(place_: &mut Place, areas: u64) -> Result<(), OracleError> {
             0,
             0,
         ],
+        look: EVERYWHERE,
+        look_at_result: 0,
     }));
     let shared = template.shared();
     let every = std::mem::replace(&mut shared.counters_every, u32::MAX);

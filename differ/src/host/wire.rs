@@ -13,6 +13,8 @@ pub(super) const MAX_AREAS: usize = 1 << 18;
 pub(super) const MAX_TEXT: usize = 1 << 20;
 /// Most windows.
 pub(super) const MAX_WINDOWS: usize = 4;
+/// Most resource limits.
+pub(super) const MAX_RLIMITS: usize = 4;
 
 /// One system call, as the child issues it.
 #[repr(C)]
@@ -22,7 +24,14 @@ pub(super) struct Call {
     pub(super) nr: i64,
     /// Its arguments.
     pub(super) args: [u64; 6],
+    /// Afterwards the areas are looked at that touch this range: `[start, end)` in bytes.
+    pub(super) look: [u64; 2],
+    /// Whether `look` counts from the address that the call gives. If it fails, it is looked everywhere.
+    pub(super) look_at_result: u32,
 }
+
+/// Everywhere, for [`Call::look`].
+pub(super) const EVERYWHERE: [u64; 2] = [0, u64::MAX];
 
 /// One area as `/proc` shows it.
 #[repr(C)]
@@ -56,6 +65,8 @@ pub(super) struct Record {
     pub(super) has_counters: u32,
     /// Whether all areas of the process were listed, not only those in the windows.
     pub(super) whole: u32,
+    /// Which addresses were looked at, of those in the windows.
+    pub(super) looked: [u64; 2],
     /// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib`, in KiB.
     pub(super) counters: [u64; 5],
     /// The device's counts of calls so far: mmap, open, close, may_split, fault.
@@ -82,7 +93,7 @@ pub(super) enum Trouble {
     DeviceStats = 6,
     /// [`Shared::areas`] is full.
     TooManyAreas = 7,
-    /// The limit could not be written.
+    /// The limit on areas, or a resource limit, could not be set.
     SetLimit = 8,
 }
 
@@ -93,6 +104,12 @@ pub(super) struct Shared {
     pub(super) n_calls: u32,
     /// Counters are read after every n-th call, and after the last.
     pub(super) counters_every: u32,
+    /// After every n-th call it is looked everywhere, whatever the call says, and after the last.
+    pub(super) layout_every: u32,
+    /// How many of `rlimits` the child sets.
+    pub(super) n_rlimits: u32,
+    /// Resource, soft and hard limit.
+    pub(super) rlimits: [[u64; 3]; MAX_RLIMITS],
     /// Whether `smaps` is wanted after the last call.
     pub(super) want_smaps: u32,
     /// Whether all areas are listed before the first and after the last call.
