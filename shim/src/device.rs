@@ -126,7 +126,8 @@ impl Device {
     /// [`Mapping`](crate::Mapping). Pages that a later growth brings back are zero.
     ///
     /// # Errors
-    /// `EFBIG` if it is larger than the module allows; `ENOTTY` if the descriptor is not one of the
+    /// `EFBIG` if it is larger than the module's parameter `max_object_size`; `EBADF` if the
+    /// descriptor is open for reading only; `ENOTTY` if the descriptor is not one of the
     /// node.
     pub fn set_size(&self, size: u64) -> Result<(), Error> {
         let mut argument = sys::vmalab_size {

@@ -83,7 +83,7 @@ impl Error {
                  load the vmalab.ko that belongs to it"
             }
             (Action::SetSize(_), Errno::EFBIG) => {
-                "the module does not allow an object of that size: ask for less"
+                "ask for less, or load the module with a larger max_object_size"
             }
             (Action::SetSize(_), Errno::EBADF | Errno::EACCES | Errno::EPERM) => {
                 "the descriptor is open for reading only: open the node for writing"

@@ -8,12 +8,18 @@ use std::{
         fd::AsRawFd,
         unix::fs::{FileExt, OpenOptionsExt},
     },
+    process::exit,
 };
 
 use nix::{
     errno::Errno,
-    sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev},
-    unistd::{Pid, getppid, pipe},
+    sys::{
+        ptrace,
+        signal::{Signal, raise},
+        uio::{RemoteIoVec, process_vm_readv, process_vm_writev},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, fork, getppid, pipe},
 };
 
 use crate::{
@@ -25,6 +31,10 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     Test::both("gup::another_process_reads_and_writes", another_process),
     Test::both("gup::proc_mem", proc_mem),
+    Test::both(
+        "gup::a_debugger_sets_a_breakpoint",
+        a_debugger_sets_a_breakpoint,
+    ),
     Test::both("gup::vmsplice_holds_the_page", vmsplice_holds_the_page),
     Test::both("gup::file_to_mapping_and_back", file_to_mapping_and_back),
     Test::both("gup::direct_io", direct_io),
@@ -73,23 +83,62 @@ fn another_process(lab: &Lab) -> Verdict {
 
 fn proc_mem(lab: &Lab) -> Verdict {
     let object = lab.open(2);
-    letters(map(&object, SHARED, 0, 2), 2, 'A');
+    let shared = map(&object, SHARED, 0, 2);
+    letters(shared, 2, 'A');
+    let private = map(&object, PRIVATE, 0, 2);
     let memory = File::options()
         .read(true)
         .write(true)
         .open("/proc/self/mem")
         .unwrap();
-    // A debugger may write to what the process cannot, where a private copy takes it.
-    let private = try_map(&object, 0, 2, RO, PRIVATE, 0).unwrap();
     memory.write_all_at(&[b'x'; PAGE], private as u64).unwrap();
-    assert_eq!(look(private, 2), "xB");
-    let shared = try_map(&object, 0, 2, RO, SHARED, 0).unwrap();
-    let mut byte = [0];
     memory
-        .read_exact_at(&mut byte, (shared + PAGE) as u64)
+        .write_all_at(&[b'y'; PAGE], (shared + PAGE) as u64)
         .unwrap();
-    assert_eq!(&byte, b"B");
-    assert_eq!(look(shared, 2), "AB");
+    assert_eq!(
+        (look(shared, 2), look(private, 2)),
+        ("Ay".into(), "xy".into())
+    );
+    let mut bytes = [0; PAGE];
+    memory.read_exact_at(&mut bytes, shared as u64).unwrap();
+    assert_eq!(bytes, [b'A'; PAGE]);
+    Ok(())
+}
+
+/// A debugger may write where the process itself may not, and a private copy takes it.
+fn a_debugger_sets_a_breakpoint(lab: &Lab) -> Verdict {
+    let object = lab.open(2);
+    let shared = map(&object, SHARED, 0, 2);
+    letters(shared, 2, 'A');
+    let private = try_map(&object, 0, 2, RO, PRIVATE, 0).unwrap();
+    let read_only = try_map(&object, 0, 2, RO, SHARED, 0).unwrap();
+    // SAFETY: this process has one thread.
+    let debugged = match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            ptrace::traceme().unwrap();
+            raise(Signal::SIGSTOP).unwrap();
+            exit((look(private, 2) != "?B" || look(shared, 2) != "AB").into());
+        }
+        ForkResult::Parent { child } => child,
+    };
+    assert_eq!(
+        waitpid(debugged, None),
+        Ok(WaitStatus::Stopped(debugged, Signal::SIGSTOP))
+    );
+    let word = i64::from_ne_bytes(*b"breakpnt");
+    ptrace::write(debugged, pointer(private).cast(), word).unwrap();
+    assert_eq!(ptrace::read(debugged, pointer(private).cast()), Ok(word));
+    // Not into the object, for this descriptor could, but this mapping cannot.
+    assert_eq!(
+        ptrace::write(debugged, pointer(read_only).cast(), word),
+        Err(Errno::EIO)
+    );
+    ptrace::cont(debugged, None).unwrap();
+    assert_eq!(waitpid(debugged, None), Ok(WaitStatus::Exited(debugged, 0)));
+    assert_eq!(
+        (look(shared, 2), look(private, 2)),
+        ("AB".into(), "AB".into())
+    );
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::errno::Errno;
+use vmalab::Device;
 
 use crate::{
     lab::Lab,
@@ -28,6 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
         shrinking_while_others_touch,
     ),
     Test::device("size::set_and_told", set_and_told),
+    Test::device("size::only_a_writer_sets_it", only_a_writer_sets_it),
 ];
 
 fn past_the_end_is_sigbus(lab: &Lab) -> Verdict {
@@ -173,5 +175,18 @@ fn set_and_told(lab: &Lab) -> Verdict {
         );
     }
     assert_eq!(device.size(), Ok(0));
+    Ok(())
+}
+
+fn only_a_writer_sets_it(_lab: &Lab) -> Verdict {
+    let device = Device::open_read_only("/dev/vmalab").unwrap();
+    let size = device.size().unwrap();
+    let error = device.set_size(PAGE as u64).unwrap_err();
+    assert_eq!(error.errno(), libc::EBADF);
+    assert!(
+        error.to_string().contains("open the node for writing"),
+        "{error}"
+    );
+    assert_eq!(device.size(), Ok(size));
     Ok(())
 }
