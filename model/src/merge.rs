@@ -221,7 +221,7 @@ impl<C: Container> AddressSpace<C> {
     /// pages of many processes.
     fn anon_vma_mergeable(&self, target: &Vma, source: &Vma) -> bool {
         match (target.anon_vma, source.anon_vma) {
-            (None, Some(_)) => !source.forked,
+            (None, Some(_)) => self.rules.merge_into_unwritten && !source.forked,
             (Some(_), None) => !target.forked,
             (a, b) => a == b || self.rules.errs(Mistake::MergeIgnoresAnonVma),
         }

@@ -11,22 +11,12 @@ pub struct Rules {
     pub name: &'static str,
     /// The kernel version from which on these rules are known to hold: major, minor, patch.
     pub since: (u16, u16, u16),
-    /// Which anonymous mappings without a hint begin at a huge-page boundary
-    /// (`__get_unmapped_area`).
-    pub thp_align: ThpAlign,
+    /// An area that was written to merges into a neighbour that was not, which takes its `anon_vma`
+    /// over (`is_mergeable_anon_vma`). Since 6.16; before, only the neighbour's own `anon_vma` could
+    /// cover the new part, although the opposite had been intended since 2.6.39.
+    pub merge_into_unwritten: bool,
     /// A deliberate error, for testing testers. `None` in every era.
     pub mistake: Option<Mistake>,
-}
-
-/// Which large anonymous mappings are aligned to huge pages when the kernel chooses the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ThpAlign {
-    /// None: before 6.7.
-    Never,
-    /// All that hold a whole huge page: 6.7 to 6.12.
-    WholePage,
-    /// Those whose length is a multiple of the huge page: from 6.13 on.
-    Multiple,
 }
 
 /// A rule that is deliberately wrong, so that a tester can prove that it notices. Never part of an era.
@@ -86,22 +76,30 @@ impl Mistake {
 }
 
 impl Rules {
+    /// Linux 6.12. Its `mremap` is not modelled: `AddressSpace::mremap` follows 6.17.
+    pub const V6_12: Self = Self {
+        name: "V6_12",
+        since: (6, 12, 0),
+        merge_into_unwritten: false,
+        mistake: None,
+    };
+
     /// Linux 6.18.
     pub const V6_18: Self = Self {
         name: "V6_18",
         since: (6, 18, 0),
-        thp_align: ThpAlign::Multiple,
-        mistake: None,
+        merge_into_unwritten: true,
+        ..Self::V6_12
     };
 
-    /// Linux 7.2.
+    /// Linux 7.2. Nothing that is modelled differs from 6.18.
     pub const V7_2: Self = Self {
         name: "V7_2",
         since: (7, 2, 0),
         ..Self::V6_18
     };
 
-    const ALL: &'static [Self] = &[Self::V6_18, Self::V7_2];
+    const ALL: &'static [Self] = &[Self::V6_12, Self::V6_18, Self::V7_2];
 
     /// All eras, oldest first.
     pub const fn all() -> &'static [Self] {
@@ -114,6 +112,7 @@ impl Rules {
     /// ```
     /// use vmalab_model::Rules;
     /// assert_eq!(Rules::for_kernel("6.18.44-cloud").unwrap().name, "V6_18");
+    /// assert_eq!(Rules::for_kernel("6.17.2").unwrap().name, "V6_12");
     /// assert_eq!(Rules::for_kernel("7.3.0-rc7").unwrap().name, "V7_2");
     /// assert!(Rules::for_kernel("2.4.0").is_none());
     /// ```

@@ -4,7 +4,7 @@
 //! `thp_get_unmapped_area` (mm/huge_memory.c), `shmem_get_unmapped_area` (mm/shmem.c).
 
 use crate::file::{File, Kind};
-use crate::rules::{Mistake, ThpAlign};
+use crate::rules::Mistake;
 use crate::{AddressSpace, Container, Errno, MapFlags, PAGE_SHIFT, PAGE_SIZE, Vma};
 
 /// Bytes in a huge page (`PMD_SIZE`).
@@ -38,13 +38,8 @@ impl<C: Container> AddressSpace<C> {
             Some(file) => file.kind == Kind::Shmem,
             None => request.flags.contains(MapFlags::SHARED),
         };
-        let thp = request.file.is_none()
-            && request.addr == 0
-            && match self.rules.thp_align {
-                ThpAlign::Never => false,
-                ThpAlign::WholePage => len >= PMD_SIZE,
-                ThpAlign::Multiple => len % PMD_SIZE == 0,
-            };
+        // Only multiples of the huge page, lest each mapping leave a gap behind.
+        let thp = request.file.is_none() && request.addr == 0 && len % PMD_SIZE == 0;
         let addr = if shmem {
             self.shmem_unmapped_area(&request)?
         } else if thp {

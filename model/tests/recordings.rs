@@ -52,6 +52,21 @@ fn anon() {
     agrees("anon.7.2.jsonl.xz", 500, 20_000);
 }
 
+/// 6.12, as far as each sequence goes before its first mremap.
+#[test]
+fn anon_of_6_12() {
+    let report = replay(&recording("anon.6.12.jsonl.xz"), Rules::V6_12, usize::MAX);
+    assert!(report.differences.is_empty(), "{}", report.differences[0]);
+    assert_eq!((report.compared, report.skipped), (9_962, 10_038));
+    // The rule that later changed is among what is compared.
+    let later = Rules {
+        merge_into_unwritten: true,
+        ..Rules::V6_12
+    };
+    let report = replay(&recording("anon.6.12.jsonl.xz"), later, 1);
+    assert_eq!(report.differences.len(), 1);
+}
+
 /// A wrong rule is noticed. (A recording has no drivers, so what concerns hooks is not among them.)
 #[test]
 fn mistakes_are_noticed() {

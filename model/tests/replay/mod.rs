@@ -115,6 +115,8 @@ pub(crate) fn load(path: &Path) -> Vec<u8> {
 }
 
 /// Replays a recording, until so many sequences have differed.
+///
+/// `mremap` of kernels before 6.17 is an operation that the model does not know.
 pub(crate) fn replay(text: &[u8], rules: Rules, most: usize) -> Report {
     let mut lines = text
         .split(|&byte| byte == b'\n')
@@ -279,7 +281,7 @@ impl Run {
             }
             "mlock" => self.space.mlock(addr, len).map(|()| 0),
             "munlock" => self.space.munlock(addr, len).map(|()| 0),
-            "mremap" => self.space.mremap(
+            "mremap" if self.space.rules().since >= (6, 17, 0) => self.space.mremap(
                 addr,
                 len,
                 line.new_len.u(),
