@@ -41,12 +41,15 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Limit::Fill)]
     limit: Limit,
     /// Read the counters after every N-th operation, and after the last of each batch
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     counters_every: u32,
     /// Look at all areas after every N-th operation, and after the last of each batch; in between,
     /// at those in reach of the operation
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     layout_every: u32,
+    /// Run near RLIMIT_DATA, too: when it is first exceeded, the kernel logs a warning
+    #[arg(long)]
+    data_limit: bool,
     /// Read /proc/self/maps as text even where the kernel has PROCMAP_QUERY
     #[arg(long)]
     text: bool,
@@ -88,28 +91,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         },
         counters_every: args.counters_every,
         layout_every: args.layout_every,
+        data_limit: args.data_limit,
         text: args.text,
     })?;
-    let mut about = About {
+    let about = About {
         kernel: kernel.clone(),
         era: rules.name.into(),
         oracle: host.name(),
         seed,
         first_batch: args.batch,
+        layout_every: args.layout_every,
+        counters_every: args.counters_every,
         skipped: host.skipped().to_vec(),
         command: command(args, seed),
     };
-    if args.counters_every > 1 {
-        about.skipped.push(format!(
-            "counters after each operation: they were read after every {}th, and after the last of \
-             each batch",
-            args.counters_every
-        ));
-    }
     if !args.json {
         println!("oracle  {}", about.oracle);
         println!("model   kernel {kernel} -> rules {}", rules.name);
         println!("seed    {seed}, batches from {}", args.batch);
+        println!(
+            "looks   at the areas in reach after each operation, at all in the windows after every {}; \
+             at the counters after every {}; at everything after each batch",
+            args.layout_every, args.counters_every
+        );
         for skipped in &about.skipped {
             println!("skipped {skipped}");
         }
@@ -226,6 +230,9 @@ fn command(args: &Args, seed: u64) -> String {
         Limit::Never => command += " --limit never",
         Limit::Fill => {}
         Limit::Sysctl => command += " --limit sysctl",
+    }
+    if args.data_limit {
+        command += " --data-limit";
     }
     command
 }

@@ -188,7 +188,6 @@ fn hex(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::nothing;
 
     const ALL: Sees = Sees {
         fields: Fields::all(),
@@ -205,6 +204,13 @@ mod tests {
         }
     }
 
+    fn layout(layout: Vec<Area>) -> Outcome {
+        Outcome {
+            layout,
+            ..Outcome::default()
+        }
+    }
+
     fn seen(outcome: Outcome, fields: Fields) -> Observation {
         Observation {
             outcome,
@@ -215,8 +221,7 @@ mod tests {
 
     #[test]
     fn the_first_differing_field_is_named() {
-        let mut p = nothing();
-        p.layout = vec![area(0x1000, Object::Anon), area(0x2000, Object::Anon)];
+        let p = layout(vec![area(0x1000, Object::Anon), area(0x2000, Object::Anon)]);
         let mut o = p.clone();
         o.layout[1].end += 0x1000;
         o.counters.total_vm = 9;
@@ -235,12 +240,10 @@ mod tests {
     #[test]
     fn shared_objects_are_told_apart_by_identity_alone() {
         let with = |a, b| {
-            let mut outcome = nothing();
-            outcome.layout = vec![
+            layout(vec![
                 area(0x1000, Object::Shmem(a)),
                 area(0x2000, Object::Shmem(b)),
-            ];
-            outcome
+            ])
         };
         let mut comparer = Comparer::new(ALL);
         assert_eq!(

@@ -89,21 +89,11 @@ pub struct Observation {
 impl Default for Observation {
     fn default() -> Self {
         Self {
-            outcome: nothing(),
+            outcome: Outcome::default(),
             fields: Fields::empty(),
             looked: 0..u64::MAX,
             hook_counts: HookCounts::default(),
         }
-    }
-}
-
-/// An outcome to be filled in.
-pub(crate) fn nothing() -> Outcome {
-    Outcome {
-        result: Ok(0),
-        hooks: Vec::new(),
-        layout: Vec::new(),
-        counters: Counters::default(),
     }
 }
 
@@ -149,9 +139,8 @@ impl World {
 
     /// Whether an area touches one of the windows.
     pub fn observes(&self, area: &Area) -> bool {
-        self.windows()
-            .iter()
-            .any(|window| area.start < window.end && area.end > window.start)
+        let touches = |window: &Range<u64>| area.start < window.end && area.end > window.start;
+        touches(&self.arena) || self.chosen.as_ref().is_some_and(touches)
     }
 }
 

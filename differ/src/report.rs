@@ -74,6 +74,10 @@ pub struct About {
     pub seed: u64,
     /// The first batch.
     pub first_batch: u64,
+    /// After how many operations all areas of the windows are looked at.
+    pub layout_every: u32,
+    /// After how many operations the counters are.
+    pub counters_every: u32,
     /// What could not be checked.
     pub skipped: Vec<String>,
     /// The command that repeats one batch, but for `--batch`.
@@ -98,6 +102,16 @@ impl Report {
         row("seed", json!(about.seed), "");
         row("first batch", json!(about.first_batch), "");
         row("generator", json!(generate::VERSION), "version");
+        row(
+            "all areas looked at every",
+            json!(about.layout_every),
+            "operations",
+        );
+        row(
+            "counters looked at every",
+            json!(about.counters_every),
+            "operations",
+        );
         row("batches", json!(stats.batches), "batches");
         for (world, batches) in &stats.worlds {
             row(&format!("batches, {world}"), json!(batches), "batches");

@@ -9,7 +9,7 @@ use vmalab_model::{AddressSpace, Errno, Op, Outcome, Rules};
 
 use crate::compare::{Comparer, Difference};
 use crate::generate::Generator;
-use crate::oracle::{Observation, Oracle, OracleError, World, nothing};
+use crate::oracle::{Observation, Oracle, OracleError, World};
 
 /// Operations in one batch. A batch is what one child process does.
 pub const BATCH: u64 = 256;
@@ -163,7 +163,7 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             }
             let world = self.world_of(batch);
             self.generate(plan.seed, batch, world, n, &mut ops);
-            let found = self.play(world, &ops)?;
+            let found = self.ask(world, &ops)?;
             let compared = found.as_ref().map_or(ops.len(), |(index, _)| *index);
             for (op, outcome) in ops.iter().zip(&self.predicted).take(compared) {
                 stats.count(op, outcome);
@@ -198,33 +198,38 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
     /// The world in which a batch plays: the last one whose turn it is. Each one's turn comes early.
     fn world_of(&self, batch: u64) -> usize {
         let worlds = self.oracle.worlds().iter().enumerate();
-        let turns = worlds.filter(|(index, world)| batch % world.every == *index as u64);
-        turns.last().map_or(0, |(index, _)| index)
+        let mut turns = worlds.filter(|(index, world)| batch % world.every == *index as u64);
+        turns.next_back().map_or(0, |(index, _)| index)
     }
 
-    /// Makes a batch and predicts it, since later operations aim at what earlier ones left.
+    /// Makes a batch and predicts it: later operations aim at what earlier ones left.
     fn generate(&mut self, seed: u64, batch: u64, world: usize, n: u64, ops: &mut Vec<Op>) {
         let description = &self.oracle.worlds()[world];
         let mut generator = Generator::new(seed, batch, description);
         let mut model = self.starts[world].clone();
-        let mut outcome = nothing();
         ops.clear();
-        for _ in 0..n {
+        self.predicted.resize_with(n as usize, Outcome::default);
+        for outcome in &mut self.predicted {
             let op = generator.op();
-            predict(&mut model, description, &op, &mut outcome);
-            generator.learn(&outcome);
+            predict(&mut model, description, &op, outcome);
+            generator.learn(outcome);
             ops.push(op);
         }
     }
 
-    /// Plays operations in a world: the first finding and where it is.
+    /// Predicts operations in a world and plays them: the first finding and where it is.
     fn play(&mut self, world: usize, ops: &[Op]) -> Result<Option<(usize, What)>, OracleError> {
         let description = &self.oracle.worlds()[world];
         let mut model = self.starts[world].clone();
-        self.predicted.resize_with(ops.len(), nothing);
+        self.predicted.resize_with(ops.len(), Outcome::default);
         for (op, outcome) in ops.iter().zip(&mut self.predicted) {
             predict(&mut model, description, op, outcome);
         }
+        self.ask(world, ops)
+    }
+
+    /// Plays operations that are predicted: the first finding and where it is.
+    fn ask(&mut self, world: usize, ops: &[Op]) -> Result<Option<(usize, What)>, OracleError> {
         let broke = match self.oracle.run(world, ops, &mut self.seen) {
             Ok(()) => None,
             Err(OracleError::Broke { index, what }) => Some((index, what)),
@@ -234,7 +239,7 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         for (index, (predicted, seen)) in self.predicted.iter().zip(&self.seen).enumerate() {
             if let Some(difference) = comparer.compare(predicted, seen) {
                 let before = match index {
-                    0 => nothing(),
+                    0 => Outcome::default(),
                     _ => self.predicted[index - 1].clone(),
                 };
                 let differs = Differs {

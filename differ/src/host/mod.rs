@@ -83,6 +83,8 @@ pub struct HostOptions {
     /// All areas of the windows are looked at after every n-th operation, and after the last of a
     /// batch; in between, the areas that touch the operation's range or are next to it.
     pub layout_every: u32,
+    /// Run near RLIMIT_DATA, too. When that is first exceeded, the kernel logs a warning.
+    pub data_limit: bool,
     /// Read `/proc/self/maps` as text even where PROCMAP_QUERY works.
     pub text: bool,
 }
@@ -92,8 +94,9 @@ impl Default for HostOptions {
         Self {
             device: None,
             tight: Tight::Fill,
-            counters_every: 1,
+            counters_every: 4,
             layout_every: 16,
+            data_limit: false,
             text: false,
         }
     }
@@ -247,7 +250,15 @@ impl Host {
         let counters = poor.counters;
         let bound = |limit: &mut u64, pages: u64| *limit = (*limit).min(pages * PAGE_SIZE);
         bound(&mut poor.limits.address_space, counters.total_vm + 4 * ROOM);
-        bound(&mut poor.limits.data, counters.data_vm + 2 * ROOM);
+        if self.options.data_limit {
+            bound(&mut poor.limits.data, counters.data_vm + 2 * ROOM);
+        } else {
+            self.skipped.push(
+                "RLIMIT_DATA: the kernel logs a warning when it is first exceeded, so it has to be \
+                 asked for"
+                    .into(),
+            );
+        }
         bound(&mut poor.limits.memlock, counters.locked_vm + ROOM);
         let rlimits = [
             (libc::RLIMIT_AS, poor.limits.address_space),
@@ -275,6 +286,11 @@ impl Host {
                  in good time ({MOST_TO_FILL})",
                 limits.max_map_count
             )),
+            Tight::Fill if !self.query => self.skipped.push(
+                "the limit on the number of areas: the kernel has no PROCMAP_QUERY, and to read a \
+                 full /proc/self/maps after each operation takes too long"
+                    .into(),
+            ),
             Tight::Fill => {
                 let (place, chosen) = self.start_template()?;
                 let mut world =
