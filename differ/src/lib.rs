@@ -17,6 +17,7 @@ pub mod compare;
 pub mod generate;
 pub mod host;
 pub mod oracle;
+pub mod peer;
 pub mod report;
 pub mod runner;
 pub mod show;

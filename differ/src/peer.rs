@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Peer`]: the model itself as an oracle.
+//!
+//! It sees everything, so it shows what two eras do differently, and that a mistake in a rule is found
+//! even where no kernel can show it to us: which hook is called when, say.
+
+use vmalab_model::{AddressSpace, Area, File, Limits, Op, PAGE_SIZE, Rules, VmFlags};
+
+use crate::oracle::{Fields, NamedFile, Observation, Oracle, OracleError, Sees, World};
+
+/// A model by rules of its own.
+pub struct Peer {
+    rules: Rules,
+    worlds: Vec<World>,
+}
+
+impl Peer {
+    /// With a device among the files, and worlds near the limits, as [`Host`](crate::host::Host) has
+    /// them.
+    pub fn new(rules: Rules) -> Self {
+        let limits = Limits::default();
+        let arena = 0x100_0000_0000;
+        let file = |name: &str, file| NamedFile {
+            name: name.into(),
+            file,
+        };
+        let plain = World {
+            name: "plain".into(),
+            every: 1,
+            areas: Vec::new(),
+            counters: Default::default(),
+            files: vec![
+                file("memfd", File::memfd(64)),
+                file("short_memfd", File::memfd(10)),
+                file("device", File::device(64)),
+            ],
+            limits,
+            arena: arena..arena + 32 * PAGE_SIZE,
+            chosen: Some(limits.mmap_base - (64 << 20)..limits.mmap_base),
+        };
+        let crowded = World {
+            name: "near the limit on areas".into(),
+            every: 8,
+            limits: Limits {
+                max_map_count: 10,
+                ..limits
+            },
+            ..plain.clone()
+        };
+        let poor = World {
+            name: "near the resource limits".into(),
+            every: 8,
+            limits: Limits {
+                address_space: 40 * PAGE_SIZE,
+                data: 20 * PAGE_SIZE,
+                memlock: 10 * PAGE_SIZE,
+                cap_ipc_lock: false,
+                ..limits
+            },
+            ..plain.clone()
+        };
+        Self {
+            rules,
+            worlds: vec![plain, crowded, poor],
+        }
+    }
+}
+
+impl Oracle for Peer {
+    fn name(&self) -> String {
+        format!("model by the rules {}", self.rules.name)
+    }
+
+    fn sees(&self) -> Sees {
+        Sees {
+            fields: Fields::all(),
+            flags: VmFlags(u64::MAX),
+        }
+    }
+
+    fn worlds(&self) -> &[World] {
+        &self.worlds
+    }
+
+    fn run(
+        &mut self,
+        world: usize,
+        ops: &[Op],
+        seen: &mut Vec<Observation>,
+    ) -> Result<(), OracleError> {
+        let world = &self.worlds[world];
+        let mut model: AddressSpace = AddressSpace::new(self.rules, world.limits);
+        for file in &world.files {
+            model.add_file(file.file);
+        }
+        seen.resize_with(ops.len(), Observation::default);
+        for (op, seen) in ops.iter().zip(seen) {
+            seen.fields = Fields::all();
+            model.apply_into(op, 0..u64::MAX, &mut seen.outcome);
+            seen.outcome
+                .layout
+                .retain(|area: &Area| world.observes(area));
+        }
+        Ok(())
+    }
+}

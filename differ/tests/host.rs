@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The running kernel and the model agree; and where the model is made wrong, that is found.
+//!
+//! Without an oracle (a kernel older than the eras of the model, no `/proc`, …) these are ignored, and
+//! the reason is printed.
+
+use std::ops::ControlFlow;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use vmalab_differ::host::{Host, HostOptions, Tight};
+use vmalab_differ::oracle::{Oracle, OracleError};
+use vmalab_differ::runner::{End, Plan, Runner, Stats};
+use vmalab_model::{Backing, MapFlags, Mistake, Mmap, Op, Prot, Rules};
+
+/// Only a driver's hooks show these; mistakes.rs has them.
+const HOOKS_ONLY: [Mistake; 3] = [
+    Mistake::SplitForgetsOpen,
+    Mistake::CloseBackwards,
+    Mistake::MergeIgnoresClose,
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let missing = rules().err();
+    if let Some(reason) = &missing {
+        eprintln!("ignored: {reason}");
+    }
+    let trial = |name: String, test: fn() -> Result<(), Failed>| {
+        Trial::test(name, test).with_ignored_flag(missing.is_some())
+    };
+    let mut trials = vec![
+        trial("agrees".into(), agrees),
+        trial("agrees_with_a_close_look".into(), agrees_with_a_close_look),
+        trial("agrees_with_the_text_of_maps".into(), agrees_with_the_text),
+        trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
+        trial("children_are_alike".into(), children_are_alike),
+    ];
+    for &mistake in Mistake::ALL {
+        if !HOOKS_ONLY.contains(&mistake) {
+            let test = move || finds(mistake);
+            let trial = Trial::test(format!("finds_{mistake:?}"), test);
+            trials.push(trial.with_ignored_flag(missing.is_some()));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The rules of the running kernel, if all is there to compare them with it.
+fn rules() -> Result<Rules, String> {
+    let host = Host::new(options(Tight::Never)).map_err(|error| error.to_string())?;
+    let rules = Rules::for_kernel(host.release());
+    rules
+        .copied()
+        .ok_or_else(|| format!("no era of the model is as old as {}", host.release()))
+}
+
+fn options(tight: Tight) -> HostOptions {
+    HostOptions {
+        tight,
+        ..HostOptions::default()
+    }
+}
+
+fn run(options: HostOptions, rules: Rules, ops: u64) -> Result<(Stats, End), Failed> {
+    let mut host = Host::new(options)?;
+    let plan = Plan {
+        rules,
+        seed: 1,
+        first_batch: 0,
+        ops,
+    };
+    Ok(Runner::new(&mut host, rules)?.run(&plan, |_| ControlFlow::Continue(()))?)
+}
+
+fn must_agree(options: HostOptions, ops: u64) -> Result<(), Failed> {
+    let (stats, end) = run(options, rules()?, ops)?;
+    match end {
+        End::Agreed => {}
+        End::Found(finding) => return Err(format!("{:#?}", finding.what).into()),
+        End::Stopped => return Err("stopped".into()),
+    }
+    // Not vacuous: each kind of operation has both succeeded and failed.
+    for kind in ["mmap", "munmap", "touch to read", "touch to write"] {
+        let (mut ok, mut failed) = (0, 0);
+        for ((_, errno), count) in stats.results.iter().filter(|((of, _), _)| *of == kind) {
+            *(if *errno == 0 { &mut ok } else { &mut failed }) += count;
+        }
+        if ok < ops / 100 || failed < ops / 1000 {
+            return Err(format!("{kind}: {ok} successes and {failed} failures").into());
+        }
+    }
+    Ok(())
+}
+
+fn agrees() -> Result<(), Failed> {
+    must_agree(options(Tight::Fill), 50_000)
+}
+
+fn agrees_with_a_close_look() -> Result<(), Failed> {
+    let closely = HostOptions {
+        counters_every: 1,
+        layout_every: 1,
+        ..options(Tight::Never)
+    };
+    must_agree(closely, 10_000)
+}
+
+fn agrees_with_the_text() -> Result<(), Failed> {
+    must_agree(
+        HostOptions {
+            text: true,
+            ..options(Tight::Fill)
+        },
+        5_000,
+    )
+}
+
+/// It takes its own code away.
+fn a_child_that_dies() -> Result<(), Failed> {
+    let mut host = Host::new(options(Tight::Never))?;
+    let end = host.worlds()[0].limits.task_size;
+    let harmless = Op::Munmap {
+        addr: host.worlds()[0].arena.start,
+        len: 0x1000,
+    };
+    let ops = [harmless, Op::Munmap { addr: 0, len: end }, harmless];
+    let mut seen = Vec::new();
+    match host.run(0, &ops, &mut seen) {
+        Err(OracleError::Broke { index: 1, what }) if what.contains("SIGSEGV") => {}
+        other => return Err(format!("{other:?}").into()),
+    }
+    if seen.len() != 1 {
+        return Err(format!("{} observations", seen.len()).into());
+    }
+    // The next batch has a child of its own.
+    Ok(host.run(0, &[harmless], &mut seen)?)
+}
+
+/// What one batch leaves behind, the next does not see.
+fn children_are_alike() -> Result<(), Failed> {
+    let mut host = Host::new(options(Tight::Never))?;
+    let mmap = Op::Mmap(Mmap {
+        addr: 0,
+        len: 0x5000,
+        prot: Prot::READ,
+        flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+        backing: Backing::None,
+        offset: 0,
+    });
+    let mut seen = Vec::new();
+    host.run(0, &[mmap], &mut seen)?;
+    let first = seen[0].outcome.clone();
+    // This program's own memory changes; the template's does not.
+    let _ballast = vec![1u8; 64 << 20];
+    host.run(0, &[mmap], &mut seen)?;
+    if seen[0].outcome != first {
+        return Err(format!("{first:#x?}\nthen\n{:#x?}", seen[0].outcome).into());
+    }
+    Ok(())
+}
+
+fn finds(mistake: Mistake) -> Result<(), Failed> {
+    match run(options(Tight::Fill), rules()?.with_mistake(mistake), 10_000)? {
+        (_, End::Found(_)) => Ok(()),
+        (stats, _) => Err(format!("overlooked in {} operations", stats.ops).into()),
+    }
+}
