@@ -40,19 +40,23 @@ pub(crate) trait Device: MiscDevice {
 struct Tables<T>(PhantomData<T>);
 
 impl<T: Device> Tables<T> {
+    /// What the kernel crate would register.
     const GENERATED: bindings::miscdevice = MiscDeviceOptions { name: T::NAME }.into_raw::<T>();
 
+    /// Its table.
     const GENERATED_FOPS: bindings::file_operations = {
         // SAFETY: `into_raw` points `fops` to a constant.
         unsafe { *Self::GENERATED.fops }
     };
 
+    /// Our copy of the table.
     const FOPS: bindings::file_operations = bindings::file_operations {
         owner: THIS_MODULE.as_ptr(),
         open: Some(Self::open),
         ..Self::GENERATED_FOPS
     };
 
+    /// What is registered.
     const MISC: bindings::miscdevice = bindings::miscdevice {
         fops: &Self::FOPS,
         mode: T::MODE,

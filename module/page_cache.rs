@@ -54,7 +54,8 @@ use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    types::ScopeGuard, //
 };
 
 /// What the kernel's memory management may do with the pages.
@@ -122,23 +123,15 @@ impl PageCache {
     /// EFBIG if the kernel has no way to express the size.
     pub(crate) fn resize(&self, size: u64) -> Result<usize> {
         let size = bindings::loff_t::try_from(size).map_err(|_| EFBIG)?;
-        let inode = self.inode.as_ptr();
+        let _inode = self.inode_lock();
+        let _invalidate = self.invalidate_lock();
 
-        // SAFETY: By the type invariants, the inode and its page cache are valid. Both locks are
-        // taken in the order at the top of this file and given back in the opposite one.
-        unsafe {
-            helpers::vmalab_inode_lock(inode);
-            helpers::vmalab_filemap_invalidate_lock(self.as_ptr());
-
-            // Pages are added only under the shared lock, so that the difference is what went away.
-            let before = self.pages();
-            bindings::truncate_setsize(inode, size);
-            let removed = before.saturating_sub(self.pages());
-
-            helpers::vmalab_filemap_invalidate_unlock(self.as_ptr());
-            helpers::vmalab_inode_unlock(inode);
-            Ok(removed)
-        }
+        // Pages are added only under the shared lock, so that the difference is what went away.
+        let before = self.pages();
+        // SAFETY: By the type invariants, the inode is valid. Its lock is held, as the function
+        // wants it, and the invalidate lock, which keeps faults away.
+        unsafe { bindings::truncate_setsize(self.inode.as_ptr(), size) };
+        Ok(before.saturating_sub(self.pages()))
     }
 
     /// The page at `index`, locked. It is allocated and zeroed if it was not there, and charged to the
@@ -153,7 +146,7 @@ impl PageCache {
         gfp: bindings::gfp_t,
         added: impl FnOnce(),
     ) -> Result<LockedFolio> {
-        let _guard = self.invalidate_lock_shared();
+        let _invalidate = self.invalidate_lock_shared();
 
         if index as u64 >= self.size().div_ceil(PAGE_SIZE as u64) {
             return Err(ENXIO);
@@ -197,11 +190,31 @@ impl PageCache {
         }
     }
 
-    fn invalidate_lock_shared(&self) -> InvalidateLockShared<'_> {
+    fn inode_lock(&self) -> impl Drop + '_ {
+        // SAFETY: By the type invariants, the inode is valid.
+        unsafe { helpers::vmalab_inode_lock(self.inode.as_ptr()) };
+        ScopeGuard::new(|| {
+            // SAFETY: It was taken just above.
+            unsafe { helpers::vmalab_inode_unlock(self.inode.as_ptr()) }
+        })
+    }
+
+    fn invalidate_lock(&self) -> impl Drop + '_ {
+        // SAFETY: `as_ptr` is valid.
+        unsafe { helpers::vmalab_filemap_invalidate_lock(self.as_ptr()) };
+        ScopeGuard::new(|| {
+            // SAFETY: It was taken just above.
+            unsafe { helpers::vmalab_filemap_invalidate_unlock(self.as_ptr()) }
+        })
+    }
+
+    fn invalidate_lock_shared(&self) -> impl Drop + '_ {
         // SAFETY: `as_ptr` is valid.
         unsafe { helpers::vmalab_filemap_invalidate_lock_shared(self.as_ptr()) };
-        // INVARIANT: It was just taken.
-        InvalidateLockShared(self)
+        ScopeGuard::new(|| {
+            // SAFETY: It was taken just above.
+            unsafe { helpers::vmalab_filemap_invalidate_unlock_shared(self.as_ptr()) }
+        })
     }
 }
 
@@ -210,19 +223,5 @@ impl Drop for PageCache {
         // SAFETY: By the type invariants, the reference is ours. It is the last one, with which the
         // kernel removes all pages.
         unsafe { bindings::iput(self.inode.as_ptr()) };
-    }
-}
-
-/// The invalidate lock of a cache, held for reading.
-///
-/// # Invariants
-///
-/// The lock is held by whoever holds this.
-struct InvalidateLockShared<'a>(&'a PageCache);
-
-impl Drop for InvalidateLockShared<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants, the lock is held.
-        unsafe { helpers::vmalab_filemap_invalidate_unlock_shared(self.0.as_ptr()) };
     }
 }
