@@ -34,17 +34,14 @@ impl Object {
     ///
     /// EFBIG if the parameters contradict each other, ENOMEM.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let object = Arc::new(
-            Self {
-                cache: PageCache::new()?,
-                stats: Stats::new(),
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        // From here on, dropping it takes this back.
+        let object = Self {
+            cache: PageCache::new()?,
+            stats: Stats::new(),
+        };
+        // From here on, whatever fails drops it, which takes this back.
         object.stats.add(|s| &s.objects, 1);
         object.set_size(*module_parameters::object_size.value())?;
-        Ok(object)
+        Ok(Arc::new(object, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Its counts.
