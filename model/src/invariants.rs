@@ -41,6 +41,10 @@ impl<C: Container> AddressSpace<C> {
                 recount.locked_vm += vma.pages();
             }
         }
+        // Before it was clean, DONTUNMAP left pages counted as locked that are not.
+        if !self.rules.dontunmap_is_clean && recount.locked_vm < self.counters.locked_vm {
+            recount.locked_vm = self.counters.locked_vm;
+        }
         if recount != self.counters {
             return Err(format!(
                 "counters {:?}, but a recount gives {recount:?}",

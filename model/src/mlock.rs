@@ -99,7 +99,7 @@ impl<C: Container> AddressSpace<C> {
         let now = self.modify_flags(prev, vma, start, end, flags)?;
         let pages = (end - start) >> PAGE_SHIFT;
         if !flags.contains(VmFlags::LOCKED) {
-            self.counters.locked_vm -= pages;
+            self.counters.locked_vm = self.counters.locked_vm.saturating_sub(pages);
         } else if !old.contains(VmFlags::LOCKED) {
             self.counters.locked_vm += pages;
         }

@@ -122,7 +122,10 @@ impl<C: Container> AddressSpace<C> {
         let mut target = whole.new_addr;
         let mut last_end = None;
         let mut at = whole.addr;
-        while let Some(&vma) = self.areas.find(at).filter(|vma| vma.start < end) {
+        while at < end {
+            let Some(&vma) = self.areas.find(at).filter(|vma| vma.start < end) else {
+                break;
+            };
             if last_end.is_none() && vma.start > whole.addr {
                 return Err(Errno::EFAULT);
             }
@@ -323,7 +326,8 @@ impl<C: Container> AddressSpace<C> {
         let after = vma.end != old_end;
 
         // prep_move_vma
-        let split_first = dontunmap && locked;
+        let clean = self.rules.dontunmap_is_clean;
+        let split_first = dontunmap && locked && clean;
         if self.counters.map_count + 2 + u64::from(split_first) > self.max_map_count() {
             return Err(Errno::ENOMEM);
         }
@@ -355,13 +359,15 @@ impl<C: Container> AddressSpace<C> {
         let mut flags = vma.flags;
         if dontunmap {
             // dontunmap_complete: the old pages are gone, so nothing is locked and nothing private.
-            flags = flags.without(LOCKED);
+            if clean {
+                flags = flags.without(LOCKED);
+            }
             let mut old = self.lookup(remap.addr)?;
             old.flags = old.flags.without(LOCKED);
             if old.start == remap.addr && old.end == old_end {
                 old.anon_vma = None;
                 old.forked = false;
-                if old.object == Object::Anon {
+                if clean && old.object == Object::Anon {
                     old.pgoff = old.start >> PAGE_SHIFT;
                 }
             }
@@ -389,7 +395,9 @@ impl<C: Container> AddressSpace<C> {
             },
             ..*vma
         };
-        let keep = unfaulted && remap.flags.contains(MremapFlags::DONTUNMAP);
+        let keep = unfaulted
+            && self.rules.dontunmap_is_clean
+            && remap.flags.contains(MremapFlags::DONTUNMAP);
         let other = |near: &Vma| !(keep && near.start == vma.start);
         let prev = self.areas.prev(new.start).copied().filter(other);
         let next = self.areas.find(new.start).copied().filter(other);

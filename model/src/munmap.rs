@@ -146,7 +146,8 @@ impl<C: Container> AddressSpace<C> {
         self.areas.remove_range(gathered.start..gathered.end);
         let now = &mut self.counters;
         now.map_count -= gone.map_count;
-        now.locked_vm -= gone.locked_vm;
+        // Not below zero: a deliberate mistake may have forgotten to count them.
+        now.locked_vm = now.locked_vm.saturating_sub(gone.locked_vm);
         now.total_vm -= gone.total_vm;
         now.exec_vm -= gone.exec_vm;
         now.stack_vm -= gone.stack_vm;

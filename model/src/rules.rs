@@ -15,6 +15,12 @@ pub struct Rules {
     /// over (`is_mergeable_anon_vma`). Since 6.16; before, only the neighbour's own `anon_vma` could
     /// cover the new part, although the opposite had been intended since 2.6.39.
     pub merge_into_unwritten: bool,
+    /// `mremap` with `MREMAP_DONTUNMAP` treats the source as an area of its own: a locked range is cut
+    /// out, so that it alone is unlocked, and leaves `locked_vm` (`needs_pre_split`); the copy never
+    /// merges with the source (`copy_vma`); and a source that lost its pages gets the page offset of
+    /// one that never had any (`dontunmap_complete`). Since a version after 6.18. Before, all of the
+    /// source area was unlocked, and `locked_vm` kept it.
+    pub dontunmap_is_clean: bool,
     /// A deliberate error, for testing testers. `None` in every era.
     pub mistake: Option<Mistake>,
 }
@@ -81,6 +87,7 @@ impl Rules {
         name: "V6_12",
         since: (6, 12, 0),
         merge_into_unwritten: false,
+        dontunmap_is_clean: false,
         mistake: None,
     };
 
@@ -92,10 +99,11 @@ impl Rules {
         ..Self::V6_12
     };
 
-    /// Linux 7.2. Nothing that is modelled differs from 6.18.
+    /// Linux 7.2.
     pub const V7_2: Self = Self {
         name: "V7_2",
         since: (7, 2, 0),
+        dontunmap_is_clean: true,
         ..Self::V6_18
     };
 

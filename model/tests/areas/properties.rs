@@ -7,7 +7,8 @@ use crate::world::{BASE, World};
 use proptest::prelude::*;
 use vmalab_model::gather::{Extent, Gather, Step, View};
 use vmalab_model::{
-    AddressSpace, File, Limits, MapFlags, Object, Op, PAGE_SIZE, Rules, VmFlags, Vma,
+    AddressSpace, Advice, Backing, File, Limits, MapFlags, Mistake, Mmap, MremapFlags, Object, Op,
+    PAGE_SIZE, Prot, Rules, VmFlags, Vma,
 };
 
 const PAGES: u64 = 12;
@@ -171,6 +172,98 @@ proptest! {
         let left: Vec<_> = w.space.areas().map(|vma| (vma.start, vma.end)).collect();
         let plain: Vec<_> = wet.0.iter().map(|vma| (vma.start, vma.end)).collect();
         prop_assert_eq!(left, plain);
+    }
+}
+
+/// A number as a tester would choose it: near a page of the arena, or near an end of the range.
+fn number() -> impl Strategy<Value = u64> {
+    let near = prop::sample::select(vec![0, 1, PAGE_SIZE - 1, PAGE_SIZE]);
+    let ends = prop::sample::select(vec![
+        0,
+        1 << 32,
+        Limits::default().task_size,
+        1 << 47,
+        1 << 63,
+        u64::MAX,
+    ]);
+    prop_oneof![
+        8 => (0..PAGES).prop_map(|page| BASE + page * PAGE_SIZE),
+        8 => (0..PAGES).prop_map(|pages| pages * PAGE_SIZE),
+        2 => (ends, near.clone()).prop_map(|(end, near): (u64, u64)| end.wrapping_sub(near)),
+        1 => (0..PAGES, near).prop_map(|(page, near)| BASE + page * PAGE_SIZE + near),
+        1 => any::<u64>(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever the arguments are, nothing panics and the invariants hold, also when locking, moving,
+    /// protecting and forking; and not even a deliberate mistake makes it panic.
+    #[test]
+    fn any_arguments_are_answered(
+        calls in prop::collection::vec(
+            (0..9_u8, number(), number(), number(), number(), any::<u32>(), any::<u32>()),
+            1..80,
+        ),
+        mistake in prop::option::of(prop::sample::select(Mistake::ALL.to_vec())),
+    ) {
+        for &rules in Rules::all() {
+            let rules = match mistake {
+                Some(mistake) => rules.with_mistake(mistake),
+                None => rules,
+            };
+            let limits = Limits { stack: 1 << 20, memlock: 1 << 20, ..Limits::default() };
+            let mut space: AddressSpace = AddressSpace::new(rules, limits);
+            let device = space.add_file(File::device(8));
+            for &(call, a, b, c, d, x, y) in &calls {
+                // Of the flags most calls have few.
+                let few = x & y & (y >> 7);
+                let _ok = match call {
+                    0..=2 => {
+                        let fixed = if x & 1 == 0 {
+                            MapFlags::FIXED
+                        } else {
+                            MapFlags::empty()
+                        };
+                        let kind = if x & 2 == 0 {
+                            MapFlags::SHARED
+                        } else {
+                            MapFlags::PRIVATE
+                        };
+                        let op = Op::Mmap(Mmap {
+                            addr: a,
+                            len: b,
+                            prot: Prot(y & 7),
+                            flags: MapFlags(few) | fixed | kind,
+                            backing: Backing::File(device),
+                            offset: c,
+                        });
+                        space.apply(&op).result.is_ok()
+                    }
+                    3 => space.apply(&Op::Munmap { addr: a, len: b }).result.is_ok(),
+                    4 => {
+                        let write = x & 1 == 0;
+                        space.apply(&Op::Touch { addr: a, write }).result.is_ok()
+                    }
+                    5 => space.mprotect(a, b, Prot(y & 7 | few)).is_ok(),
+                    6 if x & 1 == 0 => space.mlock(a, b).is_ok(),
+                    6 => space.munlock(a, b).is_ok(),
+                    7 => space.mremap(a, b, c, MremapFlags(x & 7), d).is_ok(),
+                    _ if x & 15 == 0 => {
+                        space.become_child();
+                        true
+                    }
+                    _ => {
+                        let advice = Advice::ALL[x as usize % Advice::ALL.len()];
+                        space.madvise(a, b, advice).is_ok()
+                    }
+                };
+                if mistake.is_none() {
+                    prop_assert_eq!(space.check_invariants(), Ok(()));
+                }
+            }
+        }
     }
 }
 

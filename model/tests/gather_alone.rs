@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The file of the first half of munmap, compiled without the crate around it, as a kernel module does.
+
+#[allow(unreachable_pub, reason = "public in the crate, a private module here")]
+#[path = "../src/gather.rs"]
+mod gather;
+
+use gather::{Extent, Gather, Refusal, Step, View};
+
+/// An address space with one area.
+struct One(Extent);
+
+impl View for One {
+    fn find(&self, addr: u64) -> Option<Extent> {
+        Some(self.0).filter(|area| area.end > addr)
+    }
+
+    fn map_count(&self) -> u64 {
+        1
+    }
+}
+
+fn steps(view: &One, start: u64, end: u64, max_map_count: u64, strict: bool) -> Vec<Step> {
+    let mut gather = Gather::new(start, end, max_map_count).limit_at_every_split(strict);
+    std::iter::from_fn(|| gather.next(view)).collect()
+}
+
+#[test]
+fn steps_of_one_area() {
+    //  2        4        6        8
+    //  |--------|********|--------|
+    let mut view = One(Extent {
+        start: 2,
+        end: 8,
+        sealed: false,
+    });
+    let head = Step::Split {
+        area: 2,
+        at: 4,
+        new_below: true,
+    };
+    let tail = Step::Split {
+        area: 4,
+        at: 6,
+        new_below: false,
+    };
+    let detach = |start, end| Step::Detach { start, end };
+    assert_eq!(steps(&view, 4, 6, 9, false), [head, tail, detach(4, 6)]);
+    assert_eq!(steps(&view, 4, 9, 9, false), [head, detach(4, 8)]);
+    assert_eq!(steps(&view, 1, 9, 9, false), [detach(2, 8)]);
+    assert_eq!(steps(&view, 8, 9, 9, false), []);
+    assert_eq!(steps(&view, 0, 2, 9, false), []);
+
+    // At the limit a hole is refused, a tail only by old kernels.
+    let limit = Step::Refuse(Refusal::Limit);
+    assert_eq!(steps(&view, 4, 6, 1, false), [limit]);
+    assert_eq!(steps(&view, 4, 8, 1, false), [head, detach(4, 8)]);
+    assert_eq!(steps(&view, 4, 8, 1, true), [limit]);
+    assert_eq!(steps(&view, 2, 4, 1, true), [limit]);
+
+    view.0.sealed = true;
+    let sealed = Step::Refuse(Refusal::Sealed);
+    assert_eq!(steps(&view, 4, 6, 9, false), [sealed]);
+    assert_eq!(steps(&view, 2, 8, 9, false), [sealed]);
+}
