@@ -96,7 +96,10 @@ fn look(who: &str, start: *mut u8, expected: &str) -> Result {
     for page in 0..PAGES {
         seen.push(look_at(start.wrapping_add(page * page_size()))?);
     }
-    let drawing: String = seen.chars().map(|letter| format!(" {letter} |")).collect();
+    let drawing: String = seen
+        .chars()
+        .flat_map(|letter| [' ', letter, ' ', '|'])
+        .collect();
     println!("    {who:<7}|{drawing}");
     if seen == expected {
         Ok(())

@@ -49,7 +49,7 @@ fn a_length_of_zero_is_told_so() {
 
 #[test]
 fn the_request_numbers_carry_the_sizes_of_the_structures() {
-    let size_in = |number: u32| (number >> 16 & 0x3fff) as usize;
+    let size_in = |number: u32| ((number >> 16) & 0x3fff) as usize;
     assert_eq!(
         size_in(sys::VMALAB_IOC_STATS),
         size_of::<sys::vmalab_stats>()
@@ -67,6 +67,6 @@ fn the_request_numbers_carry_the_sizes_of_the_structures() {
         sys::VMALAB_IOC_GET_SIZE,
         sys::VMALAB_IOC_SET_SIZE,
     ] {
-        assert_eq!(number >> 8 & 0xff, sys::VMALAB_IOC_TYPE);
+        assert_eq!((number >> 8) & 0xff, sys::VMALAB_IOC_TYPE);
     }
 }

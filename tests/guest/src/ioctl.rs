@@ -46,11 +46,11 @@ fn call_with(device: &Device, number: u32, bytes: &mut [u8; SPACE]) -> Result<i3
 
 /// A number of another size, type, number or direction than `like`.
 fn number(direction: u32, kind: u32, number: u32, size: usize) -> u32 {
-    direction << 30 | (size as u32) << 16 | kind << 8 | number
+    (direction << 30) | ((size as u32) << 16) | (kind << 8) | number
 }
 
 fn resized(like: u32, size: usize) -> u32 {
-    number(like >> 30, like >> 8 & 0xff, like & 0xff, size)
+    number(like >> 30, (like >> 8) & 0xff, like & 0xff, size)
 }
 
 /// The requests and the sizes of their structures.
@@ -196,7 +196,7 @@ fn bad_pointers(lab: &Lab) -> Verdict {
             "{request:#x}, a tail"
         );
         // What is only read may be read-only.
-        let expected = if request >> 30 & READ != 0 {
+        let expected = if (request >> 30) & READ != 0 {
             Err(Errno::EFAULT)
         } else {
             Ok(0)
