@@ -13,13 +13,12 @@ use crate::oracle::OracleError;
 
 /// A new object of the device, and what the model has to know of it.
 pub(super) fn open(path: &Path) -> Result<(OwnedFd, File), OracleError> {
-    let environment = |error: vmalab::Error| OracleError::Environment(error.to_string());
-    let device = Device::open_at(path).map_err(environment)?;
-    device
-        .set_size(FILE_PAGES * PAGE_SIZE)
-        .map_err(environment)?;
-    // Asks for the counts once, so that a file that is no such device is refused here.
-    device.stats().map_err(environment)?;
+    let device =
+        Device::open_at(path).map_err(|error| OracleError::Environment(error.to_string()))?;
+    let not_ours = |error: vmalab::Error| OracleError::system(&path.display().to_string(), error);
+    device.set_size(FILE_PAGES * PAGE_SIZE).map_err(not_ours)?;
+    // Asks for the counts once: a child that cannot would be a finding.
+    device.stats().map_err(not_ours)?;
     let fd = OwnedFd::from(device);
     let mount = fstatvfs(&fd).map_err(|errno| OracleError::system("fstatvfs", errno))?;
     let noexec = mount.flags().contains(FsFlags::ST_NOEXEC);

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The command as a user types it: its exit status, its reports, and that a finding can be repeated.
+//!
+//! What needs a kernel that the model knows is ignored on others, and the reason is printed.
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let probe = vmalab(&["diff", "--ops", "1", "--seed", "1", "--limit", "never"]);
+    let missing = !probe.status.success();
+    if missing {
+        eprintln!("ignored: {}", text(&probe.stderr));
+    }
+    let needs_kernel =
+        |name, test: fn() -> Result<(), Failed>| Trial::test(name, test).with_ignored_flag(missing);
+    let trials = vec![
+        Trial::test("usage_errors_are_2", || holds(usage_errors_are_2)),
+        Trial::test("eras_name_the_running_kernel", || holds(eras)),
+        Trial::test("stats_without_the_module_say_what_to_do", || holds(stats)),
+        needs_kernel("agreement_is_0_and_leaves_a_report", || holds(agreement)),
+        needs_kernel("a_finding_is_1_and_can_be_repeated", || holds(finding)),
+        needs_kernel("ctrl_c_ends_with_what_was_done", || holds(ctrl_c)),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// It panics if it does not.
+fn holds(test: fn()) -> Result<(), Failed> {
+    test();
+    Ok(())
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmalab"));
+    command.args(arguments);
+    command
+}
+
+fn vmalab(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("vmalab starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn usage_errors_are_2() {
+    for (arguments, says) in [
+        (&["diff", "--ops", "many"][..], "--ops"),
+        (&["diff", "--era", "V0"], "there is no era V0"),
+        (&["diff", "--device", "/nowhere"], "/nowhere"),
+        (&["diff", "--device", "/dev/null"], "/dev/null"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let output = vmalab(arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(says), "{arguments:?}: {error}");
+    }
+}
+
+fn eras() {
+    let output = vmalab(&["eras", "--json"]);
+    let eras: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let release = nix::sys::utsname::uname().unwrap();
+    assert_eq!(eras["kernel"], release.release().to_str().unwrap());
+    assert!(
+        eras["eras"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|era| era["name"] == "V7_2")
+    );
+}
+
+fn stats() {
+    let output = vmalab(&["stats", "--device", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("insmod"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+fn agreement() {
+    let output = vmalab(&["diff", "--ops", "1000", "--seed", "1", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!([&report["passed"], &report["failed"]], [1, 0]);
+    let skips = report["skips"].as_array().unwrap().len();
+    assert_eq!(report["skipped"], skips);
+    let rows = report["rows"].as_array().unwrap();
+    let value = |name: &str| {
+        rows.iter()
+            .find(|row| row["name"] == name)
+            .map(|row| &row["value"])
+    };
+    assert_eq!(value("ops").unwrap(), 1000);
+    assert!(value("rate").unwrap().as_f64().unwrap() > 0.0);
+    assert!(value("munmap: ok").unwrap().as_u64().unwrap() > 100);
+}
+
+fn finding() {
+    let with_mistake = [
+        "--seed",
+        "3",
+        "--mistake",
+        "SplitLosesOffset",
+        "--limit",
+        "never",
+    ];
+    let first = vmalab(&[&["diff"], &with_mistake[..]].concat());
+    assert_eq!(first.status.code(), Some(1), "{}", text(&first.stderr));
+    let first = text(&first.stdout);
+    let (_, finding) = first.split_once("DIVERGENCE").expect("a finding");
+    for part in ["predicted", "observed", "before", ": predicted 0x"] {
+        assert!(finding.contains(part), "{part}: {finding}");
+    }
+    // The command that it prints finds the same again.
+    let (_, repeat) = finding.split_once("to repeat it:").expect("a command");
+    let words: Vec<&str> = repeat.split_whitespace().skip(1).collect();
+    let again = vmalab(&words);
+    assert_eq!(
+        again.status.code(),
+        Some(1),
+        "{words:?}: {}",
+        text(&again.stdout)
+    );
+    let again = text(&again.stdout);
+    let (_, again) = again.split_once("DIVERGENCE").expect("a finding");
+    assert_eq!(finding, again);
+}
+
+fn ctrl_c() {
+    let mut child = command(&[
+        "diff",
+        "--ops",
+        "1000000000",
+        "--seed",
+        "1",
+        "--limit",
+        "never",
+    ]);
+    let child = child
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Before the handler is set the signal ends the program at once: not what is tried here.
+    let status = format!("/proc/{}/status", child.id());
+    let caught = || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .unwrap_or("0");
+        u64::from_str_radix(mask.trim(), 16).unwrap_or(0) & 1 << (Signal::SIGINT as u32 - 1) != 0
+    };
+    while !caught() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("result  stopped"),
+        "{}",
+        text(&output.stdout)
+    );
+}
