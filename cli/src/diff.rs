@@ -208,10 +208,12 @@ fn without_randomisation() -> anyhow::Result<()> {
     {
         return Ok(());
     }
-    let error = Command::new("/proc/self/exe")
+    let program =
+        std::env::current_exe().context("cannot find this program (is /proc mounted?)")?;
+    let error = Command::new(&program)
         .args(std::env::args_os().skip(1))
         .exec();
-    Err(error).context("cannot start /proc/self/exe (is /proc mounted?)")
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
 /// What to type to have the same batches again.
