@@ -75,7 +75,7 @@ fmt:
 kbuild-files := $(addprefix -o -name ,'*.o' '*.ko' '*.mod' '*.mod.c' '.*.cmd' '*.rmeta' '*.symvers' modules.order)
 
 clean:
-	rm -rf build/module build/module-clippy build/target build/vm build/vm-shell build/test target tests/no-std/target
+	rm -rf build/module build/module-clippy build/target build/vm* build/test build/demo target tests/no-std/target
 	find . -maxdepth 1 -type f \( -false $(kbuild-files) \) -delete
 	if [ -d module ]; then find module -type f \( -false $(kbuild-files) \) -delete; fi
 
