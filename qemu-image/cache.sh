@@ -128,10 +128,12 @@ step() {
 tick() {
 	local start=$SECONDS last
 	# hold no lock and no pipe of the parent
-	exec >/dev/null </dev/null
+	exec >/dev/null
+	# a pipe to which nobody writes: reading it is a sleep that ends with this process
+	exec 0<> <(:)
 	[[ -z ${lock_fd:-} ]] || exec {lock_fd}>&-
 	[[ -z ${cache_fd:-} ]] || exec {cache_fd}>&-
-	while sleep "$3" && kill -0 $$ 2>/dev/null; do
+	while read -r -t "$3" _ || kill -0 $$ 2>/dev/null; do
 		last=$(tail -c 300 "$2" 2>/dev/null | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | tr -cd '[:print:]' || true)
 		if (($3 == 1)); then
 			printf '\r\033[K%.*s' $(($(tput cols 2>/dev/null || echo 80) - 1)) "$1 ... $((SECONDS - start)) s  $last" >&2
