@@ -68,16 +68,17 @@ programs:
 	@tests/programs
 
 fmt:
-	@qemu-image/enter sh -c 'cargo fmt --all && cargo fmt --manifest-path tests/no-std/Cargo.toml'
-	@qemu-image/module rustfmt
+	@VMALAB_KERNEL="$$(qemu-image/kernel)" qemu-image/enter sh -ec 'cargo fmt --all; \
+		cargo fmt --manifest-path tests/no-std/Cargo.toml; \
+		find module -name "*.rs" | xargs rustfmt --edition 2021 --config-path /vmalab/linux/.rustfmt.toml'
 
 # What kbuild leaves beside the sources with KDIR=, and cargo's usual directory.
 kbuild-files := $(addprefix -o -name ,'*.o' '*.ko' '*.mod' '*.mod.c' '.*.cmd' '*.rmeta' '*.symvers' modules.order)
 
 clean:
-	rm -rf build/module build/module-clippy build/target build/vm* build/test build/demo target tests/no-std/target
-	find . -maxdepth 1 -type f \( -false $(kbuild-files) \) -delete
-	if [ -d module ]; then find module -type f \( -false $(kbuild-files) \) -delete; fi
+	rm -rf module/generated build/module build/module-clippy build/target build/vm* build/test build/demo target tests/no-std/target
+	@find . -maxdepth 1 -type f \( -false $(kbuild-files) \) -delete
+	@find module -type f \( -false $(kbuild-files) \) -delete
 
 distclean: clean
 	rm -rf build
