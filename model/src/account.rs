@@ -5,7 +5,8 @@
 //! its sisters (mm/vma.h), `__vm_enough_memory` (mm/util.c).
 
 use crate::{
-    AddressSpace, Container, Counters, Errno, Limits, PAGE_SHIFT, VmFlags, limits::Overcommit,
+    AddressSpace, Container, Counters, Errno, Limits, PAGE_SHIFT, Rules, VmFlags,
+    limits::Overcommit,
 };
 
 /// Which of the three kinds that `/proc/PID/status` tells apart an area counts as.
@@ -36,6 +37,23 @@ fn class(flags: VmFlags) -> Class {
 }
 
 impl Counters {
+    /// `VmData` used to be all that is neither of a file nor a stack, and executable memory to count
+    /// on its own (`__vm_stat_account`).
+    fn of_class_before(&mut self, flags: VmFlags, file: bool, pages: i64) {
+        let add = |counter: &mut u64| *counter = counter.wrapping_add_signed(pages);
+        let exec = flags.contains(VmFlags::EXEC) && !flags.contains(VmFlags::WRITE);
+        let stack = flags.contains(VmFlags::GROWSDOWN);
+        if file {
+            if exec {
+                add(&mut self.exec_vm);
+            }
+        } else if stack {
+            add(&mut self.stack_vm);
+        } else {
+            add(&mut self.data_vm);
+        }
+    }
+
     fn of_class(&mut self, flags: VmFlags) -> Option<&mut u64> {
         match class(flags) {
             Class::Exec => Some(&mut self.exec_vm),
@@ -46,9 +64,11 @@ impl Counters {
     }
 
     /// Pages of that kind are mapped (`vm_stat_account`).
-    pub(crate) fn add(&mut self, flags: VmFlags, pages: u64) {
+    pub(crate) fn add(&mut self, rules: &Rules, flags: VmFlags, file: bool, pages: u64) {
         self.total_vm += pages;
-        if let Some(counter) = self.of_class(flags) {
+        if rules.data_is_the_rest {
+            self.of_class_before(flags, file, pages as i64);
+        } else if let Some(counter) = self.of_class(flags) {
             *counter += pages;
         }
     }
@@ -56,9 +76,11 @@ impl Counters {
 
 impl Counters {
     /// Pages of that kind are mapped no more.
-    pub(crate) fn sub(&mut self, flags: VmFlags, pages: u64) {
+    pub(crate) fn sub(&mut self, rules: &Rules, flags: VmFlags, file: bool, pages: u64) {
         self.total_vm -= pages;
-        if let Some(counter) = self.of_class(flags) {
+        if rules.data_is_the_rest {
+            self.of_class_before(flags, file, -(pages as i64));
+        } else if let Some(counter) = self.of_class(flags) {
             *counter -= pages;
         }
     }

@@ -8,6 +8,7 @@ use core::num::NonZeroU32;
 
 use crate::limits::Thp;
 use crate::mprotect::ACCESS;
+use crate::rules::StackGuard;
 use crate::unmapped_area::PMD_SIZE;
 use crate::vma::AnonVma;
 use crate::{
@@ -38,21 +39,47 @@ impl<C: Container> AddressSpace<C> {
             let execute_only = self.limits.pkeys
                 && vma.flags.contains(VmFlags::EXEC)
                 && !vma.flags.intersects(VmFlags::READ | VmFlags::WRITE);
-            vma.is_accessible() && !execute_only
+            let readable = VmFlags::READ | VmFlags::EXEC;
+            (vma.flags.intersects(readable) || self.rules.write_implies_read && vma.is_accessible())
+                && !execute_only
         };
         if !allowed {
             return Err(Errno::EFAULT);
         }
+        let grown = self.check_stack_guard_page(vma, page)?;
+        let vma = &grown;
         let private = !vma.flags.contains(VmFlags::SHARED);
         // A private page of its own hangs on the anon_vma, which is made first: even where there is
         // no page to copy from.
-        if private && (write || self.huge_fault(vma, page)) {
+        let beyond = vma.pgoff_at(page) >= self.object_pages(vma);
+        if private
+            && (write || self.huge_fault(vma, page))
+            && (!beyond || self.rules.anon_vma_before_page)
+        {
             self.anon_vma_prepare(vma);
         }
-        if vma.pgoff_at(page) >= self.object_pages(vma) {
+        if beyond {
             return Err(Errno::EFAULT);
         }
         Ok(())
+    }
+
+    /// The lowest page of a stack is never used: the stack grows, so that another one is the lowest
+    /// (`check_stack_guard_page`).
+    fn check_stack_guard_page(&mut self, vma: &Vma, page: u64) -> Result<Vma, Errno> {
+        if self.rules.stack_guard != StackGuard::Page
+            || !vma.flags.contains(VmFlags::GROWSDOWN)
+            || page != vma.start
+        {
+            return Ok(*vma);
+        }
+        match self.areas.prev(vma.start).filter(|prev| prev.end == page) {
+            Some(prev) if prev.flags.contains(VmFlags::GROWSDOWN) => Ok(*vma),
+            Some(_) => Err(Errno::EFAULT),
+            None => self
+                .expand_downwards(vma, page - PAGE_SIZE)
+                .map_err(|_| Errno::EFAULT),
+        }
     }
 
     /// Whether a first touch would try for a huge page, which needs the `anon_vma` even for reading
@@ -105,6 +132,36 @@ impl<C: Container> AddressSpace<C> {
         Ok(())
     }
 
+    /// Faults pages in, as locking did before there was [`populate`](Self::populate)
+    /// (`make_pages_present`). Some pages but not all are EPERM, by mistake of the kernel.
+    pub(crate) fn make_pages_present(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+        let vma = *self.areas.find(start).ok_or(Errno::EFAULT)?;
+        let write = vma.flags.contains(VmFlags::WRITE);
+        let mut at = start;
+        while at < end {
+            let Some(&vma) = self.areas.find(at).filter(|vma| vma.start <= at) else {
+                break;
+            };
+            let needed = if write { VmFlags::WRITE } else { VmFlags::READ };
+            if vma.flags.contains(VmFlags::IO) || !vma.flags.contains(needed) {
+                break;
+            }
+            let beyond = vma.pgoff_at(at) >= self.object_pages(&vma);
+            if write && !beyond && !vma.flags.contains(VmFlags::SHARED) {
+                self.anon_vma_prepare(&vma);
+            }
+            if beyond {
+                break;
+            }
+            at += PAGE_SIZE;
+        }
+        match at {
+            _ if at >= end => Ok(()),
+            _ if at == start => Err(Errno::EFAULT),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
     /// How many pages the object of an area holds.
     fn object_pages(&self, vma: &Vma) -> u64 {
         match vma.object {
@@ -154,7 +211,8 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::EPERM);
         }
         if let Some(prev) = self.areas.prev(vma.start) {
-            if !prev.flags.contains(VmFlags::GROWSDOWN)
+            if self.rules.stack_guard == StackGuard::Gap
+                && !prev.flags.contains(VmFlags::GROWSDOWN)
                 && prev.is_accessible()
                 && page - prev.end < self.limits.stack_guard_gap
             {
@@ -182,7 +240,8 @@ impl<C: Container> AddressSpace<C> {
         if locked {
             self.counters.locked_vm += grow;
         }
-        self.counters.add(vma.flags, grow);
+        self.counters
+            .add(&self.rules, vma.flags, vma.has_file(), grow);
         self.areas.replace(vma.start, grown);
         Ok(grown)
     }

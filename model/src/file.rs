@@ -39,6 +39,8 @@ pub enum Kind {
     Shmem,
     /// A character device.
     Device,
+    /// What the kernel itself maps into a process.
+    Special,
     /// It cannot be mapped: ENODEV.
     Unmappable,
 }
@@ -121,7 +123,7 @@ impl File {
     /// may not be cut.
     pub const fn special() -> Self {
         Self {
-            kind: Kind::Device,
+            kind: Kind::Special,
             hooks: Hooks {
                 mmap: false,
                 open: false,

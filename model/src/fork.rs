@@ -14,16 +14,22 @@ impl<C: Container> AddressSpace<C> {
         let old = core::mem::take(&mut self.areas);
         for vma in old.iter_from(0) {
             if vma.flags.contains(VmFlags::DONTCOPY) {
-                self.counters.sub(vma.flags, vma.pages());
+                self.counters
+                    .sub(&self.rules, vma.flags, vma.has_file(), vma.pages());
                 self.counters.map_count -= 1;
                 continue;
             }
             let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
             let written = vma.anon_vma.is_some() && !wiped;
+            let own = self.rules.fork_makes_anon_vmas;
             let child = Vma {
                 flags: vma.flags.without(LOCKED),
-                anon_vma: written.then(|| self.new_anon_vma()),
-                forked: written,
+                anon_vma: if own {
+                    written.then(|| self.new_anon_vma())
+                } else {
+                    vma.anon_vma
+                },
+                forked: own && written,
                 ..*vma
             };
             self.call(Hook::Open, &child);

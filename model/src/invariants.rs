@@ -36,7 +36,7 @@ impl<C: Container> AddressSpace<C> {
             }
             last = vma.end;
             recount.map_count += 1;
-            recount.add(vma.flags, vma.pages());
+            recount.add(&self.rules, vma.flags, vma.has_file(), vma.pages());
             if vma.flags.contains(VmFlags::LOCKED) {
                 recount.locked_vm += vma.pages();
             }
@@ -44,6 +44,14 @@ impl<C: Container> AddressSpace<C> {
         // Before it was clean, DONTUNMAP left pages counted as locked that are not.
         if !self.rules.dontunmap_is_clean && recount.locked_vm < self.counters.locked_vm {
             recount.locked_vm = self.counters.locked_vm;
+        }
+        // Areas that moved as a whole were lost to all counters but these two.
+        if !self.rules.mremap_counts_whole_moves {
+            recount = Counters {
+                map_count: recount.map_count,
+                locked_vm: recount.locked_vm,
+                ..self.counters
+            };
         }
         if recount != self.counters {
             return Err(format!(

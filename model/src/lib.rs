@@ -6,6 +6,8 @@
 //! the error, the hook calls that a driver sees, the areas and the counters. A real kernel asked the
 //! same must answer the same.
 //!
+//! The eras, from 2.6.11 to 7.2, are constants of [`Rules`], and differ in its fields alone.
+//!
 //! # The life of an area
 //!
 //! One letter is a page, a capital begins an area, a dot is a hole.

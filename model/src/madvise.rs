@@ -65,7 +65,8 @@ impl<C: Container> AddressSpace<C> {
     /// EINVAL: unaligned, wrapped around, or not for this kind of area. ENOMEM: a hole. EAGAIN: no room
     /// for a split.
     pub fn madvise(&mut self, addr: u64, len: u64, advice: Advice) -> Result<(), Errno> {
-        if addr % PAGE_SIZE != 0 {
+        let known = advice as u32 <= self.rules.last_advice;
+        if addr % PAGE_SIZE != 0 || (!known && self.rules.advice_checked_first) {
             return Err(Errno::EINVAL);
         }
         let end = len
@@ -111,6 +112,7 @@ impl<C: Container> AddressSpace<C> {
     ) -> Result<Vma, Errno> {
         let old = vma.flags;
         let refused = match advice {
+            _ if advice as u32 > self.rules.last_advice => true,
             Advice::DontNeed => old.intersects(VmFlags::PFNMAP | VmFlags::LOCKED),
             Advice::DoFork => old.intersects(SPECIAL),
             Advice::WipeOnFork => vma.object != Object::Anon || old.contains(VmFlags::SHARED),
@@ -137,6 +139,16 @@ impl<C: Container> AddressSpace<C> {
             Advice::WipeOnFork => old | VmFlags::WIPEONFORK,
             Advice::KeepOnFork => old.without(VmFlags::WIPEONFORK),
         };
+        if !self.rules.madvise_merges {
+            let new = Vma {
+                start,
+                end,
+                pgoff: vma.pgoff_at(start),
+                flags,
+                ..*vma
+            };
+            return self.cut_out(vma, new).map_err(|_| Errno::EAGAIN);
+        }
         if flags == old {
             return Ok(*vma);
         }

@@ -36,6 +36,31 @@ impl<C: Container> AddressSpace<C> {
             self.can_merge_right(new, next)
                 && left.is_none_or(|prev| self.anon_vmas_meet(&prev, next))
         });
+        self.expand(new, left, right)
+    }
+
+    /// [`merge_new_range`](Self::merge_new_range) as `__mmap_region` did it before that was shared: if
+    /// the area above fits, the one below must fit it, too, as if it were what is new.
+    pub(crate) fn merge_above_first(
+        &mut self,
+        new: &Vma,
+        prev: Option<Vma>,
+        next: Option<Vma>,
+    ) -> Option<Vma> {
+        if new.flags.intersects(SPECIAL) {
+            return None;
+        }
+        let right = next.filter(|next| self.can_merge_right(new, next));
+        let like = Vma {
+            anon_vma: right.and_then(|next| next.anon_vma),
+            ..*new
+        };
+        let left = prev.filter(|prev| self.can_merge_left(prev, &like));
+        self.expand(new, left, right)
+    }
+
+    /// Makes the range part of the areas on its left and its right (`vma_expand`).
+    fn expand(&mut self, new: &Vma, left: Option<Vma>, right: Option<Vma>) -> Option<Vma> {
         match (left, right) {
             (Some(prev), right) => {
                 let mut merged = Vma {
@@ -189,6 +214,12 @@ impl<C: Container> AddressSpace<C> {
         if let Some(merged) = self.merge_existing_range(prev, vma, &new) {
             return Ok(merged);
         }
+        self.cut_out(vma, new)
+    }
+
+    /// Makes the range `new` of the area `vma` an area of its own, by at most two splits.
+    pub(crate) fn cut_out(&mut self, vma: &Vma, new: Vma) -> Result<Vma, Errno> {
+        let Vma { start, end, .. } = new;
         if vma.start < start {
             self.split(vma.start, start, true)?;
         }
@@ -202,7 +233,7 @@ impl<C: Container> AddressSpace<C> {
     /// `can_vma_merge_left`
     fn can_merge_left(&self, prev: &Vma, new: &Vma) -> bool {
         prev.end == new.start
-            && is_mergeable(prev, new)
+            && self.is_mergeable(prev, new)
             && self.anon_vma_mergeable(prev, new)
             && (prev.pgoff_at(prev.end) == new.pgoff
                 || self.rules.errs(Mistake::MergeIgnoresOffset))
@@ -212,7 +243,7 @@ impl<C: Container> AddressSpace<C> {
     fn can_merge_right(&self, new: &Vma, next: &Vma) -> bool {
         new.end == next.start
             && !self.rules.errs(Mistake::NoMergeForward)
-            && is_mergeable(next, new)
+            && self.is_mergeable(next, new)
             && self.anon_vma_mergeable(next, new)
             && (new.pgoff_at(new.end) == next.pgoff || self.rules.errs(Mistake::MergeIgnoresOffset))
     }
@@ -236,6 +267,15 @@ impl<C: Container> AddressSpace<C> {
             || self.rules.errs(Mistake::MergeIgnoresAnonVma)
     }
 
+    /// `is_mergeable_vma`. Of what was there before the run it is not known what it is, so it merges
+    /// with nothing.
+    fn is_mergeable(&self, a: &Vma, b: &Vma) -> bool {
+        a.flags == b.flags
+            && a.object == b.object
+            && a.object != Object::Other
+            && (!self.rules.close_forbids_merging || self.may_vanish(a))
+    }
+
     /// `can_merge_remove_vma`
     fn may_vanish(&self, vma: &Vma) -> bool {
         match vma.object {
@@ -255,10 +295,4 @@ impl Vma {
             self.forked = from.forked;
         }
     }
-}
-
-/// `is_mergeable_vma`. Of what was there before the run it is not known what it is, so it merges with
-/// nothing.
-fn is_mergeable(a: &Vma, b: &Vma) -> bool {
-    a.flags == b.flags && a.object == b.object && a.object != Object::Other
 }

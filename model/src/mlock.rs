@@ -30,6 +30,9 @@ impl<C: Container> AddressSpace<C> {
             }
         }
         self.apply_lock_flags(start, len, VmFlags::LOCKED)?;
+        if self.rules.mlock_populates_each {
+            return Ok(());
+        }
         self.populate(start, start + len).map_err(|_| Errno::ENOMEM)
     }
 
@@ -92,12 +95,33 @@ impl<C: Container> AddressSpace<C> {
         flags: VmFlags,
     ) -> Result<Vma, Errno> {
         let old = vma.flags;
+        let pages = (end - start) >> PAGE_SHIFT;
+        if !self.rules.mlock_merges {
+            if flags == old {
+                return Ok(*vma);
+            }
+            let new = Vma {
+                start,
+                end,
+                pgoff: vma.pgoff_at(start),
+                flags,
+                ..*vma
+            };
+            let mut now = self.cut_out(vma, new).map_err(|_| Errno::EAGAIN)?;
+            if flags.contains(VmFlags::LOCKED) {
+                self.counters.locked_vm += pages;
+                self.make_pages_present(start, end)?;
+                now = *self.areas.find(start).unwrap_or(&now);
+            } else {
+                self.counters.locked_vm = self.counters.locked_vm.saturating_sub(pages);
+            }
+            return Ok(now);
+        }
         // vma_supports_mlock
         if flags == old || old.intersects(SPECIAL | VmFlags::DROPPABLE | VmFlags::HUGETLB) {
             return Ok(*vma);
         }
         let now = self.modify_flags(prev, vma, start, end, flags)?;
-        let pages = (end - start) >> PAGE_SHIFT;
         if !flags.contains(VmFlags::LOCKED) {
             self.counters.locked_vm = self.counters.locked_vm.saturating_sub(pages);
         } else if !old.contains(VmFlags::LOCKED) {

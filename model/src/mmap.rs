@@ -11,7 +11,7 @@ use crate::rules::Mistake;
 use crate::unmapped_area::Request;
 use crate::{
     AddressSpace, Backing, Container, Errno, FileId, Hook, MapFlags, Mmap, Object, PAGE_SHIFT,
-    PAGE_SIZE, Prot, VmFlags, Vma,
+    PAGE_SIZE, Prot, Rules, VmFlags, Vma,
 };
 
 /// What `MAP_SHARED` takes without looking (`LEGACY_MAP_MASK`).
@@ -63,12 +63,20 @@ impl<C: Container> AddressSpace<C> {
         }
 
         if args.len == 0 {
-            return Err(Errno::EINVAL);
+            return if self.rules.mmap_of_nothing_works {
+                Ok(args.addr)
+            } else {
+                Err(Errno::EINVAL)
+            };
+        }
+        if !self.rules.fixed_noreplace {
+            flags = flags.without(MapFlags::FIXED_NOREPLACE);
         }
         if flags.contains(MapFlags::FIXED_NOREPLACE) {
             flags |= MapFlags::FIXED;
         }
-        let hint = if flags.contains(MapFlags::FIXED) {
+        // Rounded down, but up where the first fit upwards is taken.
+        let hint = if flags.contains(MapFlags::FIXED) || self.rules.first_fit_upwards {
             args.addr
         } else {
             self.round_hint_to_min(args.addr)
@@ -76,7 +84,12 @@ impl<C: Container> AddressSpace<C> {
         let len = args
             .len
             .checked_next_multiple_of(PAGE_SIZE)
-            .ok_or(Errno::ENOMEM)?;
+            .filter(|&len| !self.rules.mmap_of_nothing_works || len <= self.limits.task_size)
+            .ok_or(if self.rules.mmap_of_nothing_works {
+                Errno::EINVAL
+            } else {
+                Errno::ENOMEM
+            })?;
         // An offset in pages has twelve bits to spare, so that this sum never wraps around as the
         // kernel fears (EOVERFLOW): the system call takes bytes.
         let pgoff = args.offset >> PAGE_SHIFT;
@@ -84,7 +97,7 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::ENOMEM);
         }
         let mut vm_flags = prot_flags(args.prot)
-            | map_flags(flags)
+            | self.map_flags(flags)
             | VmFlags::MAYREAD
             | VmFlags::MAYWRITE
             | VmFlags::MAYEXEC;
@@ -111,19 +124,43 @@ impl<C: Container> AddressSpace<C> {
 
         let mut pgoff = pgoff;
         match &file {
-            Some(file) => vm_flags = file_flags(file, args.prot, flags, vm_flags, pgoff, len)?,
-            None => (vm_flags, pgoff) = anonymous_flags(flags, vm_flags, addr)?,
+            Some(file) => {
+                vm_flags = file_flags(&self.rules, file, args.prot, flags, vm_flags, pgoff, len)?;
+            }
+            None => (vm_flags, pgoff) = anonymous_flags(&self.rules, flags, vm_flags, addr)?,
         }
         if flags.contains(MapFlags::NORESERVE) {
             vm_flags |= VmFlags::NORESERVE;
         }
-        let populate = wants_pages(flags, vm_flags);
         let addr = self.mmap_region(id, file.as_ref(), addr, len, vm_flags, pgoff)?;
-        if populate {
+        if self.rules.mlock_populates_each {
+            // MAP_POPULATE faulted nothing in that needs an anon_vma.
+            if vm_flags.contains(VmFlags::LOCKED) {
+                let _ = self.make_pages_present(addr, addr + len);
+            }
+        } else if wants_pages(flags, vm_flags) {
             // Pages that cannot be had are nobody's concern here.
             let _ = self.populate(addr, addr + len);
         }
         Ok(addr)
+    }
+
+    /// `calc_vm_flag_bits`
+    fn map_flags(&self, flags: MapFlags) -> VmFlags {
+        let mut vm_flags = VmFlags::empty();
+        for (map, vm) in [
+            (MapFlags::GROWSDOWN, VmFlags::GROWSDOWN),
+            (MapFlags::LOCKED, VmFlags::LOCKED),
+            (MapFlags::SYNC, VmFlags::SYNC),
+        ] {
+            if flags.contains(map) {
+                vm_flags |= vm;
+            }
+        }
+        if flags.contains(MapFlags::STACK) && self.rules.stack_is_nohugepage {
+            vm_flags |= VmFlags::NOHUGEPAGE;
+        }
+        vm_flags
     }
 
     /// `round_hint_to_min`
@@ -151,7 +188,10 @@ impl<C: Container> AddressSpace<C> {
 
         // __mmap_setup: what is in the way is cut out, then the limits are checked as if it were gone.
         // Up to here an error leaves all but the cuts as it was.
-        let old = self.gather(addr, end)?;
+        let hides = self.rules.mmap_hides_unmap_error;
+        let old = self
+            .gather(addr, end)
+            .map_err(|error| if hides { Errno::ENOMEM } else { error })?;
         let replaced = if self.rules.errs(Mistake::ReplacedCountedTwice) {
             0
         } else {
@@ -160,16 +200,28 @@ impl<C: Container> AddressSpace<C> {
         if !self.may_expand_vm(vm_flags, pages - replaced) {
             return Err(Errno::ENOMEM);
         }
-        if vm_flags.contains(VmFlags::WRITE)
-            && !vm_flags.intersects(VmFlags::NORESERVE | VmFlags::SHARED)
-        {
+        let accounted = vm_flags.contains(VmFlags::WRITE)
+            && !vm_flags.intersects(VmFlags::NORESERVE | VmFlags::SHARED);
+        if accounted && self.rules.charge_before_unmap {
             self.limits
                 .enough_memory(pages.saturating_sub(old.accounted))?;
-            vm_flags |= VmFlags::ACCOUNT;
         }
         // From here on the old areas are gone: an error leaves a hole.
         self.close_gathered(&old);
         self.complete(&old);
+        if accounted {
+            if !self.rules.charge_before_unmap {
+                self.limits.enough_memory(pages)?;
+            }
+            vm_flags |= VmFlags::ACCOUNT;
+        }
+        if !self.rules.noreserve_is_kept {
+            vm_flags = vm_flags.without(VmFlags::NORESERVE);
+        }
+        if id.is_some() && vm_flags.contains(VmFlags::GROWSDOWN) && !self.rules.stack_checked_first
+        {
+            return Err(Errno::EINVAL);
+        }
 
         let mut new = Vma {
             start: addr,
@@ -190,7 +242,11 @@ impl<C: Container> AddressSpace<C> {
         } else {
             let prev = self.areas.prev(addr).copied();
             let next = self.areas.find(addr).copied();
-            self.merge_new_range(&new, prev, next)
+            if self.rules.mmap_asks_above_first {
+                self.merge_above_first(&new, prev, next)
+            } else {
+                self.merge_new_range(&new, prev, next)
+            }
         };
         let flags = match merged {
             Some(merged) => merged.flags,
@@ -205,7 +261,7 @@ impl<C: Container> AddressSpace<C> {
         };
 
         // __mmap_complete
-        self.counters.add(flags, pages);
+        self.counters.add(&self.rules, flags, new.has_file(), pages);
         let mut kept = flags;
         if flags.contains(VmFlags::LOCKED) {
             if flags.intersects(crate::merge::SPECIAL) {
@@ -261,24 +317,9 @@ pub(crate) fn prot_flags(prot: Prot) -> VmFlags {
     VmFlags(u64::from(prot.0 & 7))
 }
 
-/// `calc_vm_flag_bits`
-fn map_flags(flags: MapFlags) -> VmFlags {
-    let mut vm_flags = VmFlags::empty();
-    for (map, vm) in [
-        (MapFlags::GROWSDOWN, VmFlags::GROWSDOWN),
-        (MapFlags::LOCKED, VmFlags::LOCKED),
-        (MapFlags::SYNC, VmFlags::SYNC),
-        (MapFlags::STACK, VmFlags::NOHUGEPAGE),
-    ] {
-        if flags.contains(map) {
-            vm_flags |= vm;
-        }
-    }
-    vm_flags
-}
-
 /// What `do_mmap` checks of a file, and the flags that follow.
 fn file_flags(
+    rules: &Rules,
     file: &File,
     prot: Prot,
     flags: MapFlags,
@@ -289,7 +330,7 @@ fn file_flags(
     // file_mmap_ok
     let max = match file.kind {
         Kind::Regular | Kind::Shmem => MAX_FILE_SIZE,
-        Kind::Device | Kind::Unmappable => u64::MAX,
+        Kind::Device | Kind::Special | Kind::Unmappable => u64::MAX,
     };
     if len > max || pgoff > (max - len) >> PAGE_SHIFT {
         return Err(Errno::EOVERFLOW);
@@ -297,7 +338,7 @@ fn file_flags(
     let kind = flags.0 & MapFlags::TYPE.0;
     let shared = if kind == MapFlags::SHARED.0 {
         true
-    } else if kind == MapFlags::SHARED_VALIDATE.0 {
+    } else if kind == MapFlags::SHARED_VALIDATE.0 && rules.shared_validate {
         if flags.without(LEGACY) != MapFlags::empty() {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -328,7 +369,7 @@ fn file_flags(
     if file.kind == Kind::Unmappable {
         return Err(Errno::ENODEV);
     }
-    if vm_flags.contains(VmFlags::GROWSDOWN) {
+    if vm_flags.contains(VmFlags::GROWSDOWN) && rules.stack_checked_first {
         return Err(Errno::EINVAL);
     }
     Ok(vm_flags)
@@ -336,18 +377,19 @@ fn file_flags(
 
 /// What `do_mmap` checks of anonymous memory, and the flags and page offset that follow.
 fn anonymous_flags(
+    rules: &Rules,
     flags: MapFlags,
     mut vm_flags: VmFlags,
     addr: u64,
 ) -> Result<(VmFlags, u64), Errno> {
     let kind = flags.0 & MapFlags::TYPE.0;
     if kind == MapFlags::SHARED.0 {
-        if vm_flags.contains(VmFlags::GROWSDOWN) {
+        if vm_flags.contains(VmFlags::GROWSDOWN) && rules.stack_checked_first {
             return Err(Errno::EINVAL);
         }
         return Ok((vm_flags | VmFlags::SHARED | VmFlags::MAYSHARE, 0));
     }
-    if kind == MapFlags::DROPPABLE.0 {
+    if kind == MapFlags::DROPPABLE.0 && rules.droppable {
         if flags.contains(MapFlags::LOCKED) || vm_flags.contains(VmFlags::GROWSDOWN) {
             return Err(Errno::EINVAL);
         }

@@ -22,17 +22,21 @@ impl<C: Container> AddressSpace<C> {
         if prot.contains(grows) || addr % PAGE_SIZE != 0 {
             return Err(Errno::EINVAL);
         }
-        if len == 0 {
+        let checks_empty = self.rules.mprotect_checks_empty;
+        if len == 0 && !checks_empty {
             return Ok(());
         }
-        let end = len
-            .checked_next_multiple_of(PAGE_SIZE)
-            .and_then(|len| addr.checked_add(len))
-            .filter(|&end| end > addr)
+        // A length just below 2^64 is rounded up to 0.
+        let end = addr
+            .checked_add(len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1))
+            .filter(|&end| end > addr || checks_empty)
             .ok_or(Errno::ENOMEM)?;
         let plain = prot.without(grows);
         if plain.0 & !(7 | PROT_SEM) != 0 {
             return Err(Errno::EINVAL);
+        }
+        if end == addr {
+            return Ok(());
         }
         let first = *self
             .areas
@@ -106,7 +110,8 @@ impl<C: Container> AddressSpace<C> {
                 self.limits.enough_memory(pages)?;
                 flags |= VmFlags::ACCOUNT;
             }
-        } else if old.contains(VmFlags::ACCOUNT)
+        } else if self.rules.mprotect_unaccounts
+            && old.contains(VmFlags::ACCOUNT)
             && vma.object == Object::Anon
             && vma.anon_vma.is_none()
         {
@@ -120,8 +125,9 @@ impl<C: Container> AddressSpace<C> {
             let _ = self.populate_area(&now, start, end);
             now = *self.areas.find(now.start).unwrap_or(&now);
         }
-        self.counters.sub(old, pages);
-        self.counters.add(flags, pages);
+        let file = vma.has_file();
+        self.counters.sub(&self.rules, old, file, pages);
+        self.counters.add(&self.rules, flags, file, pages);
         Ok(now)
     }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `mremap(2)`: `do_mremap`, `remap_move`, `mremap_to`, `mremap_at`, `move_vma` (mm/mremap.c) and
-//! `copy_vma` (mm/vma.c), as they are since 6.17.
+//! `copy_vma` (mm/vma.c), as they are since 6.17, and the order of steps that `sys_mremap`,
+//! `mremap_to` and `vma_to_resize` had before.
 
 use crate::mlock::LOCKED;
+use crate::rules::Dontunmap;
 use crate::unmapped_area::Request;
 use crate::{
     AddressSpace, Container, Errno, File, Hook, MapFlags, MremapFlags, Object, PAGE_SHIFT,
@@ -83,9 +85,18 @@ impl<C: Container> AddressSpace<C> {
             new_addr,
             populate: false,
         };
+        let dontunmap = flags.contains(MremapFlags::DONTUNMAP);
+        if dontunmap && self.rules.dontunmap == Dontunmap::Unknown {
+            return Err(Errno::EINVAL);
+        }
+        if !self.rules.mremap_checks_first {
+            if dontunmap && old_len != new_len {
+                return Err(Errno::EINVAL);
+            }
+            return self.mremap_step_by_step(&mut remap);
+        }
         remap.check(self.limits.task_size)?;
         // The worst case of the unmappings that may come first, and of the move.
-        let dontunmap = flags.contains(MremapFlags::DONTUNMAP);
         if self.counters.map_count + 4 + u64::from(dontunmap) > self.max_map_count() {
             return Err(Errno::ENOMEM);
         }
@@ -99,10 +110,95 @@ impl<C: Container> AddressSpace<C> {
         } else {
             self.mremap_at(&mut remap, &vma)?
         };
+        self.populate_grown(&remap);
+        Ok(result)
+    }
+
+    /// Faults in what grew and is locked.
+    fn populate_grown(&mut self, remap: &Remap) {
         if remap.populate {
             let start = remap.new_addr + remap.old_len;
-            let _ = self.populate(start, start + remap.delta());
+            let end = start + remap.delta();
+            let _ = if self.rules.mlock_populates_each {
+                self.make_pages_present(start, end)
+            } else {
+                self.populate(start, end)
+            };
         }
+    }
+
+    /// `mremap` as it was before 6.17: each argument is checked where it is used, so that an error may
+    /// come when something has been unmapped already.
+    fn mremap_step_by_step(&mut self, remap: &mut Remap) -> Result<u64, Errno> {
+        let known = MremapFlags::FIXED | MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+        let addr = remap.addr;
+        if remap.flags.without(known) != MremapFlags::empty()
+            || (remap.implies_new_addr() && !remap.flags.contains(MremapFlags::MAYMOVE))
+            || addr % PAGE_SIZE != 0
+            || remap.new_len == 0
+        {
+            return Err(Errno::EINVAL);
+        }
+        if self.rules.mremap_looks_up_first {
+            let vma = self.lookup(addr)?;
+            if vma.flags.contains(VmFlags::SEALED) {
+                return Err(Errno::EPERM);
+            }
+        }
+        if remap.implies_new_addr() {
+            return self.mremap_to_step_by_step(remap);
+        }
+        remap.new_addr = addr;
+        if !remap.grows() {
+            if remap.shrinks() {
+                self.munmap(addr.wrapping_add(remap.new_len), remap.delta())?;
+            }
+            return Ok(addr);
+        }
+        let vma = self.lookup(addr)?;
+        self.check_resize(remap, &vma)?;
+        let result = self.mremap_at(remap, &vma)?;
+        self.populate_grown(remap);
+        Ok(result)
+    }
+
+    /// `mremap_to` before 6.17.
+    fn mremap_to_step_by_step(&mut self, remap: &mut Remap) -> Result<u64, Errno> {
+        let task_size = self.limits.task_size;
+        let Remap {
+            addr,
+            old_len,
+            new_len,
+            new_addr,
+            ..
+        } = *remap;
+        if new_addr % PAGE_SIZE != 0
+            || new_len > task_size
+            || new_addr > task_size - new_len
+            || (addr.wrapping_add(old_len) > new_addr && new_addr + new_len > addr)
+        {
+            return Err(Errno::EINVAL);
+        }
+        if self.rules.mremap_counts_first && self.counters.map_count + 5 >= self.max_map_count() {
+            return Err(Errno::ENOMEM);
+        }
+        if remap.flags.contains(MremapFlags::FIXED) {
+            self.munmap(new_addr, new_len)?;
+        }
+        if remap.shrinks() {
+            self.munmap(addr.wrapping_add(new_len), remap.delta())?;
+            remap.old_len = new_len;
+        }
+        let vma = self.lookup(addr)?;
+        self.check_resize(remap, &vma)?;
+        if remap.flags.contains(MremapFlags::DONTUNMAP)
+            && !self.may_expand_vm(vma.flags, remap.old_len >> PAGE_SHIFT)
+        {
+            return Err(Errno::ENOMEM);
+        }
+        self.set_new_addr(remap, &vma)?;
+        let result = self.move_vma(remap, vma)?;
+        self.populate_grown(remap);
         Ok(result)
     }
 
@@ -162,8 +258,19 @@ impl<C: Container> AddressSpace<C> {
                 return Ok(());
             }
         }
+        self.check_resize(remap, vma)
+    }
+
+    /// The second half of `check_prep_vma`, and `vma_to_resize` before that.
+    fn check_resize(&self, remap: &mut Remap, vma: &Vma) -> Result<(), Errno> {
         let fixed_size = vma.flags.intersects(VmFlags::DONTEXPAND | VmFlags::PFNMAP);
-        if remap.old_len == 0 && !vma.flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE)
+        let foreign = self.rules.dontunmap == Dontunmap::Anonymous && vma.object != Object::Anon;
+        if remap.flags.contains(MremapFlags::DONTUNMAP) && foreign {
+            return Err(Errno::EINVAL);
+        }
+        if remap.old_len == 0
+            && !vma.flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE)
+            && self.rules.mremap_duplicates_shared_only
             || remap.flags.contains(MremapFlags::DONTUNMAP) && fixed_size
         {
             return Err(Errno::EINVAL);
@@ -242,7 +349,7 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// `vma_expandable`
-    fn expandable(&self, vma: &Vma, delta: u64) -> bool {
+    fn expandable(&mut self, vma: &Vma, delta: u64) -> bool {
         let Some(end) = vma.end.checked_add(delta) else {
             return false;
         };
@@ -271,23 +378,31 @@ impl<C: Container> AddressSpace<C> {
             forked: false,
             ..*vma
         };
-        let next = self.areas.find(vma.end).copied();
-        self.merge_new_range(&more, Some(*vma), next)
-            .ok_or(Errno::ENOMEM)?;
-        self.account_remapped(vma.flags, pages);
+        if self.rules.mremap_grown_merges {
+            let next = self.areas.find(vma.end).copied();
+            self.merge_new_range(&more, Some(*vma), next)
+                .ok_or(Errno::ENOMEM)?;
+        } else {
+            let grown = Vma {
+                end: more.end,
+                ..*vma
+            };
+            self.areas.replace(vma.start, grown);
+        }
+        self.account_remapped(vma.flags, vma.has_file(), pages);
         Ok(())
     }
 
     /// `vrm_stat_account`
-    fn account_remapped(&mut self, flags: VmFlags, pages: u64) {
-        self.counters.add(flags, pages);
+    fn account_remapped(&mut self, flags: VmFlags, file: bool, pages: u64) {
+        self.counters.add(&self.rules, flags, file, pages);
         if flags.contains(VmFlags::LOCKED) {
             self.counters.locked_vm += pages;
         }
     }
 
     /// `vrm_set_new_addr`
-    fn set_new_addr(&self, remap: &mut Remap, vma: &Vma) -> Result<(), Errno> {
+    fn set_new_addr(&mut self, remap: &mut Remap, vma: &Vma) -> Result<(), Errno> {
         let mut flags = MapFlags::empty();
         if remap.flags.contains(MremapFlags::FIXED) {
             flags |= MapFlags::FIXED;
@@ -295,16 +410,14 @@ impl<C: Container> AddressSpace<C> {
         if vma.flags.contains(VmFlags::MAYSHARE) {
             flags |= MapFlags::SHARED;
         }
-        let shmem = File::memfd(0);
-        let regular = File::regular(0);
         let file = match vma.object {
-            Object::File(id) => Some(self.file(id)),
-            Object::Shmem(_) => Some(&shmem),
-            Object::Other => Some(&regular),
+            Object::File(id) => Some(*self.file(id)),
+            Object::Shmem(_) => Some(File::memfd(0)),
+            Object::Other => Some(File::regular(0)),
             Object::Anon => None,
         };
         remap.new_addr = self.get_unmapped_area(&Request {
-            file,
+            file: file.as_ref(),
             addr: if remap.implies_new_addr() {
                 remap.new_addr
             } else {
@@ -328,7 +441,12 @@ impl<C: Container> AddressSpace<C> {
         // prep_move_vma
         let clean = self.rules.dontunmap_is_clean;
         let split_first = dontunmap && locked && clean;
-        if self.counters.map_count + 2 + u64::from(split_first) > self.max_map_count() {
+        let full = if self.rules.mremap_checks_first {
+            self.counters.map_count + 2 + u64::from(split_first) > self.max_map_count()
+        } else {
+            self.counters.map_count + 3 >= self.max_map_count()
+        };
+        if full {
             return Err(Errno::ENOMEM);
         }
         if before {
@@ -373,7 +491,13 @@ impl<C: Container> AddressSpace<C> {
             }
             self.areas.replace(old.start, old);
         }
-        self.account_remapped(flags, remap.new_len >> PAGE_SHIFT);
+        let source = self.lookup(remap.addr);
+        let whole = source.is_ok_and(|vma| vma.start == remap.addr && vma.end == old_end);
+        if self.rules.mremap_counts_whole_moves || !whole {
+            self.account_remapped(flags, vma.has_file(), remap.new_len >> PAGE_SHIFT);
+        } else if flags.contains(VmFlags::LOCKED) {
+            self.counters.locked_vm += remap.new_len >> PAGE_SHIFT;
+        }
         // Without an old range (a duplicate of a shared one) there is nothing to unmap, and an error is
         // nobody's concern.
         if !dontunmap {

@@ -11,7 +11,7 @@
 
 use crate::gather::{Extent, Gather, Refusal, Step, View};
 use crate::{
-    AddressSpace, Container, Counters, Errno, Hook, PAGE_SIZE, VmFlags, Vma, rules::Mistake,
+    AddressSpace, Container, Counters, Errno, Hook, PAGE_SIZE, Rules, VmFlags, Vma, rules::Mistake,
 };
 
 /// What a range holds that goes away (`struct vma_munmap_struct`).
@@ -92,8 +92,9 @@ impl<C: Container> AddressSpace<C> {
             end,
             ..Gathered::default()
         };
-        let mut steps = Gather::new(start, end, self.max_map_count())
-            .limit_at_every_split(self.rules.errs(Mistake::LimitAtEverySplit));
+        let mut steps = Gather::new(start, end, self.max_map_count()).limit_at_every_split(
+            self.rules.limit_at_every_split || self.rules.errs(Mistake::LimitAtEverySplit),
+        );
         while let Some(step) = steps.next(self) {
             match step {
                 Step::Refuse(refusal) => return Err(refusal.into()),
@@ -106,7 +107,8 @@ impl<C: Container> AddressSpace<C> {
                     let Some(vma) = self.areas.find(start) else {
                         unreachable!("a step about an area that is not there")
                     };
-                    gathered.add(vma);
+                    let vma = *vma;
+                    gathered.add(&vma, &self.rules);
                 }
             }
         }
@@ -143,6 +145,7 @@ impl<C: Container> AddressSpace<C> {
         if gone.map_count == 0 {
             return;
         }
+        self.forget_last_search(gathered);
         self.areas.remove_range(gathered.start..gathered.end);
         let now = &mut self.counters;
         now.map_count -= gone.map_count;
@@ -156,10 +159,10 @@ impl<C: Container> AddressSpace<C> {
 }
 
 impl Gathered {
-    fn add(&mut self, vma: &Vma) {
+    fn add(&mut self, vma: &Vma, rules: &Rules) {
         let pages = vma.pages();
         self.counters.map_count += 1;
-        self.counters.add(vma.flags, pages);
+        self.counters.add(rules, vma.flags, vma.has_file(), pages);
         if vma.flags.contains(VmFlags::LOCKED) {
             self.counters.locked_vm += pages;
         }

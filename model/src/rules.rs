@@ -11,18 +11,154 @@ pub struct Rules {
     pub name: &'static str,
     /// The kernel version from which on these rules are known to hold: major, minor, patch.
     pub since: (u16, u16, u16),
+    // Limits and splits
+    /// Every split of `munmap` needs room below `vm.max_map_count`, even one that takes no area more in
+    /// the end. Until 2.6.32; since, only where a hole is punched.
+    pub limit_at_every_split: bool,
+    /// What the kernel maps by itself (`[vdso]`, `[vvar]`) may not be cut (`special_mapping_split`).
+    /// Since 5.11.
+    pub special_is_whole: bool,
+
+    // Merging
     /// An area that was written to merges into a neighbour that was not, which takes its `anon_vma`
-    /// over (`is_mergeable_anon_vma`). Since 6.16; before, only the neighbour's own `anon_vma` could
-    /// cover the new part, although the opposite had been intended since 2.6.39.
+    /// over (`is_mergeable_anon_vma`). Until 2.6.39, and again since 6.16; in between only the
+    /// neighbour's own `anon_vma` could cover the new part, although the opposite had been intended.
     pub merge_into_unwritten: bool,
+    /// Areas of a forked child have `anon_vma`s of their own (`anon_vma_fork`, `anon_vma_chain`). Since
+    /// 2.6.34; before, parent and child shared theirs, and a child's areas merged as freely.
+    pub fork_makes_anon_vmas: bool,
+    /// An area with a `close` hook never merges. Until 6.4; since, a `close` hook only keeps the area
+    /// from being removed by a merge (`can_merge_remove_vma`).
+    pub close_forbids_merging: bool,
+    /// `mmap` asks the area above first, and the one below must then fit that one (`__mmap_region`).
+    /// From 6.1, with the maple tree, to 6.11: an area below that was written to loses against a
+    /// different one above.
+    pub mmap_asks_above_first: bool,
+
+    // mmap
+    /// A length of 0 maps nothing and gives the hint back; one that is too long is EINVAL. Until 2.6.11;
+    /// since 2.6.12 the first is EINVAL, the second ENOMEM.
+    pub mmap_of_nothing_works: bool,
+    /// `MAP_FIXED_NOREPLACE` is known. Since 4.17; before it was ignored, so that the address was a hint.
+    pub fixed_noreplace: bool,
+    /// `MAP_SHARED_VALIDATE` is known. Since 4.15; before EINVAL.
+    pub shared_validate: bool,
+    /// `MAP_DROPPABLE` is known. Since 6.11; before EINVAL.
+    pub droppable: bool,
+    /// `MAP_STACK` means `VM_NOHUGEPAGE`. Since 6.7; before nothing.
+    pub stack_is_nohugepage: bool,
+    /// `MAP_NORESERVE` is remembered (`VM_NORESERVE`). Since 2.6.28; before it only left `VM_ACCOUNT` out.
+    pub noreserve_is_kept: bool,
+    /// Any failure to unmap what is in the way is ENOMEM. Until 6.11.
+    pub mmap_hides_unmap_error: bool,
+    /// Memory is charged before what is in the way goes away, net of it. Since 6.12; before, a refused
+    /// charge left a hole.
+    pub charge_before_unmap: bool,
+    /// A file that cannot be a stack refuses `MAP_GROWSDOWN` before anything is unmapped. Since 2.6.36;
+    /// before, a hole was left. The same for shared anonymous memory, which took it.
+    pub stack_checked_first: bool,
+
+    // The choice of an address
+    /// Upwards from `TASK_SIZE / 3`, first fit, from where the last search ended or a lower area was
+    /// unmapped (`mm->free_area_cache`, `arch_unmap_area`). Until 2.6.2x on x86-64; since, downwards
+    /// from the stack.
+    pub first_fit_upwards: bool,
+    /// Large anonymous mappings are aligned to huge pages (`thp_get_unmapped_area`). Since 6.7.
+    pub anon_huge_aligned: bool,
+    /// A gap that is too small hides the stack above it, so that its guard gap may be built on
+    /// (`mas_empty_area`). Since 6.1; before, gaps were kept net of the guard gap.
+    pub small_gap_hides_stack: bool,
+    /// How a stack keeps its distance from what is below it.
+    pub stack_guard: StackGuard,
+
+    // mprotect
+    /// Argument bits are checked before an empty range is a success, as in 2.6.11.
+    pub mprotect_checks_empty: bool,
+    /// Memory that was never written to is given back when it is made read-only
+    /// (`VM_ACCOUNT` goes). Since 6.3.
+    pub mprotect_unaccounts: bool,
+
+    // mlock
+    /// `mlock` merges with its neighbours. Since 2.6.12.
+    pub mlock_merges: bool,
+    /// `mlock` faults each area in as it goes, and answers with what faulting answers: EFAULT, or EPERM
+    /// if some pages were had; a split that fails is EAGAIN (`make_pages_present`). Until 2.6.2x; since,
+    /// ENOMEM in all cases.
+    pub mlock_populates_each: bool,
+
+    // madvise
+    /// Advice merges areas, and none is cut if nothing changes. Since 2.6.13; before, it always cut.
+    pub madvise_merges: bool,
+    /// The highest advice that is known, by number; the rest is EINVAL. 4 (`MADV_DONTNEED`) until 2.6.15,
+    /// 17 (`MADV_DODUMP`) from 3.4, 19 (`MADV_KEEPONFORK`) from 4.14.
+    pub last_advice: u32,
+    /// Unknown advice is found out before the range is looked at. Since 2.6.34.
+    pub advice_checked_first: bool,
+
+    // mremap
+    /// All arguments and the worst case of the number of areas are checked before anything is unmapped,
+    /// and several areas move at once (`check_mremap_params`, `remap_move`). Since 6.17.
+    pub mremap_checks_first: bool,
+    /// There must be an area at the old address even where nothing is looked up otherwise: when the
+    /// mapping shrinks or keeps its size, or before the target of a move is checked. Since 5.16.
+    pub mremap_looks_up_first: bool,
+    /// `MREMAP_FIXED` checks the worst case of the number of areas before it unmaps. Since 5.3.
+    pub mremap_counts_first: bool,
+    /// What grows in place merges with the area behind it. Since 5.19.
+    pub mremap_grown_merges: bool,
+    /// A private mapping cannot be duplicated by an old length of 0: EINVAL. Since 4.14.
+    pub mremap_duplicates_shared_only: bool,
+    /// The pages of an area that moves as a whole are counted at their new place. Since 2.6.12; before,
+    /// they were added by means of the old area, which was gone by then, and so were lost to `VmSize`
+    /// and the others.
+    pub mremap_counts_whole_moves: bool,
+    /// Which areas `MREMAP_DONTUNMAP` is for.
+    pub dontunmap: Dontunmap,
     /// `mremap` with `MREMAP_DONTUNMAP` treats the source as an area of its own: a locked range is cut
     /// out, so that it alone is unlocked, and leaves `locked_vm` (`needs_pre_split`); the copy never
     /// merges with the source (`copy_vma`); and a source that lost its pages gets the page offset of
-    /// one that never had any (`dontunmap_complete`). Since a version after 6.18. Before, all of the
-    /// source area was unlocked, and `locked_vm` kept it.
+    /// one that never had any (`dontunmap_complete`). Since a version after 6.18, and in later stable
+    /// versions of 6.1 and 6.12. Before, all of the source area was unlocked, and `locked_vm` kept it.
     pub dontunmap_is_clean: bool,
+
+    // Faults
+    /// A page that may be written may be read. Since 2.6.19; before, reading needed PROT_READ or
+    /// PROT_EXEC.
+    pub write_implies_read: bool,
+    /// A private copy gets its `anon_vma` before the page that it copies is looked for. Since 2.6.3x;
+    /// before, a fault beyond the end of a file left none.
+    pub anon_vma_before_page: bool,
+
+    // Counters
+    /// `VmData` is what is neither of a file nor a stack. Until 4.4; since 4.5 it is what is private,
+    /// writable and no stack.
+    pub data_is_the_rest: bool,
+
     /// A deliberate error, for testing testers. `None` in every era.
     pub mistake: Option<Mistake>,
+}
+
+/// How a stack keeps its distance from what is below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackGuard {
+    /// Not at all: until 2.6.35.
+    None,
+    /// Its lowest page is not used and not shown; a touch of it grows the stack
+    /// (`check_stack_guard_page`). From 2.6.36 to 4.11.
+    Page,
+    /// By `stack_guard_gap`, which others do not build on (`vm_start_gap`). Since 4.12.
+    Gap,
+}
+
+/// Which areas `MREMAP_DONTUNMAP` is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dontunmap {
+    /// The flag is unknown: EINVAL. Until 5.6.
+    Unknown,
+    /// Private anonymous areas alone. From 5.7 to 5.12.
+    Anonymous,
+    /// All that may grow. Since 5.13.
+    Any,
 }
 
 /// A rule that is deliberately wrong, so that a tester can prove that it notices. Never part of an era.
@@ -82,13 +218,123 @@ impl Mistake {
 }
 
 impl Rules {
-    /// Linux 6.12. Its `mremap` is not modelled: `AddressSpace::mremap` follows 6.17.
+    /// Linux 2.6.11: the areas in a red-black tree and a sorted list, with one look-up cache.
+    pub const V2_6_11: Self = Self {
+        name: "V2_6_11",
+        since: (2, 6, 11),
+        limit_at_every_split: true,
+        special_is_whole: false,
+        merge_into_unwritten: true,
+        fork_makes_anon_vmas: false,
+        close_forbids_merging: true,
+        mmap_asks_above_first: false,
+        mmap_of_nothing_works: true,
+        fixed_noreplace: false,
+        shared_validate: false,
+        droppable: false,
+        stack_is_nohugepage: false,
+        noreserve_is_kept: false,
+        mmap_hides_unmap_error: true,
+        charge_before_unmap: false,
+        stack_checked_first: false,
+        first_fit_upwards: true,
+        anon_huge_aligned: false,
+        small_gap_hides_stack: false,
+        stack_guard: StackGuard::None,
+        mprotect_checks_empty: true,
+        mprotect_unaccounts: false,
+        mlock_merges: false,
+        mlock_populates_each: true,
+        madvise_merges: false,
+        last_advice: 4,
+        advice_checked_first: false,
+        mremap_checks_first: false,
+        mremap_looks_up_first: false,
+        mremap_counts_first: false,
+        mremap_grown_merges: false,
+        mremap_duplicates_shared_only: false,
+        mremap_counts_whole_moves: false,
+        dontunmap: Dontunmap::Unknown,
+        dontunmap_is_clean: false,
+        write_implies_read: false,
+        anon_vma_before_page: false,
+        data_is_the_rest: true,
+        mistake: None,
+    };
+
+    /// Linux 4.9.
+    pub const V4_9: Self = Self {
+        name: "V4_9",
+        since: (4, 9, 0),
+        limit_at_every_split: false,
+        merge_into_unwritten: false,
+        fork_makes_anon_vmas: true,
+        mmap_of_nothing_works: false,
+        noreserve_is_kept: true,
+        stack_checked_first: true,
+        first_fit_upwards: false,
+        stack_guard: StackGuard::Page,
+        mprotect_checks_empty: false,
+        mlock_merges: true,
+        mlock_populates_each: false,
+        mremap_counts_whole_moves: true,
+        madvise_merges: true,
+        last_advice: 17,
+        advice_checked_first: true,
+        write_implies_read: true,
+        anon_vma_before_page: true,
+        data_is_the_rest: false,
+        ..Self::V2_6_11
+    };
+
+    /// Linux 4.12.
+    pub const V4_12: Self = Self {
+        name: "V4_12",
+        since: (4, 12, 0),
+        stack_guard: StackGuard::Gap,
+        ..Self::V4_9
+    };
+
+    /// Linux 5.10, the last long-term kernel with the red-black tree.
+    pub const V5_10: Self = Self {
+        name: "V5_10",
+        since: (5, 10, 0),
+        fixed_noreplace: true,
+        shared_validate: true,
+        last_advice: 19,
+        mremap_counts_first: true,
+        mremap_duplicates_shared_only: true,
+        dontunmap: Dontunmap::Anonymous,
+        ..Self::V4_12
+    };
+
+    /// Linux 6.1, the first long-term kernel with the maple tree.
+    pub const V6_1: Self = Self {
+        name: "V6_1",
+        since: (6, 1, 0),
+        special_is_whole: true,
+        mmap_asks_above_first: true,
+        small_gap_hides_stack: true,
+        mremap_looks_up_first: true,
+        mremap_grown_merges: true,
+        dontunmap: Dontunmap::Any,
+        dontunmap_is_clean: true,
+        ..Self::V5_10
+    };
+
+    /// Linux 6.12.
     pub const V6_12: Self = Self {
         name: "V6_12",
         since: (6, 12, 0),
-        merge_into_unwritten: false,
-        dontunmap_is_clean: false,
-        mistake: None,
+        close_forbids_merging: false,
+        mmap_asks_above_first: false,
+        droppable: true,
+        stack_is_nohugepage: true,
+        mmap_hides_unmap_error: false,
+        charge_before_unmap: true,
+        anon_huge_aligned: true,
+        mprotect_unaccounts: true,
+        ..Self::V6_1
     };
 
     /// Linux 6.18.
@@ -96,6 +342,8 @@ impl Rules {
         name: "V6_18",
         since: (6, 18, 0),
         merge_into_unwritten: true,
+        mremap_checks_first: true,
+        dontunmap_is_clean: false,
         ..Self::V6_12
     };
 
@@ -107,7 +355,16 @@ impl Rules {
         ..Self::V6_18
     };
 
-    const ALL: &'static [Self] = &[Self::V6_12, Self::V6_18, Self::V7_2];
+    const ALL: &'static [Self] = &[
+        Self::V2_6_11,
+        Self::V4_9,
+        Self::V4_12,
+        Self::V5_10,
+        Self::V6_1,
+        Self::V6_12,
+        Self::V6_18,
+        Self::V7_2,
+    ];
 
     /// All eras, oldest first.
     pub const fn all() -> &'static [Self] {

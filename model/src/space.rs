@@ -7,6 +7,7 @@ use core::ops::Range;
 
 use crate::container::SortedVec;
 use crate::file::File;
+use crate::rules::StackGuard;
 use crate::{
     Area, Container, Counters, FileId, Hook, HookCall, Limits, Object, Op, Outcome, PAGE_SIZE,
     Rules, VmFlags, Vma,
@@ -48,6 +49,8 @@ pub struct AddressSpace<C: Container = SortedVec> {
     pub(crate) hooks: Vec<HookCall>,
     pub(crate) last_anon_vma: NonZeroU32,
     pub(crate) next_shmem: u32,
+    /// Where a search for an address began last (`free_area_cache`).
+    pub(crate) last_search: u64,
     /// The sizes of shared anonymous objects, in pages.
     pub(crate) shmem: BTreeMap<u32, u64>,
 }
@@ -88,6 +91,7 @@ impl<C: Container> AddressSpace<C> {
             hooks: Vec::new(),
             last_anon_vma: NonZeroU32::MIN,
             next_shmem: 0,
+            last_search: 0,
             shmem: BTreeMap::new(),
         }
     }
@@ -147,7 +151,8 @@ impl<C: Container> AddressSpace<C> {
             forked: false,
         };
         self.counters.map_count += 1;
-        self.counters.add(vma.flags, vma.pages());
+        self.counters
+            .add(&self.rules, vma.flags, vma.has_file(), vma.pages());
         if vma.flags.contains(VmFlags::LOCKED) {
             self.counters.locked_vm += vma.pages();
         }
@@ -178,9 +183,24 @@ impl<C: Container> AddressSpace<C> {
             self.areas
                 .iter_from(window.start)
                 .take_while(|vma| vma.start < window.end)
-                .map(Vma::area),
+                .map(|vma| self.shown(vma)),
         );
         outcome.counters = self.counters;
+    }
+
+    /// The area as `/proc/PID/maps` shows it: without the guard page of a stack, in kernels that had one
+    /// (`stack_guard_page_start`).
+    pub fn shown(&self, vma: &Vma) -> Area {
+        let mut area = vma.area();
+        if self.rules.stack_guard == StackGuard::Page
+            && vma.flags.contains(VmFlags::GROWSDOWN)
+            && !self.areas.prev(vma.start).is_some_and(|prev| {
+                prev.end == vma.start && prev.flags.contains(VmFlags::GROWSDOWN)
+            })
+        {
+            area.start += PAGE_SIZE;
+        }
+        area
     }
 
     /// The areas, by address.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Cutting an area in two: `__split_vma` and `split_vma` (mm/vma.c).
 
-use crate::{AddressSpace, Container, Errno, Hook, Object, Vma, file::MaySplit, rules::Mistake};
+use crate::{
+    AddressSpace, Container, Errno, Hook, Object, Vma, file::Kind, file::MaySplit, rules::Mistake,
+};
 
 impl<C: Container> AddressSpace<C> {
     /// Cuts the area that starts at `start` in two, whatever the limit on areas (`__split_vma`).
@@ -54,6 +56,11 @@ impl<C: Container> AddressSpace<C> {
             MaySplit::Anywhere => Ok(()),
             MaySplit::Aligned(size) if at % size == 0 => Ok(()),
             MaySplit::Aligned(_) => Err(Errno::EINVAL),
+            MaySplit::Never(_)
+                if self.file(id).kind == Kind::Special && !self.rules.special_is_whole =>
+            {
+                Ok(())
+            }
             MaySplit::Never(error) => Err(error),
         }
     }

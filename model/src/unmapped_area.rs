@@ -4,7 +4,8 @@
 //! `thp_get_unmapped_area` (mm/huge_memory.c), `shmem_get_unmapped_area` (mm/shmem.c).
 
 use crate::file::{File, Kind};
-use crate::rules::Mistake;
+use crate::munmap::Gathered;
+use crate::rules::{Mistake, StackGuard};
 use crate::{AddressSpace, Container, Errno, MapFlags, PAGE_SHIFT, PAGE_SIZE, Vma};
 
 /// Bytes in a huge page (`PMD_SIZE`).
@@ -24,12 +25,15 @@ pub(crate) struct Request<'a> {
 
 impl<C: Container> AddressSpace<C> {
     /// Chooses or checks the address (`__get_unmapped_area`).
-    pub(crate) fn get_unmapped_area(&self, request: &Request<'_>) -> Result<u64, Errno> {
+    pub(crate) fn get_unmapped_area(&mut self, request: &Request<'_>) -> Result<u64, Errno> {
         let mut request = *request;
         let task_size = self.limits.task_size;
         let len = request.len;
         if len > task_size {
             return Err(Errno::ENOMEM);
+        }
+        if self.rules.first_fit_upwards {
+            return self.first_fit(&request);
         }
         if request.file.is_none() {
             request.pgoff = 0;
@@ -39,7 +43,10 @@ impl<C: Container> AddressSpace<C> {
             None => request.flags.contains(MapFlags::SHARED),
         };
         // Only multiples of the huge page, lest each mapping leave a gap behind.
-        let thp = request.file.is_none() && request.addr == 0 && len % PMD_SIZE == 0;
+        let thp = self.rules.anon_huge_aligned
+            && request.file.is_none()
+            && request.addr == 0
+            && len % PMD_SIZE == 0;
         let addr = if shmem {
             self.shmem_unmapped_area(&request)?
         } else if thp {
@@ -60,6 +67,72 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::EPERM);
         }
         Ok(addr)
+    }
+
+    /// The first gap from where the last search ended (`arch_get_unmapped_area` of arch/x86_64, with
+    /// `mm->free_area_cache`).
+    fn first_fit(&mut self, request: &Request<'_>) -> Result<u64, Errno> {
+        let Request {
+            addr, len, flags, ..
+        } = *request;
+        let task_size = self.limits.task_size;
+        if flags.contains(MapFlags::FIXED) {
+            if addr > task_size - len {
+                return Err(Errno::ENOMEM);
+            }
+            if addr % PAGE_SIZE != 0 {
+                return Err(Errno::EINVAL);
+            }
+            return Ok(addr);
+        }
+        let (begin, end) = if flags.contains(MapFlags::BIT32) {
+            (0x4000_0000, 0x8000_0000)
+        } else {
+            (self.limits.mmap_legacy_base, task_size)
+        };
+        if len > end {
+            return Err(Errno::ENOMEM);
+        }
+        let hint = addr.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+        if addr != 0 && end - len >= hint && !self.is_mapped(hint, hint + len) {
+            return Ok(hint);
+        }
+        let from = self.last_search.max(begin);
+        let found = self
+            .first_gap(from, end, len)
+            .or_else(|| self.first_gap(begin, end, len).filter(|_| from != begin))
+            .ok_or(Errno::ENOMEM)?;
+        self.last_search = found + len;
+        Ok(found)
+    }
+
+    fn first_gap(&self, from: u64, end: u64, len: u64) -> Option<u64> {
+        let mut at = from;
+        for vma in self.areas.iter_from(from) {
+            if end - len < at {
+                return None;
+            }
+            if at + len <= vma.start {
+                return Some(at);
+            }
+            at = vma.end;
+        }
+        (end - len >= at).then_some(at)
+    }
+
+    /// The next search begins no higher than where something went away (`arch_unmap_area`).
+    pub(crate) fn forget_last_search(&mut self, gone: &Gathered) {
+        if !self.rules.first_fit_upwards {
+            return;
+        }
+        for vma in self.areas.iter_from(gone.start) {
+            if vma.start >= gone.end {
+                break;
+            }
+            if vma.start >= self.limits.mmap_legacy_base {
+                self.last_search = self.last_search.min(vma.start);
+            }
+        }
     }
 
     /// Searches with room to spare, and aligns in it (`__thp_get_unmapped_area`).
@@ -172,7 +245,7 @@ impl<C: Container> AddressSpace<C> {
     }
 
     fn start_gap(&self, vma: &Vma) -> u64 {
-        if self.rules.errs(Mistake::NoGuardGap) {
+        if self.rules.stack_guard != StackGuard::Gap || self.rules.errs(Mistake::NoGuardGap) {
             vma.start
         } else {
             vma.start_gap(self.limits.stack_guard_gap)
@@ -205,7 +278,12 @@ impl<C: Container> AddressSpace<C> {
         let mut above = self.areas.find(high).filter(|vma| vma.start >= high);
         for below in self.areas.iter_below(high).map(Some).chain([None]) {
             let bottom = below.map_or(low, |vma| vma.end.max(low));
-            if top >= bottom && top - bottom >= len {
+            if !self.rules.small_gap_hides_stack {
+                let top = above.map_or(top, |vma| top.min(self.start_gap(vma)));
+                if top >= bottom && top - bottom >= len {
+                    return Some(top - len);
+                }
+            } else if top >= bottom && top - bottom >= len {
                 top = above.map_or(top, |vma| top.min(self.start_gap(vma)));
                 if top >= bottom && top - bottom >= len {
                     return Some(top - len);

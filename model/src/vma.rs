@@ -57,6 +57,11 @@ impl Vma {
         }
     }
 
+    /// Whether a file is behind it, if only that of shared anonymous memory (`vm_file`).
+    pub const fn has_file(&self) -> bool {
+        !matches!(self.object, Object::Anon)
+    }
+
     /// The part of it that others see.
     pub const fn area(&self) -> Area {
         Area {

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use vmalab_model::file::File;
+use vmalab_model::rules::StackGuard;
 use vmalab_model::{
     AddressSpace, Advice, Area, Backing, Errno, FileId, Limits, MapFlags, Mmap, MremapFlags,
     Object, Op, Prot, Rules, VmFlags,
@@ -56,6 +57,7 @@ struct Header {
     mode: String,
     arena: Num,
     pages: u64,
+    task_size: Num,
 }
 
 #[derive(Deserialize)]
@@ -195,8 +197,14 @@ struct Run {
 
 impl Run {
     fn start(header: &Header, rules: Rules, line: &Line) -> Self {
+        // Where [vdso] ends, the kernel begins to give addresses.
+        let vdso = line.areas.iter().find(|area| area.4 == "[vdso]");
+        let task_size = header.task_size.u();
         let limits = Limits {
             max_map_count: line.max_map_count.expect("a limit"),
+            task_size,
+            mmap_base: vdso.map_or(Limits::default().mmap_base, |area| area.1.u()),
+            mmap_legacy_base: (task_size / 3).next_multiple_of(4096),
             ..Limits::default()
         };
         let mut space = AddressSpace::new(rules, limits);
@@ -204,14 +212,22 @@ impl Run {
         assert_eq!(space.add_file(File::special()), SPECIAL);
         let may = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
         for (start, end, perms, offset, name) in &line.areas {
-            let (start, end) = (start.u(), end.u());
+            let (mut start, end) = (start.u(), end.u());
+            if start >= task_size {
+                continue;
+            }
             let access = access(perms);
             let (object, flags) = match name.as_str() {
                 "[vsyscall]" => continue,
-                "[stack]" => (
-                    Object::Anon,
-                    access | may | VmFlags::ACCOUNT | VmFlags::GROWSDOWN,
-                ),
+                _ if name == "[stack]" || end == task_size => {
+                    if rules.stack_guard == StackGuard::Page {
+                        start -= 4096;
+                    }
+                    (
+                        Object::Anon,
+                        access | may | VmFlags::ACCOUNT | VmFlags::GROWSDOWN,
+                    )
+                }
                 "" | "[heap]" => (Object::Anon, access | may | VmFlags::ACCOUNT),
                 "[vdso]" => (Object::File(SPECIAL), access | may | VmFlags::DONTEXPAND),
                 "[vvar]" | "[vvar_vclock]" => (
@@ -281,7 +297,7 @@ impl Run {
             }
             "mlock" => self.space.mlock(addr, len).map(|()| 0),
             "munlock" => self.space.munlock(addr, len).map(|()| 0),
-            "mremap" if self.space.rules().since >= (6, 17, 0) => self.space.mremap(
+            "mremap" => self.space.mremap(
                 addr,
                 len,
                 line.new_len.u(),
@@ -312,7 +328,7 @@ impl Run {
         let recorded: Vec<_> = line
             .areas
             .iter()
-            .filter(|area| area.4 != "[vsyscall]")
+            .filter(|area| area.0.u() < self.space.limits().task_size)
             .map(|(start, end, perms, offset, name)| {
                 let object = match name.as_str() {
                     "" | "[heap]" | "[stack]" => "anon",
@@ -354,7 +370,7 @@ impl Run {
     fn areas(&self) -> impl Iterator<Item = Area> {
         self.space
             .areas()
-            .map(|vma| vma.area())
+            .map(|vma| self.space.shown(vma))
             .filter(|area| area.end > self.window.start && area.start < self.window.end)
     }
 
