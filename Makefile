@@ -26,6 +26,8 @@ help:
 #>   make module       the module, for the guest's kernel    (build/module/vmalab.ko)
 #>   make programs     the programs, static, for the guest   (build/target/)
 #>   make fmt          formats all Rust sources
+#>   make rust-analyzer
+#>                     rust-project.json, by which editors know the module and the kernel's crates
 #>   make clean        removes what was built here; make distclean: all of build/
 #>   make cache-clean  empties the cache
 #>
@@ -72,6 +74,9 @@ fmt:
 		cargo fmt --manifest-path tests/no-std/Cargo.toml; \
 		find module -name "*.rs" | xargs rustfmt --edition 2021 --config-path /vmalab/linux/.rustfmt.toml'
 
+rust-analyzer:
+	@qemu-image/rust-project
+
 # What kbuild leaves beside the sources with KDIR=, and cargo's usual directory.
 kbuild-files := $(addprefix -o -name ,'*.o' '*.ko' '*.mod' '*.mod.c' '.*.cmd' '*.rmeta' '*.symvers' modules.order)
 
@@ -81,9 +86,9 @@ clean:
 	@find module -type f \( -false $(kbuild-files) \) -delete
 
 distclean: clean
-	rm -rf build
+	rm -rf build rust-project.json
 
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test vm module programs fmt clean distclean cache-clean
+.PHONY: help run test vm module programs fmt rust-analyzer clean distclean cache-clean
