@@ -28,7 +28,7 @@ pub(super) fn limits() -> Result<Limits, OracleError> {
         .lines()
         .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
         .ok_or_else(|| OracleError::Environment("/proc/self/status has no CapEff".into()))?;
-    let has = |capability: u32| capabilities & 1 << capability != 0;
+    let has = |capability: u32| capabilities & (1 << capability) != 0;
     let huge = "/sys/kernel/mm/transparent_hugepage";
     Ok(Limits {
         mmap_min_addr: number("/proc/sys/vm/mmap_min_addr")?,
