@@ -21,3 +21,4 @@ pub mod peer;
 pub mod report;
 pub mod runner;
 pub mod show;
+pub mod vmac;

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`VmaC`]: the kernel's own `mm/vma.c`, with its maple tree, in this process.
+//!
+//! `differ/vmac/` builds it from a kernel tree into a shared object, which is loaded here. What is real in
+//! it and what is not stands at the top of `vmac.c` there. It sees all that there is: exact flags, page
+//! offsets of anonymous memory, each hook call with its arguments, the commit charge. After every
+//! operation it also checks what no model tells: that all counters equal a recount, that every area hangs
+//! in the reverse maps with the range it has, that no assertion of the kernel's was hit; and after every
+//! batch, that nothing leaked. A failed check is a finding.
+
+mod ffi;
+mod worlds;
+
+use std::ffi::CStr;
+use std::fs::File as OsFile;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libloading::Library;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use vmalab_model::file::{Kind, MaySplit};
+use vmalab_model::limits::Overcommit;
+use vmalab_model::{
+    Area, Backing, Counters, Errno, File, FileId, Hook, HookCall, Limits, Object, Op, PAGE_SHIFT,
+    VmFlags,
+};
+
+use crate::oracle::{Fields, Observation, Oracle, OracleError, Sees, World};
+
+/// Names the kernel tree to build from.
+pub const SOURCE: &str = "VMALAB_LINUX_SRC";
+/// Where the kernel tree is inside the Debian root of `qemu-image/enter`.
+const SOURCE_IN_ROOT: &str = "/vmalab/linux";
+
+/// What to build the library from.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// The kernel tree.
+    pub source: PathBuf,
+    /// This file instead of its `mm/vma.c`.
+    pub vma_c: Option<PathBuf>,
+    /// With ASan, UBSan and the kernel's own debugging checks. The program that loads it must run with
+    /// the sanitizers' runtime preloaded.
+    pub sanitize: bool,
+}
+
+impl Build {
+    /// From the tree that [`SOURCE`] names, or the one that is there inside the Debian root.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if there is none.
+    pub fn from_environment() -> Result<Self, OracleError> {
+        let source = match std::env::var_os(SOURCE) {
+            Some(source) => source.into(),
+            None => PathBuf::from(SOURCE_IN_ROOT),
+        };
+        if !source.join("mm/vma.c").exists() {
+            return Err(OracleError::Environment(format!(
+                "there is no kernel source in {}: name a tree of Linux 7.2 by {SOURCE}",
+                source.display()
+            )));
+        }
+        Ok(Self {
+            source,
+            vma_c: None,
+            sanitize: false,
+        })
+    }
+
+    /// Compiles it to `out`, a few seconds.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] with what the compiler said.
+    pub fn run(&self, out: &Path) -> Result<(), OracleError> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vmac/build");
+        let mut command = Command::new(script);
+        command.arg(out).env(SOURCE, &self.source);
+        if let Some(vma_c) = &self.vma_c {
+            command.env("VMA_C", vma_c);
+        }
+        if self.sanitize {
+            command.env("SANITIZE", "1");
+        }
+        let output = command
+            .output()
+            .map_err(|error| OracleError::system(&format!("cannot run {script}"), error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(OracleError::Environment(format!(
+            "cannot build the oracle from {}:\n{}",
+            self.source.display(),
+            String::from_utf8_lossy(&output.stderr)
+        )))
+    }
+}
+
+/// The kernel's `mm/vma.c`. Each one has a copy of the library of its own, so that several can run side by
+/// side, each in its thread.
+pub struct VmaC {
+    name: String,
+    calls: ffi::Calls,
+    worlds: Vec<World>,
+    files: Vec<Vec<ffi::File>>,
+    lost: u64,
+}
+
+impl VmaC {
+    /// Loads the library.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if it cannot be loaded, or was built by another version.
+    pub fn new(path: &Path) -> Result<Self, OracleError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            OracleError::system(&format!("cannot load {}", path.display()), error)
+        };
+        let copy = private_copy(path).map_err(|error| failed(&error))?;
+        // Open for ever: the loader knows a library by its path, which names the descriptor.
+        let path_of_copy = format!("/proc/self/fd/{}", copy.into_raw_fd());
+        // SAFETY: the library has no initializers but those of the C runtime.
+        let library = unsafe { Library::new(path_of_copy) };
+        // It stays loaded: the signal handlers that it installs stay, too.
+        let library: &'static Library = Box::leak(Box::new(library.map_err(|e| failed(&e))?));
+        // SAFETY: the types are those of vmac.h, which the check of the version below stands for.
+        let (abi, calls) = unsafe {
+            let abi = library.get::<unsafe extern "C" fn() -> u32>(b"vmac_abi\0");
+            let calls = || {
+                Ok::<_, libloading::Error>(ffi::Calls {
+                    reset: *library.get(b"vmac_reset\0")?,
+                    restore: *library.get(b"vmac_restore\0")?,
+                    apply: *library.get(b"vmac_apply\0")?,
+                    exit: *library.get(b"vmac_exit\0")?,
+                })
+            };
+            (abi.map(|abi| abi()), calls())
+        };
+        let abi = abi.map_err(|e| failed(&e))?;
+        if abi != ffi::ABI {
+            return Err(failed(&format!(
+                "it has the interface {abi}, and this program {}: build it anew",
+                ffi::ABI
+            )));
+        }
+        let worlds = worlds::all();
+        let files = worlds
+            .iter()
+            .map(|world| world.files.iter().map(|named| file(&named.file)).collect())
+            .collect();
+        Ok(Self {
+            name: format!("vmac ({})", path.display()),
+            calls: calls.map_err(|e| failed(&e))?,
+            worlds,
+            files,
+            lost: 0,
+        })
+    }
+
+    /// How many operations lost commit charge, as Linux since 6.12 does when an `mmap` with `MAP_FIXED`
+    /// fails after the old areas went: a known defect of the kernel's, not reported as a finding.
+    pub fn lost_charge(&self) -> u64 {
+        self.lost
+    }
+
+    /// Starts anew in that world.
+    fn reset(&mut self, world: usize) -> Result<(), OracleError> {
+        let limits = limits(&self.worlds[world].limits);
+        let files = &self.files[world];
+        // SAFETY: both outlive the call, and `&mut self` says that nobody else uses this copy.
+        unsafe { (self.calls.reset)(&limits, files.as_ptr(), files.len() as u32) };
+        for area in &self.worlds[world].areas {
+            let area = ffi::Area {
+                start: area.start,
+                end: area.end,
+                flags: area.flags.0,
+                pgoff: area.offset >> PAGE_SHIFT,
+                object: match area.object {
+                    Object::File(id) => id.0.into(),
+                    _ => ffi::ANON,
+                },
+                anon_vma: 0,
+            };
+            let mut seen = MaybeUninit::uninit();
+            // SAFETY: as above; the call fills `seen` in.
+            let seen: ffi::Seen = unsafe {
+                (self.calls.restore)(&area, seen.as_mut_ptr());
+                seen.assume_init()
+            };
+            broke(&seen).map_err(|what| OracleError::system("cannot make the world", what))?;
+        }
+        Ok(())
+    }
+}
+
+impl Oracle for VmaC {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn sees(&self) -> Sees {
+        Sees {
+            fields: Fields::all(),
+            flags: VmFlags(u64::MAX),
+        }
+    }
+
+    fn worlds(&self) -> &[World] {
+        &self.worlds
+    }
+
+    fn run(
+        &mut self,
+        world: usize,
+        ops: &[Op],
+        seen: &mut Vec<Observation>,
+    ) -> Result<(), OracleError> {
+        self.reset(world)?;
+        seen.resize_with(ops.len(), Observation::default);
+        for (index, op) in ops.iter().enumerate() {
+            let op = operation(op);
+            let mut raw = MaybeUninit::uninit();
+            // SAFETY: `op` and `raw` outlive the call, which fills `raw` in. `&mut self` says that nobody
+            // else uses this copy of the library.
+            let raw: ffi::Seen = unsafe {
+                (self.calls.apply)(&op, 0, raw.as_mut_ptr());
+                raw.assume_init()
+            };
+            self.lost += u64::from(raw.lost != 0);
+            let observation = &mut seen[index];
+            let what = broke(&raw).and_then(|()| observe(&raw, observation));
+            if let Err(what) = what {
+                seen.truncate(index);
+                return Err(OracleError::Broke { index, what });
+            }
+            let world = &self.worlds[world];
+            observation
+                .outcome
+                .layout
+                .retain(|area| world.observes(area));
+        }
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: as above.
+        let raw: ffi::Seen = unsafe {
+            (self.calls.exit)(raw.as_mut_ptr());
+            raw.assume_init()
+        };
+        broke(&raw).map_err(|what| OracleError::Broke {
+            index: ops.len().saturating_sub(1),
+            what: format!("when all was unmapped: {what}"),
+        })
+    }
+}
+
+/// A file of its own with the same contents: a library is loaded once per file.
+fn private_copy(path: &Path) -> io::Result<OsFile> {
+    let copy = memfd_create(c"libvmac.so", MFdFlags::MFD_CLOEXEC)?;
+    let mut copy = OsFile::from(copy);
+    io::copy(&mut OsFile::open(path)?, &mut copy)?;
+    Ok(copy)
+}
+
+/// What the library found wrong.
+fn broke(seen: &ffi::Seen) -> Result<(), String> {
+    if seen.broke.is_null() {
+        return Ok(());
+    }
+    // SAFETY: it is a C string of the library, which holds until the next call.
+    let what = unsafe { CStr::from_ptr(seen.broke) };
+    Err(what.to_string_lossy().into_owned())
+}
+
+fn operation(op: &Op) -> ffi::Op {
+    match *op {
+        Op::Mmap(ref args) => ffi::Op {
+            kind: ffi::MMAP,
+            prot: args.prot.0,
+            flags: args.flags.0,
+            file: match args.backing {
+                Backing::None => -1,
+                Backing::File(id) => id.0.into(),
+            },
+            addr: args.addr,
+            len: args.len,
+            offset: args.offset,
+        },
+        Op::Munmap { addr, len } => ffi::Op {
+            kind: ffi::MUNMAP,
+            addr,
+            len,
+            ..ffi::Op::default()
+        },
+        Op::Touch { addr, write } => ffi::Op {
+            kind: ffi::TOUCH,
+            addr,
+            flags: write.into(),
+            ..ffi::Op::default()
+        },
+    }
+}
+
+/// Fills an observation in.
+fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String> {
+    observation.fields = Fields::all();
+    observation.looked = 0..u64::MAX;
+    let outcome = &mut observation.outcome;
+    outcome.result = match u64::try_from(raw.result) {
+        Ok(value) => Ok(value),
+        Err(_) => {
+            let number = raw.result.unsigned_abs();
+            let errno = i32::try_from(number).ok().and_then(Errno::from_number);
+            Err(errno.ok_or_else(|| format!("it returned the error {number}"))?)
+        }
+    };
+    let count = &raw.counters;
+    outcome.counters = Counters {
+        map_count: count.map_count,
+        total_vm: count.total_vm,
+        locked_vm: count.locked_vm,
+        data_vm: count.data_vm,
+        stack_vm: count.stack_vm,
+        exec_vm: count.exec_vm,
+    };
+    outcome.layout.clear();
+    outcome.hooks.clear();
+    // SAFETY: the library wrote so many, and does not touch them until the next call. It gives a pointer
+    // that is not null, even to none.
+    let (areas, hooks) = unsafe {
+        (
+            std::slice::from_raw_parts(raw.areas, raw.n_areas as usize),
+            std::slice::from_raw_parts(raw.hooks, raw.n_hooks as usize),
+        )
+    };
+    outcome.layout.extend(areas.iter().map(|area| Area {
+        start: area.start,
+        end: area.end,
+        flags: VmFlags(area.flags),
+        offset: area.pgoff << PAGE_SHIFT,
+        object: object(area.object),
+    }));
+    for hook in hooks {
+        outcome.hooks.push(HookCall {
+            hook: match hook.kind {
+                ffi::HOOK_MMAP => Hook::Mmap,
+                ffi::HOOK_OPEN => Hook::Open,
+                ffi::HOOK_CLOSE => Hook::Close,
+                ffi::HOOK_MAY_SPLIT => Hook::MaySplit { addr: hook.addr },
+                other => return Err(format!("there is no hook {other}")),
+            },
+            file: FileId(hook.file as u16),
+            start: hook.start,
+            end: hook.end,
+            offset: hook.pgoff << PAGE_SHIFT,
+        });
+    }
+    Ok(())
+}
+
+fn object(number: i32) -> Object {
+    match number {
+        0.. => Object::File(FileId(number as u16)),
+        ffi::ANON => Object::Anon,
+        _ => Object::Shmem((ffi::SHMEM - number) as u32),
+    }
+}
+
+fn file(file: &File) -> ffi::File {
+    let (may_split, may_split_arg) = match file.may_split {
+        MaySplit::Anywhere => (ffi::ANYWHERE, 0),
+        MaySplit::Aligned(size) => (ffi::ALIGNED, size),
+        MaySplit::Never(error) => (ffi::NEVER, error.number() as u64),
+    };
+    ffi::File {
+        kind: match file.kind {
+            Kind::Regular => ffi::REGULAR,
+            Kind::Shmem => ffi::MEMFD,
+            Kind::Unmappable => ffi::UNMAPPABLE,
+            _ => ffi::DEVICE,
+        },
+        read: file.read,
+        write: file.write,
+        noexec: file.noexec,
+        prepares: file.prepares,
+        hook_mmap: file.hooks.mmap,
+        hook_open: file.hooks.open,
+        hook_close: file.hooks.close,
+        hook_may_split: file.hooks.may_split,
+        mmap_error: file.mmap_error.map_or(0, |error| error.number() as u32),
+        may_split,
+        unused: 0,
+        may_split_arg,
+        pages: file.pages,
+        sets: file.sets.0,
+    }
+}
+
+fn limits(limits: &Limits) -> ffi::Limits {
+    ffi::Limits {
+        task_size: limits.task_size,
+        mmap_min_addr: limits.mmap_min_addr,
+        mmap_base: limits.mmap_base,
+        mmap_legacy_base: limits.mmap_legacy_base,
+        stack_guard_gap: limits.stack_guard_gap,
+        max_map_count: limits.max_map_count,
+        commit: match limits.overcommit {
+            Overcommit::Guess { total } => total,
+            Overcommit::Always => u64::MAX,
+        },
+        address_space: limits.address_space,
+        data: limits.data,
+        stack: limits.stack,
+        memlock: limits.memlock,
+        cap_ipc_lock: limits.cap_ipc_lock,
+        cap_sys_rawio: limits.cap_sys_rawio,
+        unused: [0; 6],
+    }
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The kernel's `mm/vma.c` and the model agree; and one line of `mm/vma.c` changed is found within a
+//! minute.
+//!
+//! The first few changed lines are tried each time, all of them by `-- --include-ignored`.
+//!
+//! Without a kernel source (`VMALAB_LINUX_SRC`) or a C compiler these are ignored, and the reason is
+//! printed.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use vmalab_differ::runner::{End, Plan, Runner, Stats, What};
+use vmalab_differ::vmac::{Build, VmaC};
+use vmalab_model::Rules;
+
+/// Says to a copy of this program: play on that library, and print what was found.
+const PLAY: &str = "VMALAB_TEST_PLAY";
+/// So many of the changed lines are tried each time.
+const EACH_TIME: usize = 12;
+/// Seconds that a changed line may stay unnoticed.
+const LIMIT: u32 = 60;
+
+/// A line of `mm/vma.c` with an error in it.
+struct Bug {
+    name: &'static str,
+    /// In this function, the first occurrence of …
+    function: &'static str,
+    find: &'static str,
+    /// … becomes this.
+    replace: &'static str,
+}
+
+const fn bug(
+    name: &'static str,
+    function: &'static str,
+    find: &'static str,
+    replace: &'static str,
+) -> Bug {
+    Bug {
+        name,
+        function,
+        find,
+        replace,
+    }
+}
+
+const BUGS: &[Bug] = &[
+    bug("offset_of_next", "can_vma_merge_before", "+ pglen", "+ 0"),
+    bug(
+        "no_unfaulted_merge",
+        "is_mergeable_anon_vma",
+        "return !",
+        "return 0 && !",
+    ),
+    bug(
+        "removed_despite_close",
+        "can_merge_remove_vma",
+        "return ",
+        "return 1 || ",
+    ),
+    bug(
+        "split_offset",
+        "__split_vma",
+        "vm_pgoff += ",
+        "vm_pgoff -= ",
+    ),
+    bug(
+        "split_opens_the_old_one",
+        "__split_vma",
+        "open(new)",
+        "open(vma)",
+    ),
+    bug(
+        "limit_of_holes",
+        "vms_gather_munmap_vmas",
+        "map_count >=",
+        "map_count >",
+    ),
+    bug(
+        "seal_overlooked",
+        "vms_gather_munmap_vmas",
+        "vma_is_sealed(next)",
+        "0",
+    ),
+    bug(
+        "left_detached",
+        "reattach_vmas",
+        "vma_mark_attached(vma)",
+        "(void)vma",
+    ),
+    bug("file_leaked", "remove_vma", "if (vma->vm_file)", "if (0)"),
+    bug(
+        "old_areas_close_late",
+        "vms_clean_up_area",
+        "vma_close(vma)",
+        "(void)vma",
+    ),
+    bug(
+        "charged_twice",
+        "__mmap_setup",
+        "charged -= vms->nr_accounted",
+        "charged -= 0",
+    ),
+    bug(
+        "no_reattach",
+        "vms_abort_munmap_vmas",
+        "if (vms->clear_ptes)",
+        "if (0)",
+    ),
+    bug("offset_of_prev", "can_vma_merge_after", "==", ">="),
+    bug(
+        "flags_ignored",
+        "is_mergeable_vma",
+        "!vma_flags_empty(",
+        "0 && (",
+    ),
+    bug(
+        "both_sides_anon_vma",
+        "can_vma_merge_right",
+        "return !prev",
+        "return 1 || !prev",
+    ),
+    bug(
+        "anon_vma_lost_in_merge",
+        "dup_anon_vma",
+        "if (src->",
+        "if (0 && src->",
+    ),
+    bug(
+        "next_not_removed",
+        "vma_expand",
+        "__remove_next = true",
+        "__remove_next = false",
+    ),
+    bug("split_unasked", "__split_vma", "if (err)", "if (0)"),
+    bug(
+        "locked_miscounted",
+        "vms_gather_munmap_vmas",
+        "locked_vm += nrpages",
+        "locked_vm += 1",
+    ),
+    bug(
+        "map_count_kept",
+        "vms_complete_munmap_vmas",
+        "-= vms->vma_count",
+        "-= 1",
+    ),
+    bug("nothing_unmapped", "do_vmi_munmap", "end == start", "0"),
+    bug(
+        "old_pages_in_the_limit",
+        "__mmap_setup",
+        "pglen - vms->nr_pages",
+        "pglen",
+    ),
+    bug(
+        "locked_uncounted",
+        "__mmap_complete",
+        "+= map->pglen",
+        "+= 0",
+    ),
+    bug(
+        "stack_offset",
+        "expand_downwards",
+        "vm_pgoff -= grow",
+        "vm_pgoff -= 0",
+    ),
+    bug(
+        "stack_limit",
+        "acct_stack_growth",
+        "size > rlimit",
+        "size >= rlimit",
+    ),
+    bug(
+        "stack_guard",
+        "unmapped_area_topdown",
+        "vm_start_gap(tmp) < gap_end",
+        "tmp->vm_start < gap_end",
+    ),
+    bug(
+        "anon_vma_not_shared",
+        "reusable_anon_vma",
+        "return anon_vma",
+        "return NULL",
+    ),
+];
+
+fn main() {
+    if let Some(library) = env::var_os(PLAY) {
+        play(Path::new(&library));
+        return;
+    }
+    let arguments = Arguments::from_args();
+    let missing = Build::from_environment().err();
+    if let Some(reason) = &missing {
+        eprintln!("ignored: {reason}");
+    }
+    let ignored = missing.is_some();
+    let mut trials = vec![
+        Trial::test("agrees", agrees).with_ignored_flag(ignored),
+        Trial::test("two_side_by_side_agree", two_side_by_side_agree).with_ignored_flag(ignored),
+    ];
+    for (index, bug) in BUGS.iter().enumerate() {
+        let trial = Trial::test(format!("finds_{}", bug.name), || finds(bug));
+        trials.push(trial.with_ignored_flag(ignored || index >= EACH_TIME));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A place for a file of a test.
+fn scratch(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn run(library: &Path, seed: u64, ops: u64) -> Result<(Stats, End), Failed> {
+    let mut oracle = VmaC::new(library)?;
+    let plan = Plan {
+        rules: Rules::V7_2,
+        seed,
+        first_batch: 0,
+        ops,
+    };
+    Ok(Runner::new(&mut oracle, plan.rules)?.run(&plan, |_| ControlFlow::Continue(()))?)
+}
+
+fn must_agree(library: &Path, seed: u64, ops: u64) -> Result<Stats, Failed> {
+    match run(library, seed, ops)? {
+        (stats, End::Agreed) => Ok(stats),
+        (_, End::Found(finding)) => Err(format!("{:#x?}", finding.what).into()),
+        (_, End::Stopped) => Err("stopped".into()),
+    }
+}
+
+fn agrees() -> Result<(), Failed> {
+    let library = scratch("libvmac-agrees.so");
+    Build::from_environment()?.run(&library)?;
+    let stats = must_agree(
+        &library,
+        1,
+        if cfg!(debug_assertions) {
+            50_000
+        } else {
+            500_000
+        },
+    )?;
+    // Not vacuous: each kind of operation has both succeeded and failed, and each hook was called.
+    for kind in ["mmap", "munmap", "touch to read", "touch to write"] {
+        let (mut ok, mut failed) = (0, 0);
+        for ((_, errno), count) in stats.results.iter().filter(|((of, _), _)| *of == kind) {
+            *(if *errno == 0 { &mut ok } else { &mut failed }) += count;
+        }
+        if ok < stats.ops / 100 || failed < stats.ops / 1000 {
+            return Err(format!("{kind}: {ok} successes and {failed} failures").into());
+        }
+    }
+    for hook in ["mmap", "open", "close", "may_split"] {
+        if stats
+            .hooks
+            .get(hook)
+            .is_none_or(|&calls| calls < stats.ops / 100)
+        {
+            return Err(format!("{hook}: {:?} calls", stats.hooks.get(hook)).into());
+        }
+    }
+    Ok(())
+}
+
+fn two_side_by_side_agree() -> Result<(), Failed> {
+    let library = scratch("libvmac-two.so");
+    Build::from_environment()?.run(&library)?;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| must_agree(&library, 2, 50_000).map(|_| ()));
+        must_agree(&library, 3, 50_000)?;
+        other.join().expect("it does not panic")
+    })
+}
+
+/// Builds the oracle with the bug in it, and lets a process of its own look for it: a broken kernel may
+/// hang.
+fn finds(bug: &Bug) -> Result<(), Failed> {
+    let mut build = Build::from_environment()?;
+    let original = fs::read_to_string(build.source.join("mm/vma.c"))?;
+    let changed = scratch(&format!("vma-{}.c", bug.name));
+    fs::write(&changed, insert(bug, &original)?)?;
+    build.vma_c = Some(changed);
+    let library = scratch(&format!("libvmac-{}.so", bug.name));
+    build.run(&library)?;
+    let output = Command::new(env::current_exe()?)
+        .env(PLAY, &library)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || !said.starts_with("found") {
+        return Err(format!(
+            "{}: {said}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into());
+    }
+    println!("{}: {}", bug.name, said.trim_end());
+    Ok(())
+}
+
+/// The text of `mm/vma.c` with the bug in it.
+fn insert(bug: &Bug, text: &str) -> Result<String, Failed> {
+    // The definition: its opening brace is at the left margin before any semicolon.
+    let call = format!("{}(", bug.function);
+    let body = text
+        .match_indices(&call)
+        .map(|(at, _)| at)
+        .find(|&at| {
+            let brace = text[at..].find("\n{");
+            brace.is_some_and(|brace| !text[at..at + brace].contains([';', '}']))
+        })
+        .ok_or_else(|| format!("mm/vma.c has no {}", bug.function))?;
+    let end = body + text[body..].find("\n}").unwrap_or(0);
+    let at = text[body..end]
+        .find(bug.find)
+        .ok_or_else(|| format!("{} has no `{}`", bug.function, bug.find))?;
+    let (before, after) = text.split_at(body + at);
+    Ok(format!(
+        "{before}{}{}",
+        bug.replace,
+        &after[bug.find.len()..]
+    ))
+}
+
+/// Prints what is found on that library.
+fn play(library: &Path) {
+    // SAFETY: alarm() has no preconditions. It ends this process if the broken kernel hangs.
+    unsafe { libc::alarm(LIMIT) };
+    match run(library, 1, u64::MAX / 2) {
+        Ok((stats, End::Found(finding))) => {
+            let what = match &finding.what {
+                What::Differs(differs) => differs.difference.to_string(),
+                What::Broke(what) => what.clone(),
+            };
+            let short = finding.short.as_ref().map_or(finding.ops.len(), Vec::len);
+            println!(
+                "found with seed 1 in {} operations, {:.1?}; {short} are enough: {what}",
+                stats.ops, stats.elapsed
+            );
+        }
+        Ok((stats, _)) => println!("overlooked in {} operations", stats.ops),
+        Err(error) => println!("failed: {error:?}"),
+    }
+}

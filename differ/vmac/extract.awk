@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Prints functions and macros of a C file in the kernel's style, in the order in which they stand there:
+#
+#   awk -f extract.awk -v names="do_mmap LEGACY_MAP_MASK" mm/mmap.c
+#
+# Fails if one of them is not there.
+
+BEGIN {
+	count = split(names, list, " ")
+	for (i = 1; i <= count; i++) wanted[list[i]] = 1
+}
+
+# The name that a line at the left margin defines, if it is wanted.
+function defines(line,    n) {
+	if (line ~ /^#define /) {
+		n = line
+		sub(/^#define /, "", n)
+		sub(/[^A-Za-z0-9_].*/, "", n)
+		return (n in wanted) ? n : ""
+	}
+	if (line !~ /^[A-Za-z_].*\(/) return ""
+	n = line
+	sub(/\(.*/, "", n)
+	sub(/.*[ *\t]/, "", n)
+	return (n in wanted) ? n : ""
+}
+
+state == "macro" {
+	print
+	if ($0 !~ /\\$/) state = ""
+	next
+}
+
+state == "body" {
+	print
+	if ($0 ~ /^}/) state = ""
+	next
+}
+
+# Between the name and the brace; a semicolon says that it was a declaration.
+state == "head" {
+	held = held "\n" $0
+	if ($0 ~ /;$/) { state = ""; next }
+	if ($0 ~ /^{/) { print held; found[name] = 1; state = "body" }
+	next
+}
+
+{
+	name = defines($0)
+	if (name != "" && $0 ~ /^#/) {
+		printf "#line %d \"%s\"\n%s\n", FNR, FILENAME, $0
+		found[name] = 1
+		if ($0 ~ /\\$/) state = "macro"
+	} else if (name != "" && $0 !~ /;$/) {
+		# The type may stand on a line of its own.
+		type = last ~ /^[A-Za-z_][A-Za-z0-9_ *]*$/
+		held = sprintf("#line %d \"%s\"\n%s%s", FNR - type, FILENAME, type ? last "\n" : "", $0)
+		state = "head"
+	}
+	last = $0
+}
+
+END {
+	for (n in wanted) if (!(n in found)) {
+		printf "%s: no %s\n", FILENAME, n >"/dev/stderr"
+		status = 1
+	}
+	exit status
+}

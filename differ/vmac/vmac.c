@@ -1,0 +1,1232 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One address space of user space, run by the kernel's own code.
+ *
+ * Real, from the kernel tree that it is built from: mm/vma.c and mm/vma_init.c, the maple tree, the
+ * interval trees of reverse maps, and the functions that the script build takes from other files: do_mmap
+ * and the choice of an address, the limits, anon_vma from mm/rmap.c, free_pgtables, exit_mmap.
+ *
+ * Ours, below: page faults without pages, files and their drivers, shared memory objects, the commit
+ * limit, an allocator that can fail. From the kernel's test build of mm/vma.c (tools/testing/vma): types
+ * and small helpers (dup.h), and what does nothing here (stubs.h): locks, page tables, huge pages,
+ * userfaultfd, memory policies, KSM, uprobes.
+ */
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+
+#include "vmac_tools.h"
+#include "vmac.h"
+
+/* ---- As tools/testing/vma/vma_internal.h, so that mm/vma_internal.h is left out. ---- */
+
+#define __MM_VMA_INTERNAL_H
+
+#define CONFIG_MMU
+#define CONFIG_PER_VMA_LOCK
+
+#ifdef __CONCAT
+#undef __CONCAT
+#endif
+
+#include <linux/args.h>
+#include <linux/atomic.h>
+#include <linux/bitmap.h>
+#include <linux/list.h>
+#include <linux/maple_tree.h>
+#include <linux/mm.h>
+#include <linux/rbtree.h>
+#include <linux/refcount.h>
+#include <linux/slab.h>
+#include <linux/sizes.h>
+#include <linux/mman.h>
+#include <sys/stat.h>
+
+#define __private
+typedef struct {
+	DECLARE_BITMAP(__mm_flags, NUM_MM_FLAG_BITS);
+} mm_flags_t;
+typedef struct {
+	DECLARE_BITMAP(__vma_flags, NUM_VMA_FLAG_BITS);
+} vma_flags_t;
+typedef unsigned long vm_flags_t;
+#define pgoff_t unsigned long
+typedef unsigned long pgprotval_t;
+typedef struct pgprot { pgprotval_t pgprot; } pgprot_t;
+typedef unsigned int vm_fault_t;
+
+#define VM_WARN_ON(condition)			WARN_ON(condition)
+#define VM_WARN_ON_ONCE(condition)		WARN_ON(condition)
+#define VM_WARN_ON_ONCE_MM(condition, mm)	WARN_ON(condition)
+#define VM_WARN_ON_VMG(condition, vmg)		WARN_ON(condition)
+#define VM_BUG_ON(condition)			BUG_ON(condition)
+#define VM_BUG_ON_VMA(condition, vma)		BUG_ON(condition)
+#define VM_BUG_ON_MM(condition, mm)		BUG_ON(condition)
+
+/* ---- Members that dup.h leaves out; the script build puts these names in. ---- */
+
+struct inode {
+	unsigned int i_mode;
+};
+struct path {
+	bool noexec;
+};
+struct percpu_dummy;
+
+#define VMAC_mm_struct							\
+	unsigned long mmap_base, mmap_legacy_base;			\
+	int page_table_lock;
+#define VMAC_file							\
+	unsigned int f_mode;						\
+	struct path f_path;						\
+	struct inode *f_inode;						\
+	/* Ours. */							\
+	int number;							\
+	long references;						\
+	const struct vm_operations_struct *vm_ops;			\
+	struct vmac_file is;
+#define VMAC_file_operations						\
+	unsigned int fop_flags;						\
+	unsigned long (*get_unmapped_area)(struct file *, unsigned long, \
+			unsigned long, unsigned long, unsigned long);
+#define VMAC_address_space						\
+	struct inode *host;
+#define VMAC_anon_vma_chain						\
+	struct vm_area_struct *vma;					\
+	struct rb_node rb;						\
+	unsigned long rb_subtree_last;					\
+	unsigned long cached_vma_start, cached_vma_last;		\
+	/* Ours: whether and how it is in the interval tree. */		\
+	bool in_tree;							\
+	unsigned long first, last;
+#define VMAC_task_struct						\
+	unsigned int flags;
+#define VMAC_vm_area_struct						\
+	/* Ours, as in anon_vma_chain. */				\
+	bool in_tree;							\
+	unsigned long first, last;
+
+#ifndef atomic_dec
+#define atomic_dec(counter)	((void)atomic_dec_and_test(counter))
+#endif
+
+/* ---- Stubs and types, without what is real here. ---- */
+
+#define may_expand_vm			stub_may_expand_vm
+#define security_vm_enough_memory_mm	stub_security_vm_enough_memory_mm
+#define vm_acct_memory			stub_vm_acct_memory
+#define mmap_file			stub_mmap_file
+#define vma_close			stub_vma_close
+#define vma_supports_mlock		stub_vma_supports_mlock
+#define shmem_zero_setup		stub_shmem_zero_setup
+#define get_file			stub_get_file
+#define fput				stub_fput
+#define capable				stub_capable
+#define free_pgtables			stub_free_pgtables
+#define mapping_unmap_writable		stub_mapping_unmap_writable
+#define vma_interval_tree_insert	stub_vma_interval_tree_insert
+#define vma_interval_tree_remove	stub_vma_interval_tree_remove
+#define anon_vma_interval_tree_insert	stub_anon_vma_interval_tree_insert
+#define anon_vma_interval_tree_remove	stub_anon_vma_interval_tree_remove
+#include "stubs.h"
+#undef may_expand_vm
+#undef security_vm_enough_memory_mm
+#undef vm_acct_memory
+#undef mmap_file
+#undef vma_close
+#undef vma_supports_mlock
+#undef shmem_zero_setup
+#undef get_file
+#undef fput
+#undef capable
+#undef free_pgtables
+#undef mapping_unmap_writable
+#undef vma_interval_tree_insert
+#undef vma_interval_tree_remove
+#undef anon_vma_interval_tree_insert
+#undef anon_vma_interval_tree_remove
+
+static int security_vm_enough_memory_mm(struct mm_struct *mm, long pages);
+static void vm_acct_memory(long pages);
+static int shmem_zero_setup(struct vm_area_struct *vma);
+static struct file *get_file(struct file *file);
+static void fput(struct file *file);
+static bool capable(int cap);
+static void mapping_unmap_writable(struct address_space *mapping);
+void unlink_anon_vmas(struct vm_area_struct *vma);
+static inline void vma_assert_write_locked(struct vm_area_struct *vma);
+
+/* Under this name dup.h has an older one, which never refuses. */
+#define mlock_future_ok			dup_mlock_future_ok
+#include "dup.h"
+#undef mlock_future_ok
+
+/* ---- Instead of custom.h. ---- */
+
+static struct vmac_limits vmac_limits;
+static struct task_struct vmac_current;
+static struct mm_struct vmac_mm;
+int sysctl_max_map_count;
+unsigned long mmap_min_addr;
+unsigned long dac_mmap_min_addr;
+unsigned long stack_guard_gap;
+const struct vm_operations_struct vma_dummy_vm_ops;
+
+struct task_struct *get_current(void)
+{
+	return &vmac_current;
+}
+
+#undef TASK_SIZE
+#define TASK_SIZE		(vmac_limits.task_size)
+#define pr_warn_once(...)	do { } while (0)
+#define pr_emerg(...)		do { } while (0)
+#define dump_vma(vma)		do { } while (0)
+#define vma_iter_dump_tree(vmi)	do { } while (0)
+#define RLIMIT_DATA		2
+#define RLIMIT_AS		9
+#define ignore_rlimit_data	0
+#define rlimit_max(limit)	rlimit(limit)
+
+unsigned long rlimit(unsigned int limit)
+{
+	switch (limit) {
+	case RLIMIT_AS:
+		return vmac_limits.address_space;
+	case RLIMIT_DATA:
+		return vmac_limits.data;
+	case RLIMIT_STACK:
+		return vmac_limits.stack;
+	case RLIMIT_MEMLOCK:
+		return vmac_limits.memlock;
+	default:
+		BUG();
+	}
+}
+
+static bool capable(int cap)
+{
+	return cap == CAP_IPC_LOCK && vmac_limits.cap_ipc_lock;
+}
+
+struct anon_vma {
+	struct anon_vma *root;
+	atomic_t refcount;
+	unsigned long num_children;
+	unsigned long num_active_vmas;
+	struct anon_vma *parent;
+	struct rb_root_cached rb_root;
+	/* Ours. */
+	uint32_t number;
+};
+
+static inline void vma_start_write(struct vm_area_struct *vma)
+{
+	vma->vm_lock_seq++;
+}
+
+static inline int vma_start_write_killable(struct vm_area_struct *vma)
+{
+	vma->vm_lock_seq++;
+	return 0;
+}
+
+static inline void vma_lock_init(struct vm_area_struct *vma, bool reset_refcnt)
+{
+	if (reset_refcnt)
+		refcount_set(&vma->vm_refcnt, 0);
+	/* A duplicate is in no tree. */
+	vma->in_tree = false;
+}
+
+static inline bool vma_is_attached(struct vm_area_struct *vma)
+{
+	return refcount_read(&vma->vm_refcnt) != 0;
+}
+
+static inline unsigned long vma_kernel_pagesize(struct vm_area_struct *vma)
+{
+	return PAGE_SIZE;
+}
+
+#include "vma.h"
+
+/* ---- When something is wrong. ---- */
+
+static char vmac_broke[256];
+static __thread sigjmp_buf *vmac_escape;
+
+void vmac_warn(const char *what, const char *file, int line)
+{
+	const char *name = strrchr(file, '/');
+
+	/* The first one says most. */
+	if (!vmac_broke[0])
+		snprintf(vmac_broke, sizeof(vmac_broke), "%s:%d: %s",
+			 name ? name + 1 : file, line, what);
+}
+
+void vmac_bug(const char *what, const char *file, int line)
+{
+	vmac_warn(what, file, line);
+	if (vmac_escape)
+		siglongjmp(*vmac_escape, 1);
+	abort();
+}
+
+static const int vmac_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
+static struct sigaction vmac_before[ARRAY_SIZE(vmac_signals)];
+
+static void vmac_signal(int number, siginfo_t *info, void *context)
+{
+	if (vmac_escape) {
+		if (!vmac_broke[0])
+			snprintf(vmac_broke, sizeof(vmac_broke), "signal %d: %s",
+				 number, strsignal(number));
+		siglongjmp(*vmac_escape, 1);
+	}
+	/* Not ours: another copy of this library's, or a real crash. */
+	for (size_t i = 0; i < ARRAY_SIZE(vmac_signals); i++) {
+		if (vmac_signals[i] != number)
+			continue;
+		if (vmac_before[i].sa_flags & SA_SIGINFO)
+			vmac_before[i].sa_sigaction(number, info, context);
+		else
+			sigaction(number, &vmac_before[i], NULL);
+	}
+}
+
+/* ---- Memory: caches that count, reuse what was freed last, and fail when told to. ---- */
+
+struct vmac_cache {
+	struct kmem_cache base;
+	size_t room;			/* bytes between two objects */
+	void *free;			/* a list through the objects' ends */
+	long live;
+	const char *name;
+};
+
+static struct vmac_cache vmac_caches[8];
+static unsigned int vmac_n_caches;
+static uint32_t vmac_fail_at;
+static bool vmac_failed;
+
+#ifdef VMAC_SANITIZE
+/* So that the sanitizer sees each object. */
+static void *vmac_chunk(struct vmac_cache *cache)
+{
+	return malloc(cache->room);
+}
+
+static void vmac_forget(void)
+{
+	/* What a broken operation left behind is lost. */
+}
+#else
+/* Bytes are handed out in order, and all come back at once, when an address space is forgotten. */
+#define VMAC_BLOCK (1UL << 20)
+
+struct vmac_block {
+	struct vmac_block *next;
+	char bytes[VMAC_BLOCK];
+};
+
+static struct vmac_block *vmac_blocks, *vmac_block;
+static size_t vmac_used;
+
+static void *vmac_chunk(struct vmac_cache *cache)
+{
+	if (!vmac_block || vmac_used + cache->room > VMAC_BLOCK) {
+		struct vmac_block *next = vmac_block ? vmac_block->next : vmac_blocks;
+
+		if (!next) {
+			next = aligned_alloc(4096, (sizeof(*next) + 4095) & ~4095UL);
+			if (!next)
+				abort();
+			next->next = NULL;
+			if (vmac_block)
+				vmac_block->next = next;
+			else
+				vmac_blocks = next;
+		}
+		vmac_block = next;
+		/* Objects are aligned to their size, rounded up; so are maple nodes to 256 bytes. */
+		vmac_used = (-(uintptr_t)next->bytes) & 255;
+	}
+	void *chunk = vmac_block->bytes + vmac_used;
+
+	vmac_used += cache->room;
+	return chunk;
+}
+
+static void vmac_forget(void)
+{
+	vmac_block = NULL;
+}
+#endif
+
+static void **vmac_link(struct vmac_cache *cache, void *object)
+{
+	return (void **)((char *)object + cache->room - sizeof(void *));
+}
+
+static bool vmac_fails(gfp_t gfp)
+{
+	if (gfp & __GFP_NOFAIL || !vmac_fail_at || --vmac_fail_at)
+		return false;
+	vmac_failed = true;
+	return true;
+}
+
+static void *vmac_alloc(struct kmem_cache *base, gfp_t gfp)
+{
+	struct vmac_cache *cache = (struct vmac_cache *)base;
+	void *object = cache->free;
+
+	if (object) {
+		cache->free = *vmac_link(cache, object);
+	} else {
+#ifdef VMAC_SANITIZE
+		object = aligned_alloc(256, cache->room);
+#else
+		object = vmac_chunk(cache);
+#endif
+		if (base->ctor)
+			base->ctor(object);
+	}
+	cache->live++;
+	if (!base->ctor && gfp & __GFP_ZERO)
+		memset(object, 0, base->size);
+	return object;
+}
+
+void *kmem_cache_alloc_lru(struct kmem_cache *base, struct list_lru *lru, int gfp)
+{
+	return vmac_fails(gfp) ? NULL : vmac_alloc(base, gfp);
+}
+
+void kmem_cache_free(struct kmem_cache *base, void *object)
+{
+	struct vmac_cache *cache = (struct vmac_cache *)base;
+
+	cache->live--;
+#ifdef VMAC_SANITIZE
+	free(object);
+#else
+	/* Who still reads it is to find nonsense. A constructed object keeps what its constructor made. */
+	if (!base->ctor)
+		memset(object, 0x6b, min_t(size_t, base->size, 64));
+	*vmac_link(cache, object) = cache->free;
+	cache->free = object;
+#endif
+}
+
+struct kmem_cache *__kmem_cache_create_args(const char *name, unsigned int size,
+		struct kmem_cache_args *args, unsigned int flags)
+{
+	struct vmac_cache *cache = &vmac_caches[vmac_n_caches++];
+
+	BUG_ON(vmac_n_caches > ARRAY_SIZE(vmac_caches));
+	memset(cache, 0, sizeof(*cache));
+	cache->base.size = size;
+	cache->base.ctor = args->ctor;
+	cache->name = name;
+	/* A maple node is aligned to 256 bytes, with no room to spare: its link lies in the next 256. */
+	cache->room = (size + sizeof(void *) + 255) & ~255UL;
+	return &cache->base;
+}
+
+void kmem_cache_free_bulk(struct kmem_cache *cache, size_t size, void **list)
+{
+	for (size_t i = 0; i < size; i++)
+		kmem_cache_free(cache, list[i]);
+}
+
+/* Sheaves: a few, that are used again. */
+#define VMAC_SHEAF 64
+static struct slab_sheaf *vmac_sheaf;
+
+struct slab_sheaf *kmem_cache_prefill_sheaf(struct kmem_cache *cache, gfp_t gfp, unsigned int size)
+{
+	struct slab_sheaf *sheaf = vmac_sheaf;
+
+	if (vmac_fails(gfp))
+		return NULL;
+	BUG_ON(size > VMAC_SHEAF);
+	if (sheaf)
+		vmac_sheaf = NULL;
+	else
+		sheaf = malloc(sizeof(*sheaf) + VMAC_SHEAF * sizeof(void *));
+	if (!sheaf)
+		return NULL;
+	sheaf->cache = cache;
+	sheaf->capacity = VMAC_SHEAF;
+	for (sheaf->size = 0; sheaf->size < size; sheaf->size++)
+		sheaf->objects[sheaf->size] = vmac_alloc(cache, gfp);
+	return sheaf;
+}
+
+int kmem_cache_refill_sheaf(struct kmem_cache *cache, gfp_t gfp, struct slab_sheaf **sheaf, unsigned int size)
+{
+	if ((*sheaf)->size >= size)
+		return 0;
+	BUG_ON(size > VMAC_SHEAF);
+	if (vmac_fails(gfp))
+		return -ENOMEM;
+	for (; (*sheaf)->size < size; (*sheaf)->size++)
+		(*sheaf)->objects[(*sheaf)->size] = vmac_alloc(cache, gfp);
+	return 0;
+}
+
+void kmem_cache_return_sheaf(struct kmem_cache *cache, gfp_t gfp, struct slab_sheaf *sheaf)
+{
+	kmem_cache_free_bulk(cache, sheaf->size, sheaf->objects);
+	if (vmac_sheaf)
+		free(sheaf);
+	else
+		vmac_sheaf = sheaf;
+}
+
+void *kmem_cache_alloc_from_sheaf(struct kmem_cache *cache, gfp_t gfp, struct slab_sheaf *sheaf)
+{
+	BUG_ON(!sheaf->size);
+	return sheaf->objects[--sheaf->size];
+}
+
+/* The maple tree's single nodes come from the cache, and go by kfree. */
+void kfree(void *object)
+{
+	if (object)
+		for (unsigned int i = 0; i < vmac_n_caches; i++)
+			if (!strcmp(vmac_caches[i].name, "maple_node"))
+				kmem_cache_free(&vmac_caches[i].base, object);
+}
+
+static struct rcu_head *vmac_rcu;
+
+void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head))
+{
+	head->func = func;
+	head->next = vmac_rcu;
+	vmac_rcu = head;
+}
+
+static void vmac_rcu_drain(void)
+{
+	while (vmac_rcu) {
+		struct rcu_head *head = vmac_rcu;
+
+		vmac_rcu = head->next;
+		head->func(head);
+	}
+}
+
+void maple_rcu_cb(struct rcu_head *head)
+{
+	kfree(container_of(head, struct maple_node, rcu));
+}
+
+/* ---- Reverse maps: the kernel's interval trees, watched. ---- */
+
+#define put_anon_vma(anon_vma) do {					\
+	if (atomic_dec_and_test(&(anon_vma)->refcount))			\
+		__put_anon_vma(anon_vma);				\
+} while (0)
+#define get_anon_vma(anon_vma)		atomic_inc(&(anon_vma)->refcount)
+#define rwsem_is_locked(lock)		false
+#define vmac_no_lock(lock)		do { } while (0)
+
+static unsigned long vma_last_pgoff(struct vm_area_struct *vma);
+#define vma_interval_tree_insert	real_vma_interval_tree_insert
+#define vma_interval_tree_remove	real_vma_interval_tree_remove
+#define anon_vma_interval_tree_insert	real_anon_vma_interval_tree_insert
+#define anon_vma_interval_tree_remove	real_anon_vma_interval_tree_remove
+#define vma_interval_tree		real_vma_interval_tree
+#include "interval_tree.c"
+#undef vma_interval_tree
+#undef vma_interval_tree_insert
+#undef vma_interval_tree_remove
+#undef anon_vma_interval_tree_insert
+#undef anon_vma_interval_tree_remove
+
+/* Whoever changes an area's range or offset takes it out first, and puts it in again. */
+#define VMAC_WATCHED(type, name, vma)					\
+static void name##_insert(type *node, struct rb_root_cached *root)	\
+{									\
+	WARN_ON(node->in_tree);						\
+	node->in_tree = true;						\
+	node->first = vma_start_pgoff(vma);				\
+	node->last = vma_last_pgoff(vma);				\
+	real_##name##_insert(node, root);				\
+}									\
+static void name##_remove(type *node, struct rb_root_cached *root)	\
+{									\
+	if (WARN_ON(!node->in_tree))					\
+		return;							\
+	WARN_ON(node->first != vma_start_pgoff(vma) ||			\
+		node->last != vma_last_pgoff(vma));			\
+	node->in_tree = false;						\
+	real_##name##_remove(node, root);				\
+}
+VMAC_WATCHED(struct vm_area_struct, vma_interval_tree, node)
+VMAC_WATCHED(struct anon_vma_chain, anon_vma_interval_tree, node->vma)
+
+/* ---- Files, their drivers, and shared memory objects. ---- */
+
+#define FMODE_READ		1
+#define FMODE_WRITE		2
+#define FOP_MMAP_SYNC		1
+#define FOP_UNSIGNED_OFFSET	2
+#define MAX_LFS_FILESIZE	LONG_MAX
+#define file_inode(file)	((file)->f_inode)
+#define path_noexec(path)	((path)->noexec)
+#define IS_SWAPFILE(inode)	false
+#define IS_APPEND(inode)	false
+#define memfd_check_seals_mmap(file, flags)	0
+
+#define VMAC_FILES 16
+#define VMAC_HOOKS 1024
+
+static struct {
+	struct file file;
+	struct inode inode;
+	struct address_space mapping;
+	struct file_operations f_op;
+	struct vm_operations_struct vm_ops;
+} vmac_files[VMAC_FILES];
+static uint32_t vmac_n_files;
+
+struct vmac_shmem {
+	struct file file;
+	struct inode inode;
+	struct address_space mapping;
+	unsigned long pages;
+	unsigned long charged;
+};
+static struct kmem_cache *vmac_shmem_cache;
+static int vmac_next_shmem;
+static uint32_t vmac_next_anon_vma;
+static unsigned long vmac_committed;
+static unsigned long vmac_shmem_committed;
+
+static struct vmac_hook vmac_hooks[VMAC_HOOKS];
+static uint32_t vmac_n_hooks;
+
+static void vmac_record(uint32_t kind, struct file *file, unsigned long start, unsigned long end,
+			unsigned long pgoff, unsigned long addr)
+{
+	if (WARN_ON(vmac_n_hooks == VMAC_HOOKS))
+		return;
+	vmac_hooks[vmac_n_hooks++] = (struct vmac_hook) {
+		kind, file->number, start, end, pgoff, addr,
+	};
+}
+
+static void vmac_open(struct vm_area_struct *vma)
+{
+	if (vma->vm_file->is.hook_open)
+		vmac_record(VMAC_HOOK_OPEN, vma->vm_file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0);
+}
+
+static void vmac_close(struct vm_area_struct *vma)
+{
+	vmac_record(VMAC_HOOK_CLOSE, vma->vm_file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0);
+}
+
+static int vmac_may_split(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct vmac_file *is = &vma->vm_file->is;
+
+	if (is->hook_may_split)
+		vmac_record(VMAC_HOOK_MAY_SPLIT, vma->vm_file, vma->vm_start, vma->vm_end,
+			    vma->vm_pgoff, addr);
+	switch (is->may_split) {
+	case VMAC_ALIGNED:
+		return addr % is->may_split_arg ? -EINVAL : 0;
+	case VMAC_NEVER:
+		return -(int)is->may_split_arg;
+	default:
+		return 0;
+	}
+}
+
+static int vmac_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	if (file->is.hook_mmap)
+		vmac_record(VMAC_HOOK_MMAP, file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0);
+	vm_flags_set(vma, file->is.sets);
+	vma->vm_ops = file->vm_ops;
+	return -(int)file->is.mmap_error;
+}
+
+static int vmac_mmap_prepare(struct vm_area_desc *desc)
+{
+	struct file *file = desc->file;
+
+	if (file->is.hook_mmap)
+		vmac_record(VMAC_HOOK_MMAP, file, desc->start, desc->end, desc->pgoff, 0);
+	vma_flags_set_word(&desc->vma_flags, file->is.sets);
+	desc->vm_ops = file->vm_ops;
+	return -(int)file->is.mmap_error;
+}
+
+static struct file *get_file(struct file *file)
+{
+	WARN_ON(file->references <= 0);
+	file->references++;
+	return file;
+}
+
+static void fput(struct file *file)
+{
+	WARN_ON(file->references <= 0);
+	if (--file->references)
+		return;
+	/* The files that operations name are held by the process. */
+	if (!WARN_ON(file->number >= 0)) {
+		struct vmac_shmem *shmem = container_of(file, struct vmac_shmem, file);
+
+		WARN_ON(!RB_EMPTY_ROOT(&shmem->mapping.i_mmap.rb_root));
+		WARN_ON(atomic_read(&shmem->mapping.i_mmap_writable));
+		vm_acct_memory(-(long)shmem->charged);
+		vmac_shmem_committed -= shmem->charged;
+		kmem_cache_free(vmac_shmem_cache, shmem);
+	}
+}
+
+static void mapping_unmap_writable(struct address_space *mapping)
+{
+	WARN_ON(atomic_read(&mapping->i_mmap_writable) <= 0);
+	atomic_dec(&mapping->i_mmap_writable);
+}
+
+static const struct file_operations vmac_shmem_f_op = { .mmap_prepare = vmac_mmap_prepare };
+static const struct vm_operations_struct vmac_shmem_vm_ops;
+
+/* As in mm/shmem.c: each shared anonymous mapping has a file of its own. */
+static int shmem_zero_setup(struct vm_area_struct *vma)
+{
+	unsigned long pages = vma_pages(vma);
+	unsigned long charged = vma->vm_flags & VM_NORESERVE ? 0 : pages;
+	struct vmac_shmem *shmem;
+
+	if (charged && security_vm_enough_memory_mm(vma->vm_mm, charged))
+		return -ENOMEM;
+	shmem = kmem_cache_alloc(vmac_shmem_cache, GFP_KERNEL);
+	if (!shmem) {
+		vm_acct_memory(-(long)charged);
+		return -ENOMEM;
+	}
+	memset(shmem, 0, sizeof(*shmem));
+	vmac_shmem_committed += charged;
+	shmem->pages = pages;
+	shmem->charged = charged;
+	shmem->file.number = VMAC_SHMEM - vmac_next_shmem++;
+	shmem->file.references = 1;
+	shmem->file.f_mapping = &shmem->mapping;
+	shmem->file.f_op = &vmac_shmem_f_op;
+	shmem->file.f_inode = &shmem->inode;
+	shmem->file.vm_ops = &vmac_shmem_vm_ops;
+	shmem->mapping.i_mmap = RB_ROOT_CACHED;
+	vma->vm_file = &shmem->file;
+	vma->vm_ops = &vmac_shmem_vm_ops;
+	return 0;
+}
+
+/* ---- Limits. ---- */
+
+static void vm_acct_memory(long pages)
+{
+	vmac_committed += pages;
+}
+
+static int security_vm_enough_memory_mm(struct mm_struct *mm, long pages)
+{
+	WARN_ON(pages < 0);
+	if ((unsigned long)pages > vmac_limits.commit)
+		return -ENOMEM;
+	vm_acct_memory(pages);
+	return 0;
+}
+
+static int security_mmap_addr(unsigned long addr)
+{
+	return addr < dac_mmap_min_addr && !vmac_limits.cap_sys_rawio ? -EPERM : 0;
+}
+
+/* ---- The kernel's functions from elsewhere, and what they lack. ---- */
+
+#ifndef smp_store_release
+#define smp_store_release(to, value)	(*(to) = (value))
+#endif
+#define IS_ERR_VALUE(x)			((unsigned long)(x) >= (unsigned long)-4095)
+#define fallthrough			__attribute__((__fallthrough__))
+#define spin_lock(lock)			do { } while (0)
+#define spin_unlock(lock)		do { } while (0)
+#define execute_only_pkey(mm)		0
+#define arch_calc_vm_prot_bits(prot, pkey)	0
+#define arch_calc_vm_flag_bits(file, flags)	0
+#define OVERCOMMIT_NEVER		2
+#define sysctl_overcommit_memory	0
+#define arch_mmap_check(addr, len, flags)	0
+#define in_32bit_syscall()		false
+#define in_compat_syscall()		false
+#define PF_RANDOMIZE			0
+#define randomize_page(start, range)	(start)
+#define task_size_32bit()		0
+#define task_size_64bit(full)		(full ? TASK_SIZE_MAX : DEFAULT_MAP_WINDOW)
+#define huge_page_mask_align(file)	0
+#define get_align_mask(file)		0
+#define get_align_bits(file)		0
+#define stack_guard_placement(flags)	0
+#define trace_vm_unmapped_area(addr, info)	do { } while (0)
+#define MMF_TOPDOWN			24
+#define PMD_SIZE			(2UL << 20)
+#define shmem_get_unmapped_area		vmac_shmem_get_unmapped_area
+#define VMA_DROPPABLE			mk_vma_flags(VMA_DROPPABLE_BIT)
+#define tlb_free_vmas(tlb)		do { } while (0)
+#define mmu_notifier_release(mm)	do { } while (0)
+#define mmap_read_lock(mm)		do { } while (0)
+#define arch_exit_mmap(mm)		do { } while (0)
+#define flush_cache_mm(mm)		do { } while (0)
+#define tlb_gather_mmu_fullmm(tlb, mm)	do { } while (0)
+#define mm_flags_set(flag, mm)		do { } while (0)
+#define trace_exit_mmap(mm)		do { } while (0)
+#define mmap_write_lock(mm)		do { } while (0)
+#define cond_resched()			do { } while (0)
+#define mt_clear_in_rcu(tree)		do { } while (0)
+#undef KMEM_CACHE
+
+unsigned long mm_get_unmapped_area_vmflags(struct file *file, unsigned long addr, unsigned long len,
+					   unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
+unsigned long arch_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
+				     unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
+unsigned long arch_get_unmapped_area_topdown(struct file *file, unsigned long addr, unsigned long len,
+					     unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
+unsigned long thp_get_unmapped_area_vmflags(struct file *file, unsigned long addr, unsigned long len,
+					    unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
+
+/* Without huge pages in shared memory. */
+static unsigned long vmac_shmem_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
+						  unsigned long pgoff, unsigned long flags)
+{
+	return mm_get_unmapped_area_vmflags(file, addr, len, pgoff, flags, 0);
+}
+
+static struct kmem_cache *anon_vma_cachep;
+static struct kmem_cache *anon_vma_chain_cachep;
+static inline void anon_vma_free(struct anon_vma *anon_vma);
+static void cleanup_partial_anon_vmas(struct vm_area_struct *vma);
+
+static void __put_anon_vma(struct anon_vma *anon_vma)
+{
+	struct anon_vma *root = anon_vma->root;
+
+	anon_vma_free(anon_vma);
+	if (root != anon_vma && atomic_dec_and_test(&root->refcount))
+		anon_vma_free(root);
+}
+
+void free_pgtables(struct mmu_gather *tlb, struct unmap_desc *unmap);
+static int anon_vma_clone(struct vm_area_struct *dst, struct vm_area_struct *src, enum vma_operation operation);
+static int __anon_vma_prepare(struct vm_area_struct *vma);
+static inline int anon_vma_prepare(struct vm_area_struct *vma)
+{
+	return vma->anon_vma ? 0 : __anon_vma_prepare(vma);
+}
+
+static void anon_vma_ctor(void *object)
+{
+	struct anon_vma *anon_vma = object;
+
+	atomic_set(&anon_vma->refcount, 0);
+	anon_vma->rb_root = RB_ROOT_CACHED;
+	anon_vma->number = 0;
+}
+
+static void anon_vma_chain_ctor(void *object)
+{
+	((struct anon_vma_chain *)object)->in_tree = false;
+}
+
+#include "taken.h"
+#include "vma_init.c"
+#include VMA_C
+#include "calls.h"
+
+/* ---- Page faults without pages. ---- */
+
+/* Whether a stack that does not count against the commit limit grew. */
+static bool vmac_grown;
+
+static unsigned long vmac_object_pages(struct vm_area_struct *vma)
+{
+	if (!vma->vm_file)
+		return ULONG_MAX;
+	if (vma->vm_file->number >= 0)
+		return vma->vm_file->is.pages;
+	return container_of(vma->vm_file, struct vmac_shmem, file)->pages;
+}
+
+/* One byte is read or written by a system call: lock_mm_and_find_vma, access_error, handle_mm_fault. */
+static int vmac_touch(unsigned long addr, bool write)
+{
+	unsigned long page = addr & PAGE_MASK;
+	struct vm_area_struct *vma;
+
+	if (addr >= TASK_SIZE)
+		return -EFAULT;
+	vma = find_vma(&vmac_mm, page);
+	if (!vma)
+		return -EFAULT;
+	if (vma->vm_start > page) {
+		if (!(vma->vm_flags & VM_GROWSDOWN) || expand_downwards(vma, page))
+			return -EFAULT;
+		vmac_grown = !(vma->vm_flags & VM_ACCOUNT);
+	}
+	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ | VM_WRITE | VM_EXEC)))
+		return -EFAULT;
+	/* A copy of a page needs it, even where there turns out to be none to copy from. */
+	if (write && !(vma->vm_flags & VM_SHARED) && anon_vma_prepare(vma))
+		return -EFAULT;
+	if (vma->vm_pgoff + PHYS_PFN(page - vma->vm_start) >= vmac_object_pages(vma))
+		return -EFAULT;
+	return 0;
+}
+
+/* The pages of a range are faulted in, up to one that cannot be: __mm_populate. */
+static int vmac_populate(unsigned long start, unsigned long end)
+{
+	struct vm_area_struct *vma;
+
+	for (; (vma = find_vma(&vmac_mm, start)) && vma->vm_start < end; start = vma->vm_end) {
+		unsigned long first = max(start, vma->vm_start);
+		unsigned long last = min(end, vma->vm_end);
+		bool write = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
+
+		if (vma->vm_flags & (VM_IO | VM_PFNMAP))
+			continue;
+		if (vma->vm_flags & VM_LOCKONFAULT)
+			continue;
+		if (!vma_is_accessible(vma) || (!write && !(vma->vm_flags & VM_MAYREAD)))
+			return -EFAULT;
+		if (write && anon_vma_prepare(vma))
+			return -ENOMEM;
+		if (vma->vm_pgoff + PHYS_PFN(last - vma->vm_start) > vmac_object_pages(vma))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/* ---- Operations. ---- */
+
+/* ksys_mmap_pgoff, and vm_mmap_pgoff, which populates after the lock is dropped. */
+static long vmac_do_mmap(const struct vmac_op *op)
+{
+	struct file *file = NULL;
+	unsigned long populate;
+	long result;
+
+	if (offset_in_page(op->offset))
+		return -EINVAL;
+	if (!(op->flags & MAP_ANONYMOUS)) {
+		if (op->file < 0 || (uint32_t)op->file >= vmac_n_files)
+			return -EBADF;
+		file = get_file(&vmac_files[op->file].file);
+		if (op->flags & MAP_HUGETLB) {
+			fput(file);
+			return -EINVAL;
+		}
+	} else if (op->flags & MAP_HUGETLB) {
+		/* The pool of huge pages is empty. */
+		return -ENOMEM;
+	}
+	result = do_mmap(file, op->addr, op->len, op->prot, op->flags, 0, op->offset >> PAGE_SHIFT,
+			 &populate, NULL);
+	if (!IS_ERR_VALUE(result) && populate)
+		vmac_populate(result, result + populate);
+	if (file)
+		fput(file);
+	return result;
+}
+
+static long vmac_do(const struct vmac_op *op)
+{
+	switch (op->kind) {
+	case VMAC_MMAP:
+		return vmac_do_mmap(op);
+	case VMAC_MUNMAP:
+		return __vm_munmap(op->addr, op->len, true);
+	case VMAC_TOUCH:
+		return vmac_touch(op->addr, op->flags & 1);
+	default:
+		return -ENOSYS;
+	}
+}
+
+/* ---- What there is to see. ---- */
+
+#define VMAC_AREAS 4096
+
+static struct vmac_area vmac_areas[VMAC_AREAS];
+
+static uint32_t vmac_number(struct anon_vma *anon_vma)
+{
+	if (!anon_vma)
+		return 0;
+	if (!anon_vma->number)
+		anon_vma->number = ++vmac_next_anon_vma;
+	return anon_vma->number;
+}
+
+/*
+ * Two defects of Linux are known, by which the commit charge of the whole machine grows for ever. What
+ * they lose is set right here, and counted; any other difference is a finding.
+ *
+ * An mmap with MAP_FIXED that fails after the old areas went does not give back what they were charged
+ * (seen on 6.18 too): __mmap_setup sets vms->nr_accounted to 0, because the new area takes the charge
+ * over, and the error path gives back map->charged alone, which is the difference.
+ *
+ * A stack that grows is charged for it, even if it does not count against the limit (MAP_NORESERVE, or
+ * not writable), so that unmapping it gives nothing back: acct_stack_growth does not ask for VM_ACCOUNT.
+ */
+static unsigned long vmac_lost(const struct vmac_op *op, long result, unsigned long accounted, bool grown)
+{
+	unsigned long lost = vmac_committed - vmac_shmem_committed - accounted;
+
+	if (!op || (long)lost <= 0)
+		return 0;
+	if (!(op->kind == VMAC_MMAP && result < 0) && !(op->kind == VMAC_TOUCH && grown))
+		return 0;
+	vmac_committed -= lost;
+	return lost;
+}
+
+/* The areas, and whether all that is counted or linked elsewhere agrees with them. */
+static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
+{
+	unsigned long total = 0, locked = 0, data = 0, stack = 0, exec = 0, accounted = 0, end = 0;
+	struct mm_struct *mm = &vmac_mm;
+	struct vm_area_struct *vma;
+	struct vmac_area *area = vmac_areas;
+	VMA_ITERATOR(vmi, mm, 0);
+
+	for_each_vma(vmi, vma) {
+		unsigned long pages = vma_pages(vma);
+		struct anon_vma_chain *avc;
+
+		WARN_ON(vma->vm_start != vma_iter_addr(&vmi) || vma->vm_end != vma_iter_end(&vmi));
+		WARN_ON(vma->vm_start < end || vma->vm_start >= vma->vm_end);
+		end = vma->vm_end;
+		WARN_ON(vma->vm_mm != mm || !vma_is_attached(vma));
+		total += pages;
+		if (is_exec_mapping(vma->vm_flags))
+			exec += pages;
+		else if (is_stack_mapping(vma->vm_flags))
+			stack += pages;
+		else if (is_data_mapping(vma->vm_flags))
+			data += pages;
+		if (vma->vm_flags & VM_LOCKED)
+			locked += pages;
+		if (vma->vm_flags & VM_ACCOUNT)
+			accounted += pages;
+		if (vma->vm_file)
+			WARN_ON(!vma->in_tree || vma->first != vma->vm_pgoff ||
+				vma->last != vma_last_pgoff(vma));
+		WARN_ON(!vma->anon_vma != list_empty(&vma->anon_vma_chain));
+		list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
+			WARN_ON(avc->vma != vma || !avc->in_tree || avc->first != vma->vm_pgoff ||
+				avc->last != vma_last_pgoff(vma));
+		if (area == vmac_areas + VMAC_AREAS)
+			vmac_bug("more areas than there is room for", __FILE__, __LINE__);
+		*area++ = (struct vmac_area) {
+			.start = vma->vm_start,
+			.end = vma->vm_end,
+			.flags = vma->vm_flags,
+			.pgoff = vma->vm_pgoff,
+			.object = vma->vm_file ? vma->vm_file->number : VMAC_ANON,
+			.anon_vma = vmac_number(vma->anon_vma),
+		};
+	}
+	WARN_ON(area - vmac_areas != mm->map_count);
+	WARN_ON(total != mm->total_vm);
+	WARN_ON(locked != mm->locked_vm);
+	WARN_ON(data != mm->data_vm);
+	WARN_ON(stack != mm->stack_vm);
+	WARN_ON(exec != mm->exec_vm);
+	seen->lost = vmac_lost(op, seen->result, accounted, vmac_grown);
+	WARN_ON(accounted + vmac_shmem_committed != vmac_committed);
+
+	seen->areas = vmac_areas;
+	seen->n_areas = area - vmac_areas;
+	seen->hooks = vmac_hooks;
+	seen->n_hooks = vmac_n_hooks;
+	seen->counters = (struct vmac_counters) {
+		.map_count = mm->map_count,
+		.total_vm = mm->total_vm,
+		.locked_vm = mm->locked_vm,
+		.data_vm = mm->data_vm,
+		.stack_vm = mm->stack_vm,
+		.exec_vm = mm->exec_vm,
+		.committed = vmac_committed,
+	};
+}
+
+/* Runs something of the kernel's, out of which a bug or a signal leads back here. */
+#define VMAC_GUARDED(seen, what) do {					\
+	sigjmp_buf escape;						\
+									\
+	memset(seen, 0, sizeof(*(seen)));				\
+	vmac_broke[0] = 0;						\
+	vmac_n_hooks = 0;						\
+	vmac_escape = &escape;						\
+	if (!sigsetjmp(escape, 0)) {					\
+		what;							\
+	}								\
+	vmac_escape = NULL;						\
+	(seen)->broke = vmac_broke[0] ? vmac_broke : NULL;		\
+} while (0)
+
+VMAC_API uint32_t vmac_abi(void)
+{
+	return VMAC_ABI;
+}
+
+VMAC_API int vmac_apply(const struct vmac_op *op, uint32_t fail_at, struct vmac_seen *seen)
+{
+	vmac_fail_at = fail_at;
+	vmac_failed = false;
+	vmac_grown = false;
+	VMAC_GUARDED(seen, {
+		seen->result = vmac_do(op);
+		vmac_rcu_drain();
+		vmac_see(op, seen);
+	});
+	vmac_fail_at = 0;
+	return vmac_failed;
+}
+
+static void vmac_do_restore(const struct vmac_area *area)
+{
+	struct file *file = area->object >= 0 ? &vmac_files[area->object].file : NULL;
+	unsigned long pages = (area->end - area->start) >> PAGE_SHIFT;
+	struct vm_area_struct *vma = vm_area_alloc(&vmac_mm);
+
+	vma_set_range(vma, area->start, area->end, area->pgoff);
+	vm_flags_init(vma, area->flags);
+	vma->vm_ops = file ? file->vm_ops : NULL;
+	vma->vm_file = file ? get_file(file) : NULL;
+	BUG_ON(vma_link(&vmac_mm, vma));
+	vm_stat_account(&vmac_mm, area->flags, pages);
+	if (area->flags & VM_LOCKED)
+		vmac_mm.locked_vm += pages;
+	if (area->flags & VM_ACCOUNT)
+		vm_acct_memory(pages);
+}
+
+VMAC_API void vmac_restore(const struct vmac_area *area, struct vmac_seen *seen)
+{
+	VMAC_GUARDED(seen, {
+		vmac_do_restore(area);
+		vmac_rcu_drain();
+		vmac_see(NULL, seen);
+	});
+}
+
+static void vmac_do_exit(void)
+{
+	exit_mmap(&vmac_mm);
+	vmac_rcu_drain();
+	for (unsigned int i = 0; i < vmac_n_caches; i++) {
+		if (vmac_caches[i].live)
+			vmac_warn(vmac_caches[i].name, "memory leaked", 0);
+	}
+	WARN_ON(vmac_committed);
+	for (uint32_t i = 0; i < vmac_n_files; i++) {
+		WARN_ON(vmac_files[i].file.references != 1);
+		WARN_ON(!RB_EMPTY_ROOT(&vmac_files[i].mapping.i_mmap.rb_root));
+		WARN_ON(atomic_read(&vmac_files[i].mapping.i_mmap_writable));
+	}
+}
+
+VMAC_API void vmac_exit(struct vmac_seen *seen)
+{
+	VMAC_GUARDED(seen, vmac_do_exit());
+}
+
+VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_file *files, uint32_t n_files)
+{
+	static bool ready;
+
+	if (!ready) {
+		struct sigaction action = { .sa_sigaction = vmac_signal, .sa_flags = SA_SIGINFO | SA_NODEFER };
+
+		maple_tree_init();
+		vma_state_init();
+		anon_vma_cachep = kmem_cache_create("anon_vma", sizeof(struct anon_vma), 0, 0, anon_vma_ctor);
+		anon_vma_chain_cachep = kmem_cache_create("anon_vma_chain", sizeof(struct anon_vma_chain), 0, 0,
+							  anon_vma_chain_ctor);
+		vmac_shmem_cache = kmem_cache_create("shmem", sizeof(struct vmac_shmem), 0, 0, NULL);
+		for (size_t i = 0; i < ARRAY_SIZE(vmac_signals); i++)
+			sigaction(vmac_signals[i], &action, &vmac_before[i]);
+		ready = true;
+	}
+	vmac_forget();
+	for (unsigned int i = 0; i < vmac_n_caches; i++) {
+		vmac_caches[i].free = NULL;
+		vmac_caches[i].live = 0;
+	}
+	vmac_rcu = NULL;
+	vmac_sheaf = NULL;
+	vmac_next_shmem = 0;
+	vmac_next_anon_vma = 0;
+	vmac_committed = 0;
+	vmac_shmem_committed = 0;
+
+	vmac_limits = *limits;
+	sysctl_max_map_count = min_t(uint64_t, limits->max_map_count, INT_MAX);
+	mmap_min_addr = dac_mmap_min_addr = limits->mmap_min_addr;
+	stack_guard_gap = limits->stack_guard_gap;
+
+	memset(&vmac_mm, 0, sizeof(vmac_mm));
+	mt_init_flags(&vmac_mm.mm_mt, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_LOCK_EXTERN | MT_FLAGS_USE_RCU);
+	vmac_mm.mmap_base = limits->mmap_base;
+	vmac_mm.mmap_legacy_base = limits->mmap_legacy_base;
+	__set_bit(MMF_TOPDOWN, vmac_mm.flags.__mm_flags);
+	vmac_current.mm = &vmac_mm;
+
+	vmac_n_files = min_t(uint32_t, n_files, VMAC_FILES);
+	memset(vmac_files, 0, sizeof(vmac_files));
+	for (uint32_t i = 0; i < vmac_n_files; i++) {
+		const struct vmac_file *is = &files[i];
+		struct file *file = &vmac_files[i].file;
+
+		vmac_files[i].inode.i_mode = is->kind == VMAC_REGULAR || is->kind == VMAC_MEMFD ? S_IFREG : S_IFCHR;
+		vmac_files[i].mapping.i_mmap = RB_ROOT_CACHED;
+		vmac_files[i].mapping.host = &vmac_files[i].inode;
+		if (is->kind != VMAC_UNMAPPABLE) {
+			if (is->prepares)
+				vmac_files[i].f_op.mmap_prepare = vmac_mmap_prepare;
+			else
+				vmac_files[i].f_op.mmap = vmac_mmap;
+		}
+		if (is->kind == VMAC_MEMFD)
+			vmac_files[i].f_op.get_unmapped_area = vmac_shmem_get_unmapped_area;
+		if (is->hook_open)
+			vmac_files[i].vm_ops.open = vmac_open;
+		if (is->hook_close)
+			vmac_files[i].vm_ops.close = vmac_close;
+		if (is->hook_may_split || is->may_split != VMAC_ANYWHERE)
+			vmac_files[i].vm_ops.may_split = vmac_may_split;
+		file->is = *is;
+		file->number = i;
+		file->references = 1;
+		file->f_mode = (is->read ? FMODE_READ : 0) | (is->write ? FMODE_WRITE : 0);
+		file->f_path.noexec = is->noexec;
+		file->f_inode = &vmac_files[i].inode;
+		file->f_mapping = &vmac_files[i].mapping;
+		file->f_op = &vmac_files[i].f_op;
+		file->vm_ops = &vmac_files[i].vm_ops;
+	}
+}

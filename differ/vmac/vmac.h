@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The interface of libvmac.so: one address space, whose operations are the kernel's own code.
+ * One thread at a time. differ/src/vmac/ffi.rs has the same in Rust.
+ */
+#ifndef VMAC_H
+#define VMAC_H
+
+#include <stdint.h>
+
+/* Raise it with every change of what follows. */
+#define VMAC_ABI 1
+
+enum vmac_op_kind {
+	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
+	VMAC_MUNMAP,	/* addr, len */
+	VMAC_TOUCH,	/* addr; flags: 1 to write */
+};
+
+struct vmac_op {
+	uint32_t kind;
+	uint32_t prot;
+	uint32_t flags;
+	int32_t file;		/* by its place among the files; -1: a bad descriptor */
+	uint64_t addr;
+	uint64_t len;
+	uint64_t offset;
+};
+
+enum vmac_hook_kind {
+	VMAC_HOOK_MMAP,
+	VMAC_HOOK_OPEN,
+	VMAC_HOOK_CLOSE,
+	VMAC_HOOK_MAY_SPLIT,
+};
+
+/* A call of a driver's hook, with the area as the hook saw it. */
+struct vmac_hook {
+	uint32_t kind;
+	int32_t file;
+	uint64_t start;
+	uint64_t end;
+	uint64_t pgoff;
+	uint64_t addr;		/* of VMAC_HOOK_MAY_SPLIT */
+};
+
+enum vmac_object {
+	VMAC_ANON = -1,
+	VMAC_SHMEM = -2,	/* and down: one number per object */
+};
+
+struct vmac_area {
+	uint64_t start;
+	uint64_t end;
+	uint64_t flags;		/* VM_* */
+	uint64_t pgoff;
+	int32_t object;		/* a file by its place, or enum vmac_object */
+	uint32_t anon_vma;	/* a number per anon_vma, 0: none */
+};
+
+struct vmac_counters {
+	uint64_t map_count;
+	uint64_t total_vm;
+	uint64_t locked_vm;
+	uint64_t data_vm;
+	uint64_t stack_vm;
+	uint64_t exec_vm;
+	uint64_t committed;	/* pages that count against the commit limit */
+};
+
+/* What there is to see after an operation; it holds until the next one. */
+struct vmac_seen {
+	int64_t result;		/* the value, or the negative error */
+	const struct vmac_area *areas;
+	const struct vmac_hook *hooks;
+	const char *broke;	/* what a kernel never does: a warning, a leak, a count that is wrong */
+	uint32_t n_areas;
+	uint32_t n_hooks;
+	struct vmac_counters counters;
+	uint64_t lost;		/* pages of commit charge that were lost, in a way that is known */
+};
+
+enum {
+	VMAC_REGULAR,
+	VMAC_MEMFD,
+	VMAC_DEVICE,
+	VMAC_UNMAPPABLE,
+};
+
+enum {
+	VMAC_ANYWHERE,
+	VMAC_ALIGNED,		/* may_split_arg: at multiples of so many bytes, else EINVAL */
+	VMAC_NEVER,		/* may_split_arg: the error */
+};
+
+struct vmac_file {
+	uint32_t kind;
+	uint8_t read;
+	uint8_t write;
+	uint8_t noexec;
+	uint8_t prepares;	/* mmap_prepare, else mmap */
+	uint8_t hook_mmap;
+	uint8_t hook_open;
+	uint8_t hook_close;
+	uint8_t hook_may_split;
+	uint32_t mmap_error;	/* 0: none */
+	uint32_t may_split;
+	uint32_t unused;
+	uint64_t may_split_arg;
+	uint64_t pages;
+	uint64_t sets;		/* VM_* that its mmap handler sets */
+};
+
+struct vmac_limits {
+	uint64_t task_size;
+	uint64_t mmap_min_addr;
+	uint64_t mmap_base;
+	uint64_t mmap_legacy_base;
+	uint64_t stack_guard_gap;
+	uint64_t max_map_count;
+	uint64_t commit;	/* a request may not be larger, in pages */
+	uint64_t address_space;
+	uint64_t data;
+	uint64_t stack;
+	uint64_t memlock;
+	uint8_t cap_ipc_lock;
+	uint8_t cap_sys_rawio;
+	uint8_t unused[6];
+};
+
+#define VMAC_API __attribute__((visibility("default")))
+
+VMAC_API uint32_t vmac_abi(void);
+
+/* An empty address space with these files, up to 16. What was there before is forgotten. */
+VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_file *files, uint32_t n_files);
+
+/* Puts an area where there is none: of a file or private anonymous memory. */
+VMAC_API void vmac_restore(const struct vmac_area *area, struct vmac_seen *seen);
+
+/* fail_at: which allocation from now on fails, 1 the first; 0: none. Gives whether it came to that. */
+VMAC_API int vmac_apply(const struct vmac_op *op, uint32_t fail_at, struct vmac_seen *seen);
+
+/* Unmaps everything, and says in seen->broke if something is left over. */
+VMAC_API void vmac_exit(struct vmac_seen *seen);
+
+#endif
