@@ -5,7 +5,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +15,27 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::personality::{self, Persona};
 use vmalab_differ::host::{Host, HostOptions, Tight};
-use vmalab_differ::oracle::Oracle;
+use vmalab_differ::jobs;
+use vmalab_differ::oracle::{Oracle, World};
 use vmalab_differ::report::{About, Report, finding_text, result_name};
 use vmalab_differ::runner::{End, Plan, Runner, Stats};
+use vmalab_differ::vmac::{Build, VmaC};
 use vmalab_model::{Mistake, Rules};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What answers for real
+    #[arg(long, value_enum, default_value_t = Which::Host)]
+    oracle: Which,
     /// How many operations
     #[arg(long, default_value_t = 10_000)]
     ops: u64,
+    /// With --oracle vmac: how many threads [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    jobs: Option<u32>,
+    /// With --oracle vmac: a library that differ/vmac/build made, instead of making one
+    #[arg(long, value_name = "FILE")]
+    library: Option<PathBuf>,
     /// From which all operations follow [default: another one each time]
     #[arg(long)]
     seed: Option<u64>,
@@ -64,6 +75,14 @@ pub(crate) struct Args {
     mistake: Option<String>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// The running kernel
+    Host,
+    /// mm/vma.c of the kernel tree VMALAB_LINUX_SRC, compiled into a library and run in this process
+    Vmac,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Limit {
     /// Not at all
@@ -75,13 +94,21 @@ enum Limit {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match args.oracle {
+        Which::Host => run_host(args),
+        Which::Vmac => run_vmac(args),
+    }
+}
+
+fn run_host(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.jobs.is_some() || args.library.is_some() {
+        bail!(
+            "--jobs and --library go with --oracle vmac: the running kernel is asked by one process"
+        );
+    }
     without_randomisation()?;
     let kernel = crate::release()?;
     let rules = rules(args, &kernel)?;
-    let seed = args
-        .seed
-        .unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
-
     let mut host = Host::new(HostOptions {
         device: args.device.clone(),
         tight: match args.limit {
@@ -94,54 +121,144 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         data_limit: args.data_limit,
         text: args.text,
     })?;
+    let plan = plan(args, rules);
     let about = About {
-        kernel: kernel.clone(),
+        kernel,
         era: rules.name.into(),
         oracle: host.name(),
-        seed,
+        seed: plan.seed,
         first_batch: args.batch,
         layout_every: args.layout_every,
         counters_every: args.counters_every,
         skipped: host.skipped().to_vec(),
-        command: command(args, seed),
+        command: command(args, plan.seed),
     };
+    introduce(args, &about);
     if !args.json {
-        println!("oracle  {}", about.oracle);
-        println!("model   kernel {kernel} -> rules {}", rules.name);
-        println!("seed    {seed}, batches from {}", args.batch);
         println!(
             "looks   at the areas in reach after each operation, at all in the windows after every {}; \
              at the counters after every {}; at everything after each batch",
             args.layout_every, args.counters_every
         );
-        for skipped in &about.skipped {
-            println!("skipped {skipped}");
-        }
     }
+    let stop = stop_flag()?;
+    let bar = progress_bar(args);
+    let mut runner = Runner::new(&mut host, rules)?;
+    let (stats, end) = runner.run(&plan, |stats| go_on(&bar, &stop, stats.ops))?;
+    bar.finish_and_clear();
+    conclude(args, &about, &stats, &end, runner.worlds())
+}
 
+fn run_vmac(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.device.is_some() {
+        bail!("--device goes with --oracle host: vmac has devices of its own");
+    }
+    let jobs = match args.jobs {
+        Some(jobs) => jobs as usize,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let mut oracles = match &args.library {
+        Some(library) => load(library, jobs)?,
+        None => {
+            let build = Build::from_environment()?;
+            let built = std::env::temp_dir().join(format!("libvmac-{}.so", std::process::id()));
+            build.run(&built)?;
+            let oracles = load(&built, jobs);
+            // Each oracle has a copy of its own.
+            fs::remove_file(&built)
+                .with_context(|| format!("cannot remove {}", built.display()))?;
+            oracles?
+        }
+    };
+    let kernel = oracles[0].kernel().to_owned();
+    let rules = rules(args, &kernel)?;
+    let plan = plan(args, rules);
+    let about = About {
+        kernel,
+        era: rules.name.into(),
+        oracle: oracles[0].name(),
+        seed: plan.seed,
+        first_batch: args.batch,
+        layout_every: 1,
+        counters_every: 1,
+        skipped: Vec::new(),
+        command: command(args, plan.seed),
+    };
+    introduce(args, &about);
+    if !args.json {
+        println!("looks   at everything after each operation, in {jobs} threads");
+    }
+    let stop = stop_flag()?;
+    let bar = progress_bar(args);
+    let (stats, end) = jobs::run(&mut oracles, &plan, |done| go_on(&bar, &stop, done))?;
+    bar.finish_and_clear();
+    let lost: u64 = oracles.iter().map(VmaC::lost_charge).sum();
+    if lost > 0 && !args.json {
+        println!(
+            "known   {lost} operations lost commit charge for good: an mmap that failed after it had \
+             unmapped, or a growing stack that does not count"
+        );
+    }
+    conclude(args, &about, &stats, &end, oracles[0].worlds())
+}
+
+/// So many copies of the library.
+fn load(library: &Path, jobs: usize) -> anyhow::Result<Vec<VmaC>> {
+    let load = |_| VmaC::new(library).map_err(Into::into);
+    (0..jobs).map(load).collect()
+}
+
+fn plan(args: &Args, rules: Rules) -> Plan {
+    Plan {
+        rules,
+        seed: args
+            .seed
+            .unwrap_or_else(|| RandomState::new().hash_one(0) >> 32),
+        first_batch: args.batch,
+        ops: args.ops,
+    }
+}
+
+/// Says what is compared with what.
+fn introduce(args: &Args, about: &About) {
+    if args.json {
+        return;
+    }
+    println!("oracle  {}", about.oracle);
+    println!("model   kernel {} -> rules {}", about.kernel, about.era);
+    println!("seed    {}, batches from {}", about.seed, about.first_batch);
+    for skipped in &about.skipped {
+        println!("skipped {skipped}");
+    }
+}
+
+/// Becomes true with Ctrl-C.
+fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     ctrlc::set_handler(move || stopped.store(true, Ordering::Relaxed))
         .context("cannot catch Ctrl-C")?;
-    let bar = progress_bar(args);
-    let plan = Plan {
-        rules,
-        seed,
-        first_batch: args.batch,
-        ops: args.ops,
-    };
-    let mut runner = Runner::new(&mut host, rules)?;
-    let (stats, end) = runner.run(&plan, |stats| {
-        bar.set_position(stats.ops);
-        if stop.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    bar.finish_and_clear();
+    Ok(stop)
+}
 
-    let report = Report::new(&about, &stats, &end, runner.worlds());
+fn go_on(bar: &ProgressBar, stop: &AtomicBool, done: u64) -> ControlFlow<()> {
+    bar.set_position(done);
+    if stop.load(Ordering::Relaxed) {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
+    }
+}
+
+/// Tells how it ended.
+fn conclude(
+    args: &Args,
+    about: &About,
+    stats: &Stats,
+    end: &End,
+    worlds: &[World],
+) -> anyhow::Result<ExitCode> {
+    let report = Report::new(about, stats, end, worlds);
     let text = serde_json::to_string_pretty(&report)?;
     if let Some(path) = &args.report {
         fs::write(path, text.clone() + "\n")
@@ -150,13 +267,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.json {
         println!("{text}");
     } else {
-        print_stats(&stats);
-        match &end {
+        print_stats(stats);
+        match end {
             End::Agreed => println!("result  no divergence"),
             End::Stopped => println!("result  stopped; no divergence up to there"),
             End::Found(finding) => {
                 println!("result  DIVERGENCE\n");
-                print!("{}", finding_text(finding, &about, runner.worlds()));
+                print!("{}", finding_text(finding, about, worlds));
             }
         }
     }
@@ -219,6 +336,12 @@ fn without_randomisation() -> anyhow::Result<()> {
 /// What to type to have the same batches again.
 fn command(args: &Args, seed: u64) -> String {
     let mut command = format!("vmalab diff --seed {seed}");
+    if args.oracle == Which::Vmac {
+        command += " --oracle vmac";
+    }
+    if let Some(library) = &args.library {
+        command += &format!(" --library {}", library.display());
+    }
     if let Some(device) = &args.device {
         command += &format!(" --device {}", device.display());
     }

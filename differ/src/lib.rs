@@ -16,6 +16,7 @@ compile_error!("vmalab-differ compares with Linux on x86-64");
 pub mod compare;
 pub mod generate;
 pub mod host;
+pub mod jobs;
 pub mod oracle;
 pub mod peer;
 pub mod report;

@@ -57,6 +57,22 @@ impl Stats {
         }
     }
 
+    /// Takes what others did in as well. The time spent is not added up.
+    pub fn add(&mut self, other: &Self) {
+        self.ops += other.ops;
+        self.batches += other.batches;
+        for (world, count) in &other.worlds {
+            *self.worlds.entry(world.clone()).or_default() += count;
+        }
+        for (result, count) in &other.results {
+            *self.results.entry(*result).or_default() += count;
+        }
+        for (hook, count) in &other.hooks {
+            *self.hooks.entry(hook).or_default() += count;
+        }
+        self.most_areas = self.most_areas.max(other.most_areas);
+    }
+
     fn count(&mut self, op: &Op, outcome: &Outcome) {
         self.ops += 1;
         let result = outcome.result.map_or_else(Errno::number, |_| 0);

@@ -1093,6 +1093,11 @@ VMAC_API uint32_t vmac_abi(void)
 	return VMAC_ABI;
 }
 
+VMAC_API const char *vmac_kernel(void)
+{
+	return VMAC_KERNEL;
+}
+
 VMAC_API int vmac_apply(const struct vmac_op *op, uint32_t fail_at, struct vmac_seen *seen)
 {
 	vmac_fail_at = fail_at;

@@ -132,6 +132,9 @@ struct vmac_limits {
 
 VMAC_API uint32_t vmac_abi(void);
 
+/* The version of the kernel tree, as in 7.2.12. */
+VMAC_API const char *vmac_kernel(void);
+
 /* An empty address space with these files, up to 16. What was there before is forgotten. */
 VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_file *files, uint32_t n_files);
 

@@ -11,7 +11,7 @@
 mod ffi;
 mod worlds;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::fs::File as OsFile;
 use std::io;
 use std::mem::MaybeUninit;
@@ -102,6 +102,7 @@ impl Build {
 /// side, each in its thread.
 pub struct VmaC {
     name: String,
+    kernel: String,
     calls: ffi::Calls,
     worlds: Vec<World>,
     files: Vec<Vec<ffi::File>>,
@@ -144,13 +145,21 @@ impl VmaC {
                 ffi::ABI
             )));
         }
+        // SAFETY: it gives a C string that is part of the library, which stays loaded.
+        let kernel = unsafe {
+            library
+                .get::<unsafe extern "C" fn() -> *const c_char>(b"vmac_kernel\0")
+                .map(|kernel| CStr::from_ptr(kernel()))
+        };
+        let kernel = kernel.map_err(|e| failed(&e))?.to_string_lossy();
         let worlds = worlds::all();
         let files = worlds
             .iter()
             .map(|world| world.files.iter().map(|named| file(&named.file)).collect())
             .collect();
         Ok(Self {
-            name: format!("vmac ({})", path.display()),
+            name: format!("vmac (mm/vma.c of Linux {kernel})"),
+            kernel: kernel.into_owned(),
             calls: calls.map_err(|e| failed(&e))?,
             worlds,
             files,
@@ -158,8 +167,14 @@ impl VmaC {
         })
     }
 
+    /// The version of the kernel tree that it was built from, as in `7.2.12`.
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
     /// How many operations lost commit charge, as Linux since 6.12 does when an `mmap` with `MAP_FIXED`
-    /// fails after the old areas went: a known defect of the kernel's, not reported as a finding.
+    /// fails after the old areas went, and all Linux does when a stack grows that does not count against
+    /// the limit: known defects of the kernel's, not reported as findings.
     pub fn lost_charge(&self) -> u64 {
         self.lost
     }
