@@ -162,7 +162,7 @@ fn ctrl_c() {
             .lines()
             .find_map(|line| line.strip_prefix("SigCgt:"))
             .unwrap_or("0");
-        u64::from_str_radix(mask.trim(), 16).unwrap_or(0) & 1 << (Signal::SIGINT as u32 - 1) != 0
+        u64::from_str_radix(mask.trim(), 16).unwrap_or(0) & (1 << (Signal::SIGINT as u32 - 1)) != 0
     };
     while !caught() {
         std::thread::sleep(Duration::from_millis(5));
