@@ -37,12 +37,15 @@ fn class(flags: VmFlags) -> Class {
 }
 
 impl Counters {
-    /// `VmData` used to be all that is neither of a file nor a stack, and executable memory to count
-    /// on its own (`__vm_stat_account`).
+    /// `VmData` used to be all that is neither of a file nor a stack, executable memory to count on its
+    /// own, and `VmSize` to leave out what is no ordinary memory (`__vm_stat_account`, `reserved_vm`).
     fn of_class_before(&mut self, flags: VmFlags, file: bool, pages: i64) {
         let add = |counter: &mut u64| *counter = counter.wrapping_add_signed(pages);
         let exec = flags.contains(VmFlags::EXEC) && !flags.contains(VmFlags::WRITE);
         let stack = flags.contains(VmFlags::GROWSDOWN);
+        if !flags.intersects(VmFlags::IO | VmFlags::HUGETLB) {
+            add(&mut self.total_vm);
+        }
         if file {
             if exec {
                 add(&mut self.exec_vm);
@@ -65,10 +68,12 @@ impl Counters {
 
     /// Pages of that kind are mapped (`vm_stat_account`).
     pub(crate) fn add(&mut self, rules: &Rules, flags: VmFlags, file: bool, pages: u64) {
-        self.total_vm += pages;
         if rules.data_is_the_rest {
             self.of_class_before(flags, file, pages as i64);
-        } else if let Some(counter) = self.of_class(flags) {
+            return;
+        }
+        self.total_vm += pages;
+        if let Some(counter) = self.of_class(flags) {
             *counter += pages;
         }
     }
@@ -77,10 +82,12 @@ impl Counters {
 impl Counters {
     /// Pages of that kind are mapped no more.
     pub(crate) fn sub(&mut self, rules: &Rules, flags: VmFlags, file: bool, pages: u64) {
-        self.total_vm -= pages;
         if rules.data_is_the_rest {
             self.of_class_before(flags, file, -(pages as i64));
-        } else if let Some(counter) = self.of_class(flags) {
+            return;
+        }
+        self.total_vm -= pages;
+        if let Some(counter) = self.of_class(flags) {
             *counter -= pages;
         }
     }
@@ -113,7 +120,8 @@ impl<C: Container> AddressSpace<C> {
     pub(crate) fn may_expand_vm(&self, flags: VmFlags, pages: u64) -> bool {
         let data = flags.contains(VmFlags::WRITE)
             && !flags.intersects(VmFlags::SHARED | VmFlags::GROWSDOWN);
-        self.counters.total_vm + pages <= self.limits.address_space >> PAGE_SHIFT
-            && (!data || self.counters.data_vm + pages <= self.limits.data >> PAGE_SHIFT)
+        self.counters.total_vm.wrapping_add(pages) <= self.limits.address_space >> PAGE_SHIFT
+            && (!data
+                || self.counters.data_vm.wrapping_add(pages) <= self.limits.data >> PAGE_SHIFT)
     }
 }

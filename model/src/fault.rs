@@ -146,14 +146,17 @@ impl<C: Container> AddressSpace<C> {
             if vma.flags.contains(VmFlags::IO) || !vma.flags.contains(needed) {
                 break;
             }
-            let beyond = vma.pgoff_at(at) >= self.object_pages(&vma);
-            if write && !beyond && !vma.flags.contains(VmFlags::SHARED) {
+            let there = self
+                .object_pages(&vma)
+                .saturating_sub(vma.pgoff_at(at))
+                .min((vma.end.min(end) - at) >> PAGE_SHIFT);
+            if there > 0 && write && !vma.flags.contains(VmFlags::SHARED) {
                 self.anon_vma_prepare(&vma);
             }
-            if beyond {
+            at += there << PAGE_SHIFT;
+            if at < vma.end {
                 break;
             }
-            at += PAGE_SIZE;
         }
         match at {
             _ if at >= end => Ok(()),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`File`]: what the model knows of an open file that is mapped.
 
+use crate::unmapped_area::PMD_SIZE;
 use crate::{Errno, VmFlags};
 
 /// An open file (`struct file`): two opens of one path are two files, two descriptors of one open
@@ -39,6 +40,8 @@ pub enum Kind {
     Shmem,
     /// A character device.
     Device,
+    /// A file of hugetlbfs: its pages are of 2 MiB, and reserved when they are mapped.
+    Hugetlb,
     /// What the kernel itself maps into a process.
     Special,
     /// It cannot be mapped: ENODEV.
@@ -105,6 +108,23 @@ impl File {
     pub const fn memfd(pages: u64) -> Self {
         Self {
             kind: Kind::Shmem,
+            ..Self::regular(pages)
+        }
+    }
+
+    /// A file of hugetlbfs, with pages of 2 MiB; `pages` counts small ones.
+    pub const fn hugetlb(pages: u64) -> Self {
+        Self {
+            kind: Kind::Hugetlb,
+            hooks: Hooks {
+                mmap: false,
+                open: false,
+                close: true,
+                may_split: false,
+            },
+            sets: VmFlags(VmFlags::HUGETLB.0 | VmFlags::DONTEXPAND.0),
+            prepares: false,
+            may_split: MaySplit::Aligned(PMD_SIZE),
             ..Self::regular(pages)
         }
     }

@@ -23,7 +23,8 @@ impl<C: Container> AddressSpace<C> {
             let written = vma.anon_vma.is_some() && !wiped;
             let own = self.rules.fork_makes_anon_vmas;
             let child = Vma {
-                flags: vma.flags.without(LOCKED),
+                // A userfaultfd that does not ask for forks watches the parent alone.
+                flags: vma.flags.without(LOCKED | VmFlags::UFFD_MISSING),
                 anon_vma: if own {
                     written.then(|| self.new_anon_vma())
                 } else {

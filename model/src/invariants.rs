@@ -31,7 +31,9 @@ impl<C: Container> AddressSpace<C> {
             if vma.object == Object::Anon && vma.flags.contains(VmFlags::SHARED) {
                 return Err(format!("{at} is shared, but of no object"));
             }
-            if vma.anon_vma.is_some() && vma.flags.contains(VmFlags::SHARED) {
+            // A stack has one to grow, even where it could be shared.
+            let grows = vma.flags.contains(VmFlags::GROWSDOWN);
+            if vma.anon_vma.is_some() && vma.flags.contains(VmFlags::SHARED) && !grows {
                 return Err(format!("{at} is shared, but has private pages"));
             }
             last = vma.end;

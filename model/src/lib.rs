@@ -110,12 +110,13 @@
 //! | `account` | counters and limits | `mm/mmap.c`, `mm/util.c` |
 //! | `fault` | touching, stacks that grow | `mm/memory.c`, `mm/vma.c` |
 //! | `mprotect`, `mlock`, `madvise`, `mremap`, `fork` | as they are called | the files of those names |
+//! | `userfaultfd` | areas that are watched from user space | `mm/userfaultfd.c` |
 //! | `invariants` | what must always hold | `validate_mm` |
 //!
 //! # What is not modelled
 //!
-//! Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, huge pages of the pool,
-//! protection keys but for reading execute-only memory, memory policies, userfaultfd, the program break,
+//! Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, the pool of huge pages,
+//! protection keys but for reading execute-only memory, memory policies, the program break,
 //! and failing allocations of the kernel itself.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -144,6 +145,7 @@ pub mod rules;
 mod space;
 mod split;
 mod unmapped_area;
+mod userfaultfd;
 pub mod vma;
 
 pub use abi::{Errno, MapFlags, MremapFlags, PAGE_SHIFT, PAGE_SIZE, Prot, VmFlags};
@@ -155,4 +157,5 @@ pub use op::{Backing, FileId, Mmap, Op};
 pub use outcome::{Area, Counters, Hook, HookCall, Object, Outcome};
 pub use rules::{Mistake, Rules};
 pub use space::{AddressSpace, RestoreError};
+pub use userfaultfd::UffdEvent;
 pub use vma::Vma;

@@ -5,7 +5,7 @@
 use linux_raw_sys::general;
 
 use crate::merge::SPECIAL;
-use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, VmFlags, Vma};
+use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, UffdEvent, VmFlags, Vma};
 
 /// A piece of advice (`MADV_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +65,7 @@ impl<C: Container> AddressSpace<C> {
     /// EINVAL: unaligned, wrapped around, or not for this kind of area. ENOMEM: a hole. EAGAIN: no room
     /// for a split.
     pub fn madvise(&mut self, addr: u64, len: u64, advice: Advice) -> Result<(), Errno> {
+        self.uffd_events.clear();
         let known = advice as u32 <= self.rules.last_advice;
         if addr % PAGE_SIZE != 0 || (!known && self.rules.advice_checked_first) {
             return Err(Errno::EINVAL);
@@ -128,7 +129,12 @@ impl<C: Container> AddressSpace<C> {
         }
         let access = VmFlags::RAND_READ | VmFlags::SEQ_READ;
         let flags = match advice {
-            Advice::DontNeed => return Ok(*vma),
+            Advice::DontNeed => {
+                if old.contains(VmFlags::UFFD_MISSING) {
+                    self.uffd_events.push(UffdEvent::Remove { start, end });
+                }
+                return Ok(*vma);
+            }
             Advice::Normal => old.without(access),
             Advice::Random => old.without(access) | VmFlags::RAND_READ,
             Advice::Sequential => old.without(access) | VmFlags::SEQ_READ,

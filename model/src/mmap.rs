@@ -2,13 +2,13 @@
 //! `mmap(2)`: `ksys_mmap_pgoff`, `do_mmap` (mm/mmap.c), `__mmap_region` with `__mmap_setup`,
 //! `__mmap_new_vma` and `__mmap_complete` (mm/vma.c).
 //!
-//! Huge pages of the pool (`MAP_HUGETLB`) are not modelled: the request is answered as by a machine
-//! whose pool is empty.
+//! The pool of huge pages is not modelled: anonymous memory from it (`MAP_HUGETLB`) is answered as by a
+//! machine whose pool is empty, and a file of hugetlbfs as if it were large enough.
 
 use crate::fault::wants_pages;
 use crate::file::{File, Kind};
 use crate::rules::Mistake;
-use crate::unmapped_area::Request;
+use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
     AddressSpace, Backing, Container, Errno, FileId, Hook, MapFlags, Mmap, Object, PAGE_SHIFT,
     PAGE_SIZE, Prot, Rules, VmFlags, Vma,
@@ -54,7 +54,8 @@ impl<C: Container> AddressSpace<C> {
             }
         };
         let file = id.map(|id| *self.file(id));
-        if flags.contains(MapFlags::HUGETLB) {
+        let hugetlb = file.is_some_and(|file| file.kind == Kind::Hugetlb);
+        if flags.contains(MapFlags::HUGETLB) && !hugetlb {
             return Err(if file.is_some() {
                 Errno::EINVAL
             } else {
@@ -81,9 +82,10 @@ impl<C: Container> AddressSpace<C> {
         } else {
             self.round_hint_to_min(args.addr)
         };
+        let rounded = hugetlb && self.rules.hugetlb_rounds_length;
         let len = args
             .len
-            .checked_next_multiple_of(PAGE_SIZE)
+            .checked_next_multiple_of(if rounded { PMD_SIZE } else { PAGE_SIZE })
             .filter(|&len| !self.rules.mmap_of_nothing_works || len <= self.limits.task_size)
             .ok_or(if self.rules.mmap_of_nothing_works {
                 Errno::EINVAL
@@ -281,8 +283,29 @@ impl<C: Container> AddressSpace<C> {
     /// The driver's mmap handler.
     fn call_mmap(&mut self, file: &File, new: &mut Vma) -> Result<(), Errno> {
         self.call(Hook::Mmap, new);
+        if file.kind == Kind::Hugetlb {
+            self.hugetlbfs_file_mmap(new)?;
+        }
         new.flags |= file.sets;
         file.mmap_error.map_or(Ok(()), Err)
+    }
+
+    /// `hugetlbfs_file_mmap`: a writable mapping makes the file as large as itself.
+    fn hugetlbfs_file_mmap(&mut self, new: &Vma) -> Result<(), Errno> {
+        if (new.pgoff << PAGE_SHIFT) % PMD_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let Object::File(id) = new.object else {
+            return Ok(());
+        };
+        let end = new.pgoff_at(new.end);
+        let size = self.file(id).pages;
+        if new.flags.contains(VmFlags::WRITE) {
+            self.set_file_size(id, size.max(end));
+        } else if self.rules.hugetlb_reads_within_file && end > size {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
     }
 
     /// `shmem_zero_setup`: every shared anonymous mapping is a new object.
@@ -329,7 +352,7 @@ fn file_flags(
 ) -> Result<VmFlags, Errno> {
     // file_mmap_ok
     let max = match file.kind {
-        Kind::Regular | Kind::Shmem => MAX_FILE_SIZE,
+        Kind::Regular | Kind::Shmem | Kind::Hugetlb => MAX_FILE_SIZE,
         Kind::Device | Kind::Special | Kind::Unmappable => u64::MAX,
     };
     if len > max || pgoff > (max - len) >> PAGE_SHIFT {

@@ -68,6 +68,9 @@ impl<C: Container> AddressSpace<C> {
                 .find(start)
                 .filter(|vma| vma.start <= start)
                 .ok_or(Errno::ENOMEM)?;
+            if vma.flags.contains(VmFlags::HUGETLB) && self.rules.mprotect_refuses_hugetlb {
+                return Err(Errno::EACCES);
+            }
             let flags = vma.flags.without(ACCESS) | access;
             // Each VM_MAY* flag is four bits above its VM_* flag.
             if flags.0 & !(flags.0 >> 4) & ACCESS.0 != 0 {

@@ -5,7 +5,7 @@
 
 use crate::mlock::LOCKED;
 use crate::rules::Dontunmap;
-use crate::unmapped_area::Request;
+use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
     AddressSpace, Container, Errno, File, Hook, MapFlags, MremapFlags, Object, PAGE_SHIFT,
     PAGE_SIZE, VmFlags, Vma,
@@ -16,6 +16,8 @@ use crate::{
 struct Remap {
     addr: u64,
     old_len: u64,
+    /// `old_len` before it shrank.
+    asked: u64,
     new_len: u64,
     flags: MremapFlags,
     new_addr: u64,
@@ -39,6 +41,20 @@ impl Remap {
     fn implies_new_addr(&self) -> bool {
         self.flags
             .intersects(MremapFlags::FIXED | MremapFlags::DONTUNMAP)
+    }
+
+    /// Huge pages of the pool move or shrink as a whole (`align_hugetlb`).
+    fn align_hugetlb(&mut self, vma: &Vma) -> Result<(), Errno> {
+        if !vma.flags.contains(VmFlags::HUGETLB) {
+            return Ok(());
+        }
+        let align = |len: u64| len.wrapping_add(PMD_SIZE - 1) & !(PMD_SIZE - 1);
+        self.old_len = align(self.old_len);
+        self.new_len = align(self.new_len);
+        if self.addr % PMD_SIZE != 0 || self.new_addr % PMD_SIZE != 0 || self.grows() {
+            return Err(Errno::EINVAL);
+        }
+        Ok(())
     }
 
     /// `check_mremap_params`
@@ -76,10 +92,24 @@ impl<C: Container> AddressSpace<C> {
         flags: MremapFlags,
         new_addr: u64,
     ) -> Result<u64, Errno> {
+        let result = self.do_mremap(addr, old_len, new_len, flags, new_addr);
+        self.uffd_complete(result.is_ok());
+        result
+    }
+
+    fn do_mremap(
+        &mut self,
+        addr: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: MremapFlags,
+        new_addr: u64,
+    ) -> Result<u64, Errno> {
         let align = |len: u64| len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
         let mut remap = Remap {
             addr,
             old_len: align(old_len),
+            asked: align(old_len),
             new_len: align(new_len),
             flags,
             new_addr,
@@ -144,6 +174,7 @@ impl<C: Container> AddressSpace<C> {
             if vma.flags.contains(VmFlags::SEALED) {
                 return Err(Errno::EPERM);
             }
+            remap.align_hugetlb(&vma)?;
         }
         if remap.implies_new_addr() {
             return self.mremap_to_step_by_step(remap);
@@ -183,7 +214,7 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::ENOMEM);
         }
         if remap.flags.contains(MremapFlags::FIXED) {
-            self.munmap(new_addr, new_len)?;
+            self.make_room(new_addr, new_len)?;
         }
         if remap.shrinks() {
             self.munmap(addr.wrapping_add(new_len), remap.delta())?;
@@ -225,12 +256,18 @@ impl<C: Container> AddressSpace<C> {
             if last_end.is_none() && vma.start > whole.addr {
                 return Err(Errno::EFAULT);
             }
+            // More than one only if no userfaultfd has to be told (`vma_multi_allowed`).
+            let watched = vma.flags.contains(VmFlags::UFFD_MISSING);
+            if watched && (last_end.is_some() || vma.end < end) {
+                return Err(Errno::EFAULT);
+            }
             let addr = vma.start.max(whole.addr);
             let len = vma.end.min(end) - addr;
             let gap = last_end.map_or(0, |last| vma.start - last);
             let mut remap = Remap {
                 addr,
                 old_len: len,
+                asked: len,
                 new_len: len,
                 new_addr: target + gap,
                 ..*whole
@@ -252,6 +289,7 @@ impl<C: Container> AddressSpace<C> {
         if vma.flags.contains(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }
+        remap.align_hugetlb(vma)?;
         if !remap.implies_new_addr() {
             remap.new_addr = remap.addr;
             if !remap.grows() {
@@ -264,6 +302,9 @@ impl<C: Container> AddressSpace<C> {
     /// The second half of `check_prep_vma`, and `vma_to_resize` before that.
     fn check_resize(&self, remap: &mut Remap, vma: &Vma) -> Result<(), Errno> {
         let fixed_size = vma.flags.intersects(VmFlags::DONTEXPAND | VmFlags::PFNMAP);
+        if vma.flags.contains(VmFlags::HUGETLB) && !self.rules.mremap_looks_up_first {
+            return Err(Errno::EINVAL);
+        }
         let foreign = self.rules.dontunmap == Dontunmap::Anonymous && vma.object != Object::Anon;
         if remap.flags.contains(MremapFlags::DONTUNMAP) && foreign {
             return Err(Errno::EINVAL);
@@ -313,7 +354,7 @@ impl<C: Container> AddressSpace<C> {
     /// To another place (`mremap_to`).
     fn mremap_to(&mut self, remap: &mut Remap, mut vma: Vma) -> Result<u64, Errno> {
         if remap.flags.contains(MremapFlags::FIXED) {
-            self.munmap(remap.new_addr, remap.new_len)?;
+            self.make_room(remap.new_addr, remap.new_len)?;
             vma = self.lookup(remap.addr)?;
         }
         if remap.shrinks() {
@@ -328,6 +369,14 @@ impl<C: Container> AddressSpace<C> {
         }
         self.set_new_addr(remap, &vma)?;
         self.move_vma(remap, vma)
+    }
+
+    /// Unmaps what is where an area shall move.
+    fn make_room(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+        let mark = self.uffd_mark();
+        let result = self.munmap(addr, len);
+        self.uffd_early(mark, self.rules.mremap_tells_of_target);
+        result
     }
 
     /// In place, if that can be (`mremap_at`).
@@ -474,6 +523,14 @@ impl<C: Container> AddressSpace<C> {
         }
 
         self.copy_vma(remap, &vma);
+        if vma.flags.contains(VmFlags::UFFD_MISSING) {
+            let len = if self.rules.remap_told_before_shrinking {
+                remap.asked
+            } else {
+                remap.old_len
+            };
+            self.uffd_remaps(remap.addr, remap.new_addr, len);
+        }
         let mut flags = vma.flags;
         if dontunmap {
             // dontunmap_complete: the old pages are gone, so nothing is locked and nothing private.

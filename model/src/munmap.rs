@@ -10,6 +10,7 @@
 //! ```
 
 use crate::gather::{Extent, Gather, Refusal, Step, View};
+use crate::rules::Announced;
 use crate::{
     AddressSpace, Container, Counters, Errno, Hook, PAGE_SIZE, Rules, VmFlags, Vma, rules::Mistake,
 };
@@ -92,6 +93,10 @@ impl<C: Container> AddressSpace<C> {
             end,
             ..Gathered::default()
         };
+        let announced = self.rules.unmap_announced;
+        if announced == Announced::BeforeSplits {
+            self.uffd_unmaps(start, end);
+        }
         let mut steps = Gather::new(start, end, self.max_map_count()).limit_at_every_split(
             self.rules.limit_at_every_split || self.rules.errs(Mistake::LimitAtEverySplit),
         );
@@ -109,8 +114,16 @@ impl<C: Container> AddressSpace<C> {
                     };
                     let vma = *vma;
                     gathered.add(&vma, &self.rules);
+                    if announced == Announced::WithEachArea
+                        && vma.flags.contains(VmFlags::UFFD_MISSING)
+                    {
+                        self.uffd_unmaps(gathered.start, gathered.end);
+                    }
                 }
             }
+        }
+        if announced == Announced::AfterSplits {
+            self.uffd_unmaps(start, end);
         }
         Ok(gathered)
     }
@@ -151,10 +164,11 @@ impl<C: Container> AddressSpace<C> {
         now.map_count -= gone.map_count;
         // Not below zero: a deliberate mistake may have forgotten to count them.
         now.locked_vm = now.locked_vm.saturating_sub(gone.locked_vm);
-        now.total_vm -= gone.total_vm;
-        now.exec_vm -= gone.exec_vm;
-        now.stack_vm -= gone.stack_vm;
-        now.data_vm -= gone.data_vm;
+        // Below zero where an era loses count, as the kernel's own.
+        now.total_vm = now.total_vm.wrapping_sub(gone.total_vm);
+        now.exec_vm = now.exec_vm.wrapping_sub(gone.exec_vm);
+        now.stack_vm = now.stack_vm.wrapping_sub(gone.stack_vm);
+        now.data_vm = now.data_vm.wrapping_sub(gone.data_vm);
     }
 }
 

@@ -49,6 +49,11 @@ pub struct Rules {
     pub stack_is_nohugepage: bool,
     /// `MAP_NORESERVE` is remembered (`VM_NORESERVE`). Since 2.6.28; before it only left `VM_ACCOUNT` out.
     pub noreserve_is_kept: bool,
+    /// The length of a mapping of hugetlbfs is rounded up to huge pages. Since 3.10; before EINVAL.
+    pub hugetlb_rounds_length: bool,
+    /// A mapping of hugetlbfs for reading alone may not reach beyond the end of the file: ENOMEM, with
+    /// what was in the way gone. Until 2.6.2x.
+    pub hugetlb_reads_within_file: bool,
     /// Any failure to unmap what is in the way is ENOMEM. Until 6.11.
     pub mmap_hides_unmap_error: bool,
     /// Memory is charged before what is in the way goes away, net of it. Since 6.12; before, a refused
@@ -74,6 +79,8 @@ pub struct Rules {
     // mprotect
     /// Argument bits are checked before an empty range is a success, as in 2.6.11.
     pub mprotect_checks_empty: bool,
+    /// Areas of hugetlbfs cannot be protected: EACCES. Until 2.6.16.
+    pub mprotect_refuses_hugetlb: bool,
     /// Memory that was never written to is given back when it is made read-only
     /// (`VM_ACCOUNT` goes). Since 6.3.
     pub mprotect_unaccounts: bool,
@@ -100,7 +107,8 @@ pub struct Rules {
     /// and several areas move at once (`check_mremap_params`, `remap_move`). Since 6.17.
     pub mremap_checks_first: bool,
     /// There must be an area at the old address even where nothing is looked up otherwise: when the
-    /// mapping shrinks or keeps its size, or before the target of a move is checked. Since 5.16.
+    /// mapping shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when
+    /// areas of hugetlbfs came to be movable; before, they were EINVAL.
     pub mremap_looks_up_first: bool,
     /// `MREMAP_FIXED` checks the worst case of the number of areas before it unmaps. Since 5.3.
     pub mremap_counts_first: bool,
@@ -121,6 +129,19 @@ pub struct Rules {
     /// versions of 6.1 and 6.12. Before, all of the source area was unlocked, and `locked_vm` kept it.
     pub dontunmap_is_clean: bool,
 
+    // userfaultfd
+    /// When a userfaultfd is told of an unmapping. It is told even if that fails afterwards.
+    pub unmap_announced: Announced,
+    /// What `mremap` unmaps at the target is told, too, and before the move. Since 4.13; before, it was
+    /// not told at all.
+    pub mremap_tells_of_target: bool,
+    /// Registering a part of an area looks for neighbours to merge with by the offset of the whole area,
+    /// so that it finds none. Until 6.3.
+    pub uffd_merges_by_area_offset: bool,
+    /// A move that shrinks is told with the length that it had before. Until 6.16; since, with the new
+    /// one.
+    pub remap_told_before_shrinking: bool,
+
     // Faults
     /// A page that may be written may be read. Since 2.6.19; before, reading needed PROT_READ or
     /// PROT_EXEC.
@@ -130,7 +151,8 @@ pub struct Rules {
     pub anon_vma_before_page: bool,
 
     // Counters
-    /// `VmData` is what is neither of a file nor a stack. Until 4.4; since 4.5 it is what is private,
+    /// `VmData` is what is neither of a file nor a stack, and `VmSize` leaves out what is no ordinary
+    /// memory. Until 4.4 (the latter until 2.6.3x); since 4.5 it is what is private,
     /// writable and no stack.
     pub data_is_the_rest: bool,
 
@@ -148,6 +170,20 @@ pub enum StackGuard {
     Page,
     /// By `stack_guard_gap`, which others do not build on (`vm_start_gap`). Since 4.12.
     Gap,
+}
+
+/// When a userfaultfd is told of an unmapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// Never: until 4.10.
+    Never,
+    /// Before the first split, so that it is told of what then fails for want of room. From 4.11 to
+    /// 4.19.
+    BeforeSplits,
+    /// After the last split. From 4.20 to 6.11.
+    AfterSplits,
+    /// With the first area that it watches, so that a sealed one behind that comes too late. Since 6.12.
+    WithEachArea,
 }
 
 /// Which areas `MREMAP_DONTUNMAP` is for.
@@ -234,6 +270,8 @@ impl Rules {
         droppable: false,
         stack_is_nohugepage: false,
         noreserve_is_kept: false,
+        hugetlb_rounds_length: false,
+        hugetlb_reads_within_file: true,
         mmap_hides_unmap_error: true,
         charge_before_unmap: false,
         stack_checked_first: false,
@@ -242,6 +280,7 @@ impl Rules {
         small_gap_hides_stack: false,
         stack_guard: StackGuard::None,
         mprotect_checks_empty: true,
+        mprotect_refuses_hugetlb: true,
         mprotect_unaccounts: false,
         mlock_merges: false,
         mlock_populates_each: true,
@@ -256,6 +295,10 @@ impl Rules {
         mremap_counts_whole_moves: false,
         dontunmap: Dontunmap::Unknown,
         dontunmap_is_clean: false,
+        unmap_announced: Announced::Never,
+        mremap_tells_of_target: false,
+        uffd_merges_by_area_offset: true,
+        remap_told_before_shrinking: true,
         write_implies_read: false,
         anon_vma_before_page: false,
         data_is_the_rest: true,
@@ -271,6 +314,9 @@ impl Rules {
         fork_makes_anon_vmas: true,
         mmap_of_nothing_works: false,
         noreserve_is_kept: true,
+        hugetlb_rounds_length: true,
+        hugetlb_reads_within_file: false,
+        mprotect_refuses_hugetlb: false,
         stack_checked_first: true,
         first_fit_upwards: false,
         stack_guard: StackGuard::Page,
@@ -292,6 +338,7 @@ impl Rules {
         name: "V4_12",
         since: (4, 12, 0),
         stack_guard: StackGuard::Gap,
+        unmap_announced: Announced::BeforeSplits,
         ..Self::V4_9
     };
 
@@ -305,6 +352,8 @@ impl Rules {
         mremap_counts_first: true,
         mremap_duplicates_shared_only: true,
         dontunmap: Dontunmap::Anonymous,
+        unmap_announced: Announced::AfterSplits,
+        mremap_tells_of_target: true,
         ..Self::V4_12
     };
 
@@ -334,6 +383,8 @@ impl Rules {
         charge_before_unmap: true,
         anon_huge_aligned: true,
         mprotect_unaccounts: true,
+        unmap_announced: Announced::WithEachArea,
+        uffd_merges_by_area_offset: false,
         ..Self::V6_1
     };
 
@@ -343,6 +394,7 @@ impl Rules {
         since: (6, 18, 0),
         merge_into_unwritten: true,
         mremap_checks_first: true,
+        remap_told_before_shrinking: false,
         dontunmap_is_clean: false,
         ..Self::V6_12
     };

@@ -8,9 +8,10 @@ use core::ops::Range;
 use crate::container::SortedVec;
 use crate::file::File;
 use crate::rules::StackGuard;
+use crate::userfaultfd::Pending;
 use crate::{
     Area, Container, Counters, FileId, Hook, HookCall, Limits, Object, Op, Outcome, PAGE_SIZE,
-    Rules, VmFlags, Vma,
+    Rules, UffdEvent, VmFlags, Vma,
 };
 
 /// The address space of a process, and what operations do to it by the rules of an era.
@@ -53,6 +54,8 @@ pub struct AddressSpace<C: Container = SortedVec> {
     pub(crate) last_search: u64,
     /// The sizes of shared anonymous objects, in pages.
     pub(crate) shmem: BTreeMap<u32, u64>,
+    pub(crate) uffd: Pending,
+    pub(crate) uffd_events: Vec<UffdEvent>,
 }
 
 /// Why an area could not be put where a process had it.
@@ -93,6 +96,8 @@ impl<C: Container> AddressSpace<C> {
             next_shmem: 0,
             last_search: 0,
             shmem: BTreeMap::new(),
+            uffd: Pending::default(),
+            uffd_events: Vec::new(),
         }
     }
 
@@ -115,6 +120,15 @@ impl<C: Container> AddressSpace<C> {
     /// If the file was not added.
     pub fn set_file_size(&mut self, id: FileId, pages: u64) {
         self.files[usize::from(id.0)].pages = pages;
+    }
+
+    /// How many pages a file holds: a writable mapping of hugetlbfs makes it larger.
+    ///
+    /// # Panics
+    ///
+    /// If the file was not added.
+    pub fn file_size(&self, id: FileId) -> u64 {
+        self.file(id).pages
     }
 
     /// Puts an area where a real process has it, without any check of limits. `written` says that a
@@ -177,6 +191,7 @@ impl<C: Container> AddressSpace<C> {
             Op::Munmap { addr, len } => self.munmap(addr, len).map(|()| 0),
             Op::Touch { addr, write } => self.touch(addr, write).map(|()| 0),
         };
+        self.uffd_complete(outcome.result.is_ok());
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
         outcome.layout.clear();
         outcome.layout.extend(

@@ -32,6 +32,15 @@ impl<C: Container> AddressSpace<C> {
         if len > task_size {
             return Err(Errno::ENOMEM);
         }
+        let hugetlb = request.file.is_some_and(|file| file.kind == Kind::Hugetlb);
+        if hugetlb {
+            // hugetlb_get_unmapped_area
+            let fixed = request.flags.contains(MapFlags::FIXED);
+            if len % PMD_SIZE != 0 || (fixed && request.addr % PMD_SIZE != 0) {
+                return Err(Errno::EINVAL);
+            }
+            request.addr = request.addr.checked_next_multiple_of(PMD_SIZE).unwrap_or(0);
+        }
         if self.rules.first_fit_upwards {
             return self.first_fit(&request);
         }
@@ -47,7 +56,9 @@ impl<C: Container> AddressSpace<C> {
             && request.file.is_none()
             && request.addr == 0
             && len % PMD_SIZE == 0;
-        let addr = if shmem {
+        let addr = if hugetlb {
+            self.hugetlb_unmapped_area(&request)?
+        } else if shmem {
             self.shmem_unmapped_area(&request)?
         } else if thp {
             match self.thp_unmapped_area(&request) {
@@ -133,6 +144,23 @@ impl<C: Container> AddressSpace<C> {
                 self.last_search = self.last_search.min(vma.start);
             }
         }
+    }
+
+    /// An address for huge pages: with room to spare, downwards.
+    fn hugetlb_unmapped_area(&self, request: &Request<'_>) -> Result<u64, Errno> {
+        let addr = self.arch_unmapped_area(request)?;
+        if addr % PMD_SIZE == 0 || request.flags.contains(MapFlags::FIXED) {
+            return Ok(addr);
+        }
+        let wide = Request {
+            len: request
+                .len
+                .checked_add(PMD_SIZE - PAGE_SIZE)
+                .ok_or(Errno::ENOMEM)?,
+            ..*request
+        };
+        let addr = self.arch_unmapped_area(&wide)? + wide.len - request.len;
+        Ok(addr - addr % PMD_SIZE)
     }
 
     /// Searches with room to spare, and aligns in it (`__thp_get_unmapped_area`).

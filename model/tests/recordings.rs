@@ -63,6 +63,22 @@ fn anon() {
     }
 }
 
+/// Files of hugetlbfs, cut at aligned and at unaligned addresses.
+#[test]
+fn huge() {
+    for kernel in KERNELS {
+        agrees("huge", kernel, 150);
+    }
+}
+
+/// What a userfaultfd is told, and when.
+#[test]
+fn uffd() {
+    for kernel in &KERNELS[2..] {
+        agrees("uffd", kernel, 300);
+    }
+}
+
 /// A wrong rule is noticed. (A recording has no drivers, so what concerns hooks is not among them.)
 #[test]
 fn mistakes_are_noticed() {

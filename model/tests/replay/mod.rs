@@ -16,13 +16,15 @@ use vmalab_model::file::File;
 use vmalab_model::rules::StackGuard;
 use vmalab_model::{
     AddressSpace, Advice, Area, Backing, Errno, FileId, Limits, MapFlags, Mmap, MremapFlags,
-    Object, Op, Prot, Rules, VmFlags,
+    Object, Op, Prot, Rules, UffdEvent, VmFlags,
 };
 
 /// The file that the recordings map.
 const F: FileId = FileId(0);
 /// What the kernel itself maps into a process.
 const SPECIAL: FileId = FileId(1);
+/// The file on hugetlbfs.
+const H: FileId = FileId(2);
 
 /// A number, or hexadecimal text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -87,8 +89,37 @@ struct Line {
     advice: Num,
     #[serde(default)]
     ret: Num,
+    #[serde(default)]
+    events: Option<Vec<Event>>,
     areas: Vec<(Num, Num, String, Num, String)>,
     kb: BTreeMap<String, i64>,
+}
+
+/// What a userfaultfd delivered.
+#[derive(Debug, Deserialize)]
+struct Event {
+    event: u32,
+    a: Num,
+    b: Num,
+    #[serde(default)]
+    len: Num,
+}
+
+impl Event {
+    fn uffd(&self) -> Option<UffdEvent> {
+        let (a, b) = (self.a.u(), self.b.u());
+        // UFFD_EVENT_* of linux/userfaultfd.h, as the recordings have them.
+        Some(match self.event {
+            22 => UffdEvent::Unmap { start: a, end: b },
+            21 => UffdEvent::Remove { start: a, end: b },
+            20 => UffdEvent::Remap {
+                from: a,
+                to: b,
+                len: self.len.u(),
+            },
+            _ => return None,
+        })
+    }
 }
 
 /// What came of a replay.
@@ -128,7 +159,7 @@ pub(crate) fn replay(text: &[u8], rules: Rules, most: usize) -> Report {
 
     let mut report = Report::default();
     let mut run: Option<Run> = None;
-    let (mut seq, mut index) = (0, 0);
+    let (mut seq, mut index, mut huge_pages) = (0, 0, 0);
     for line in lines {
         let line: Line = serde_json::from_slice(line).expect("a readable line");
         let Some(op) = &line.op else {
@@ -138,7 +169,9 @@ pub(crate) fn replay(text: &[u8], rules: Rules, most: usize) -> Report {
             seq = line.seq.expect("a sequence");
             index = 0;
             report.sequences += 1;
-            run = Some(Run::start(&header, rules, &line));
+            // The file on hugetlbfs lives on, and grows.
+            huge_pages = run.map_or(huge_pages, |run: Run| run.space.file_size(H));
+            run = Some(Run::start(&header, rules, huge_pages, &line));
             continue;
         };
         let at = (seq, index);
@@ -196,7 +229,7 @@ struct Run {
 }
 
 impl Run {
-    fn start(header: &Header, rules: Rules, line: &Line) -> Self {
+    fn start(header: &Header, rules: Rules, huge_pages: u64, line: &Line) -> Self {
         // Where [vdso] ends, the kernel begins to give addresses.
         let vdso = line.areas.iter().find(|area| area.4 == "[vdso]");
         let task_size = header.task_size.u();
@@ -210,6 +243,7 @@ impl Run {
         let mut space = AddressSpace::new(rules, limits);
         assert_eq!(space.add_file(File::regular(64)), F);
         assert_eq!(space.add_file(File::special()), SPECIAL);
+        assert_eq!(space.add_file(File::hugetlb(huge_pages)), H);
         let may = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
         for (start, end, perms, offset, name) in &line.areas {
             let (mut start, end) = (start.u(), end.u());
@@ -255,7 +289,7 @@ impl Run {
                 .expect("the areas of a process");
         }
         let arena = header.arena.u();
-        let window = if header.mode == "free" {
+        let window = if matches!(&*header.mode, "free" | "huge") {
             0..u64::MAX
         } else {
             // The targets of mremap begin up to as far above the arena, and reach beyond.
@@ -275,7 +309,9 @@ impl Run {
                         len,
                         prot: Prot(line.prot.0 as u32),
                         flags: MapFlags(line.flags.0 as u32),
-                        backing: if line.kind.starts_with("file") {
+                        backing: if line.kind.starts_with("hugetlb") {
+                            Backing::File(H)
+                        } else if line.kind.starts_with("file") {
                             Backing::File(F)
                         } else {
                             Backing::None
@@ -308,6 +344,8 @@ impl Run {
                 let advice = Advice::from_number(line.advice.0 as u32)?;
                 self.space.madvise(addr, len, advice).map(|()| 0)
             }
+            "uffd-register" => self.space.uffd_register(addr, len).map(|()| 0),
+            "uffd-unregister" => self.space.uffd_unregister(addr, len).map(|()| 0),
             "fork" => {
                 self.space.become_child();
                 Ok(0)
@@ -324,6 +362,13 @@ impl Run {
         if result != line.ret.0 {
             return Err(format!("{op} gives {:#x}, not {result:#x}", line.ret.0));
         }
+        if let Some(events) = &line.events {
+            let recorded: Vec<_> = events.iter().map(Event::uffd).collect();
+            let predicted: Vec<_> = self.space.uffd_events().iter().copied().map(Some).collect();
+            if recorded != predicted {
+                return Err(format!("events {recorded:x?}, not {predicted:x?}"));
+            }
+        }
         let predicted: Vec<_> = self.areas().map(|vma| row(&vma)).collect();
         let recorded: Vec<_> = line
             .areas
@@ -334,6 +379,7 @@ impl Run {
                     "" | "[heap]" | "[stack]" => "anon",
                     "/dev/zero (deleted)" => "shmem",
                     "/f" => "/f",
+                    "/h/f" => "/h/f",
                     _ => "other",
                 };
                 let offset = if object == "anon" || object == "other" {
@@ -418,6 +464,7 @@ fn row(area: &Area) -> Row {
         Object::Anon => (0, "anon"),
         Object::Shmem(_) => (area.offset, "shmem"),
         Object::File(F) => (area.offset, "/f"),
+        Object::File(H) => (area.offset, "/h/f"),
         Object::File(_) | Object::Other => (0, "other"),
     };
     (area.start, area.end, perms, offset, object)
