@@ -13,9 +13,12 @@ use std::process::Command;
 use std::{env, fs};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use vmalab_differ::runner::{End, Plan, Runner, Stats, What};
-use vmalab_differ::vmac::{Build, VmaC};
-use vmalab_model::Rules;
+use vmalab_differ::compare::Comparer;
+use vmalab_differ::generate::Generator;
+use vmalab_differ::oracle::{Fields, Observation, Oracle};
+use vmalab_differ::runner::{BATCH, End, Plan, Runner, Stats, What};
+use vmalab_differ::vmac::{Build, Change, VmaC};
+use vmalab_model::{AddressSpace, Op, Outcome, Prot, Rules, Vma};
 
 /// Says to a copy of this program: play on that library, and print what was found.
 const PLAY: &str = "VMALAB_TEST_PLAY";
@@ -188,6 +191,36 @@ const BUGS: &[Bug] = &[
     ),
 ];
 
+/// Lines that only changes of flags reach.
+const BUGS_OF_CHANGES: &[Bug] = &[
+    bug(
+        "shrunk_middle_offset",
+        "vmg_adjust_set_range",
+        "+ PHYS_PFN",
+        "- PHYS_PFN",
+    ),
+    bug(
+        "grown_next_offset",
+        "vmg_adjust_set_range",
+        "- PHYS_PFN",
+        "+ PHYS_PFN",
+    ),
+    bug(
+        "merged_next_offset",
+        "vma_merge_existing_range",
+        "next->vm_pgoff - pglen",
+        "next->vm_pgoff",
+    ),
+    bug(
+        "merged_anon_vma",
+        "vma_merge_existing_range",
+        "next->anon_vma ? next : middle",
+        "middle",
+    ),
+    bug("tail_not_split", "vma_modify", "vma->vm_end > end", "0"),
+    bug("limit_of_splits", "split_vma", ">=", ">"),
+];
+
 fn main() {
     if let Some(library) = env::var_os(PLAY) {
         play(Path::new(&library));
@@ -201,11 +234,16 @@ fn main() {
     let ignored = missing.is_some();
     let mut trials = vec![
         Trial::test("agrees", agrees).with_ignored_flag(ignored),
+        Trial::test("changes_of_flags_agree", changes_of_flags_agree).with_ignored_flag(ignored),
         Trial::test("two_side_by_side_agree", two_side_by_side_agree).with_ignored_flag(ignored),
     ];
     for (index, bug) in BUGS.iter().enumerate() {
         let trial = Trial::test(format!("finds_{}", bug.name), || finds(bug));
         trials.push(trial.with_ignored_flag(ignored || index >= EACH_TIME));
+    }
+    for bug in BUGS_OF_CHANGES {
+        let trial = Trial::test(format!("finds_{}", bug.name), || finds(bug));
+        trials.push(trial.with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -268,6 +306,90 @@ fn agrees() -> Result<(), Failed> {
     Ok(())
 }
 
+/// mprotect, mlock and munlock among the others: splits and merges of what is there.
+fn changes_of_flags_agree() -> Result<(), Failed> {
+    let library = scratch("libvmac-changes.so");
+    Build::from_environment()?.run(&library)?;
+    changes(&library, if cfg!(debug_assertions) { 100 } else { 2_000 })
+}
+
+fn changes(library: &Path, batches: u64) -> Result<(), Failed> {
+    let mut oracle = VmaC::new(library)?;
+    let (mut ok, mut failed) = (0, 0);
+    for batch in 0..batches {
+        let index = (batch % oracle.worlds().len() as u64) as usize;
+        let world = oracle.worlds()[index].clone();
+        let mut model: AddressSpace = AddressSpace::new(Rules::V7_2, world.limits);
+        for file in &world.files {
+            model.add_file(file.file);
+        }
+        for area in &world.areas {
+            model.restore(*area, false)?;
+        }
+        oracle.begin(index)?;
+        let mut generator = Generator::new(7, batch, &world);
+        let mut comparer = Comparer::new(oracle.sees());
+        let mut seen = Observation::default();
+        let mut history = Vec::new();
+        for step in 0..BATCH {
+            let op = generator.op();
+            // Every third operation changes flags, in the range that another one would unmap.
+            let change = match op {
+                Op::Munmap { addr, len } if step % 3 != 0 => Some(match step % 8 {
+                    0 => Change::Mlock { addr, len },
+                    1 => Change::Munlock { addr, len },
+                    n => Change::Mprotect {
+                        addr,
+                        len,
+                        prot: Prot([1, 3, 0, 5, 7, 2][n as usize - 2]),
+                    },
+                }),
+                _ => None,
+            };
+            let (broke, predicted) = match change {
+                None => {
+                    history.push(format!("{op:x?}"));
+                    (oracle.apply(&op, &mut seen), model.apply(&op))
+                }
+                Some(change) => {
+                    history.push(format!("{change:x?}"));
+                    let result = match change {
+                        Change::Mprotect { addr, len, prot } => model.mprotect(addr, len, prot),
+                        Change::Mlock { addr, len } => model.mlock(addr, len),
+                        Change::Munlock { addr, len } => model.munlock(addr, len),
+                    };
+                    *(if result.is_ok() { &mut ok } else { &mut failed }) += 1;
+                    // The model does not tell the hook calls of what is no operation.
+                    let broke = oracle.change(&change, &mut seen);
+                    seen.fields -= Fields::HOOKS | Fields::HOOK_COUNTS;
+                    let outcome = Outcome {
+                        result: result.map(|()| 0),
+                        hooks: Vec::new(),
+                        layout: model.areas().map(Vma::area).collect(),
+                        counters: model.counters(),
+                    };
+                    (broke, outcome)
+                }
+            };
+            let difference = match broke {
+                Err(what) => Some(what),
+                Ok(()) => comparer.compare(&predicted, &seen).map(|d| d.to_string()),
+            };
+            if let Some(difference) = difference {
+                let history = history.join("\n");
+                return Err(format!("batch {batch}:\n{history}\n{difference}").into());
+            }
+            generator.learn(&predicted);
+        }
+        oracle.end()?;
+    }
+    println!("changes of flags: {ok} succeeded, {failed} failed");
+    if ok < batches || failed < batches {
+        return Err(format!("{ok} successes and {failed} failures").into());
+    }
+    Ok(())
+}
+
 fn two_side_by_side_agree() -> Result<(), Failed> {
     let library = scratch("libvmac-two.so");
     Build::from_environment()?.run(&library)?;
@@ -286,7 +408,7 @@ fn finds(bug: &Bug) -> Result<(), Failed> {
     let changed = scratch(&format!("vma-{}.c", bug.name));
     fs::write(&changed, insert(bug, &original)?)?;
     build.vma_c = Some(changed);
-    let library = scratch(&format!("libvmac-{}.so", bug.name));
+    let library = scratch(&file_name(bug));
     build.run(&library)?;
     let output = Command::new(env::current_exe()?)
         .env(PLAY, &library)
@@ -304,6 +426,11 @@ fn finds(bug: &Bug) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The library with the bug in it.
+fn file_name(bug: &Bug) -> String {
+    format!("libvmac-{}.so", bug.name)
+}
+
 /// The text of `mm/vma.c` with the bug in it.
 fn insert(bug: &Bug, text: &str) -> Result<String, Failed> {
     // The definition: its opening brace is at the left margin before any semicolon.
@@ -311,6 +438,7 @@ fn insert(bug: &Bug, text: &str) -> Result<String, Failed> {
     let body = text
         .match_indices(&call)
         .map(|(at, _)| at)
+        .filter(|&at| !text[..at].ends_with('_'))
         .find(|&at| {
             let brace = text[at..].find("\n{");
             brace.is_some_and(|brace| !text[at..at + brace].contains([';', '}']))
@@ -332,6 +460,23 @@ fn insert(bug: &Bug, text: &str) -> Result<String, Failed> {
 fn play(library: &Path) {
     // SAFETY: alarm() has no preconditions. It ends this process if the broken kernel hangs.
     unsafe { libc::alarm(LIMIT) };
+    if BUGS_OF_CHANGES
+        .iter()
+        .any(|bug| library.ends_with(file_name(bug)))
+    {
+        match changes(library, u64::MAX) {
+            Err(failed) => {
+                let said = failed.message().unwrap_or_default().to_string();
+                let batch = said.split(':').next().unwrap_or_default();
+                println!(
+                    "found in {batch}: {}",
+                    said.lines().last().unwrap_or_default()
+                );
+            }
+            Ok(()) => println!("overlooked"),
+        }
+        return;
+    }
     match run(library, 1, u64::MAX / 2) {
         Ok((stats, End::Found(finding))) => {
             let what = match &finding.what {

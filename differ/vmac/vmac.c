@@ -182,6 +182,7 @@ struct task_struct *get_current(void)
 #define TASK_SIZE		(vmac_limits.task_size)
 #define pr_warn_once(...)	do { } while (0)
 #define pr_emerg(...)		do { } while (0)
+#define pr_warn(...)		do { } while (0)
 #define dump_vma(vma)		do { } while (0)
 #define vma_iter_dump_tree(vmi)	do { } while (0)
 #define RLIMIT_DATA		2
@@ -296,6 +297,9 @@ static void vmac_signal(int number, siginfo_t *info, void *context)
 			sigaction(number, &vmac_before[i], NULL);
 	}
 }
+
+static struct kmem_cache *anon_vma_cachep;
+static struct kmem_cache *anon_vma_chain_cachep;
 
 /* ---- Memory: caches that count, reuse what was freed last, and fail when told to. ---- */
 
@@ -417,6 +421,8 @@ void kmem_cache_free(struct kmem_cache *base, void *object)
 	/* Who still reads it is to find nonsense. A constructed object keeps what its constructor made. */
 	if (!base->ctor)
 		memset(object, 0x6b, min_t(size_t, base->size, 64));
+	if (base == anon_vma_cachep)
+		((struct anon_vma *)object)->number = 0;
 	*vmac_link(cache, object) = cache->free;
 	cache->free = object;
 #endif
@@ -814,8 +820,6 @@ static unsigned long vmac_shmem_get_unmapped_area(struct file *file, unsigned lo
 	return mm_get_unmapped_area_vmflags(file, addr, len, pgoff, flags, 0);
 }
 
-static struct kmem_cache *anon_vma_cachep;
-static struct kmem_cache *anon_vma_chain_cachep;
 static inline void anon_vma_free(struct anon_vma *anon_vma);
 static void cleanup_partial_anon_vmas(struct vm_area_struct *vma);
 
@@ -849,6 +853,28 @@ static void anon_vma_chain_ctor(void *object)
 {
 	((struct anon_vma_chain *)object)->in_tree = false;
 }
+
+/* Of mprotect and mlock. */
+static int vmac_populate(unsigned long start, unsigned long end);
+static int vmac_populate_area(struct vm_area_struct *vma, unsigned long start, unsigned long end);
+#define untagged_addr(addr)		(addr)
+#define arch_validate_prot(prot, addr)	(((prot) & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM)) == 0)
+#define PROT_SEM			0x8
+#define VM_FLAGS_CLEAR			0
+#define MM_CP_TRY_CHANGE_WRITABLE	1
+#define mm_pkey_is_allocated(mm, pkey)	true
+#define arch_override_mprotect_pkey(vma, prot, pkey)	0
+#define security_file_mprotect(vma, reqprot, prot)	0
+#define arch_has_pfn_modify_check()	false
+#define walk_page_range(...)		0
+#define change_protection(...)		do { } while (0)
+#define populate_vma_page_range(vma, start, end, locked)	vmac_populate_area(vma, start, end)
+#define __mm_populate(start, len, ignore)	vmac_populate(start, (start) + (len))
+#define vma_is_secretmem(vma)		false
+#define mlock_vma_pages_range(vma, start, end, flags)	vma_flags_reset_once(vma, flags)
+#ifndef IS_ERR
+#include <linux/err.h>
+#endif
 
 #include "taken.h"
 #include "vma_init.c"
@@ -895,26 +921,35 @@ static int vmac_touch(unsigned long addr, bool write)
 	return 0;
 }
 
+/* populate_vma_page_range: writable private pages are written to, all others read. */
+static int vmac_populate_area(struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	bool write = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
+
+	if (vma->vm_flags & VM_LOCKONFAULT)
+		return 0;
+	if (!vma_is_accessible(vma) || (!write && !(vma->vm_flags & VM_MAYREAD)))
+		return -EFAULT;
+	if (write && anon_vma_prepare(vma))
+		return -ENOMEM;
+	if (vma->vm_pgoff + PHYS_PFN(end - vma->vm_start) > vmac_object_pages(vma))
+		return -EFAULT;
+	return 0;
+}
+
 /* The pages of a range are faulted in, up to one that cannot be: __mm_populate. */
 static int vmac_populate(unsigned long start, unsigned long end)
 {
 	struct vm_area_struct *vma;
 
 	for (; (vma = find_vma(&vmac_mm, start)) && vma->vm_start < end; start = vma->vm_end) {
-		unsigned long first = max(start, vma->vm_start);
-		unsigned long last = min(end, vma->vm_end);
-		bool write = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
+		int error;
 
 		if (vma->vm_flags & (VM_IO | VM_PFNMAP))
 			continue;
-		if (vma->vm_flags & VM_LOCKONFAULT)
-			continue;
-		if (!vma_is_accessible(vma) || (!write && !(vma->vm_flags & VM_MAYREAD)))
-			return -EFAULT;
-		if (write && anon_vma_prepare(vma))
-			return -ENOMEM;
-		if (vma->vm_pgoff + PHYS_PFN(last - vma->vm_start) > vmac_object_pages(vma))
-			return -EFAULT;
+		error = vmac_populate_area(vma, max(start, vma->vm_start), min(end, vma->vm_end));
+		if (error)
+			return error;
 	}
 	return 0;
 }
@@ -960,6 +995,13 @@ static long vmac_do(const struct vmac_op *op)
 		return __vm_munmap(op->addr, op->len, true);
 	case VMAC_TOUCH:
 		return vmac_touch(op->addr, op->flags & 1);
+	case VMAC_MPROTECT:
+		return do_mprotect_pkey(op->addr, op->len, op->prot, -1);
+	case VMAC_MLOCK:
+		return do_mlock(op->addr, op->len, VM_LOCKED);
+	case VMAC_MUNLOCK:
+		/* The system call is no more than this. */
+		return apply_vma_lock_flags(op->addr & PAGE_MASK, PAGE_ALIGN(op->len + offset_in_page(op->addr)), 0);
 	default:
 		return -ENOSYS;
 	}

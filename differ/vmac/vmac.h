@@ -9,12 +9,15 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 1
+#define VMAC_ABI 2
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
 	VMAC_MUNMAP,	/* addr, len */
 	VMAC_TOUCH,	/* addr; flags: 1 to write */
+	VMAC_MPROTECT,	/* addr, len, prot */
+	VMAC_MLOCK,	/* addr, len */
+	VMAC_MUNLOCK,	/* addr, len */
 };
 
 struct vmac_op {

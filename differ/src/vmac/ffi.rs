@@ -3,11 +3,14 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 1;
+pub(super) const ABI: u32 = 2;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
 pub(super) const TOUCH: u32 = 2;
+pub(super) const MPROTECT: u32 = 3;
+pub(super) const MLOCK: u32 = 4;
+pub(super) const MUNLOCK: u32 = 5;
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]

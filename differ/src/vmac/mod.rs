@@ -25,7 +25,7 @@ use vmalab_model::file::{Kind, MaySplit};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
     Area, Backing, Counters, Errno, File, FileId, Hook, HookCall, Limits, Object, Op, PAGE_SHIFT,
-    VmFlags,
+    Prot, VmFlags,
 };
 
 use crate::oracle::{Fields, Observation, Oracle, OracleError, Sees, World};
@@ -179,8 +179,14 @@ impl VmaC {
         self.lost
     }
 
-    /// Starts anew in that world.
-    fn reset(&mut self, world: usize) -> Result<(), OracleError> {
+    /// Starts anew in that world, by its place among [`Oracle::worlds`].
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if the library cannot make it.
+    ///
+    /// # Panics
+    /// If there is no such world.
+    pub fn begin(&mut self, world: usize) -> Result<(), OracleError> {
         let limits = limits(&self.worlds[world].limits);
         let files = &self.files[world];
         // SAFETY: both outlive the call, and `&mut self` says that nobody else uses this copy.
@@ -207,6 +213,61 @@ impl VmaC {
         }
         Ok(())
     }
+
+    /// One operation more since [`begin`](Self::begin), and all that there is to see.
+    ///
+    /// # Errors
+    /// What a kernel never does. Then [`begin`](Self::begin) anew.
+    pub fn apply(&mut self, op: &Op, seen: &mut Observation) -> Result<(), String> {
+        self.call(&operation(op), seen)
+    }
+
+    /// As [`apply`](Self::apply).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn change(&mut self, change: &Change, seen: &mut Observation) -> Result<(), String> {
+        let (kind, addr, len, prot) = match *change {
+            Change::Mprotect { addr, len, prot } => (ffi::MPROTECT, addr, len, prot),
+            Change::Mlock { addr, len } => (ffi::MLOCK, addr, len, Prot::empty()),
+            Change::Munlock { addr, len } => (ffi::MUNLOCK, addr, len, Prot::empty()),
+        };
+        let op = ffi::Op {
+            kind,
+            addr,
+            len,
+            prot: prot.0,
+            ..ffi::Op::default()
+        };
+        self.call(&op, seen)
+    }
+
+    /// Unmaps everything, as when the process ends.
+    ///
+    /// # Errors
+    /// Something is left over.
+    pub fn end(&mut self) -> Result<(), String> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: as in `call`.
+        let raw: ffi::Seen = unsafe {
+            (self.calls.exit)(raw.as_mut_ptr());
+            raw.assume_init()
+        };
+        broke(&raw).map_err(|what| format!("when all was unmapped: {what}"))
+    }
+
+    fn call(&mut self, op: &ffi::Op, seen: &mut Observation) -> Result<(), String> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: `op` and `raw` outlive the call, which fills `raw` in. `&mut self` says that nobody
+        // else uses this copy of the library.
+        let raw: ffi::Seen = unsafe {
+            (self.calls.apply)(op, 0, raw.as_mut_ptr());
+            raw.assume_init()
+        };
+        self.lost += u64::from(raw.lost != 0);
+        broke(&raw)?;
+        observe(&raw, seen)
+    }
 }
 
 impl Oracle for VmaC {
@@ -231,41 +292,50 @@ impl Oracle for VmaC {
         ops: &[Op],
         seen: &mut Vec<Observation>,
     ) -> Result<(), OracleError> {
-        self.reset(world)?;
+        self.begin(world)?;
         seen.resize_with(ops.len(), Observation::default);
         for (index, op) in ops.iter().enumerate() {
-            let op = operation(op);
-            let mut raw = MaybeUninit::uninit();
-            // SAFETY: `op` and `raw` outlive the call, which fills `raw` in. `&mut self` says that nobody
-            // else uses this copy of the library.
-            let raw: ffi::Seen = unsafe {
-                (self.calls.apply)(&op, 0, raw.as_mut_ptr());
-                raw.assume_init()
-            };
-            self.lost += u64::from(raw.lost != 0);
-            let observation = &mut seen[index];
-            let what = broke(&raw).and_then(|()| observe(&raw, observation));
-            if let Err(what) = what {
+            if let Err(what) = self.apply(op, &mut seen[index]) {
                 seen.truncate(index);
                 return Err(OracleError::Broke { index, what });
             }
             let world = &self.worlds[world];
-            observation
-                .outcome
-                .layout
-                .retain(|area| world.observes(area));
+            let layout = &mut seen[index].outcome.layout;
+            layout.retain(|area| world.observes(area));
         }
-        let mut raw = MaybeUninit::uninit();
-        // SAFETY: as above.
-        let raw: ffi::Seen = unsafe {
-            (self.calls.exit)(raw.as_mut_ptr());
-            raw.assume_init()
-        };
-        broke(&raw).map_err(|what| OracleError::Broke {
+        self.end().map_err(|what| OracleError::Broke {
             index: ops.len().saturating_sub(1),
-            what: format!("when all was unmapped: {what}"),
+            what,
         })
     }
+}
+
+/// What the kernel does in the library, although there is no [`Op`] for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    /// `mprotect(2)`.
+    Mprotect {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// What may be done with the pages.
+        prot: Prot,
+    },
+    /// `mlock(2)`.
+    Mlock {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// `munlock(2)`.
+    Munlock {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+    },
 }
 
 /// A file of its own with the same contents: a library is loaded once per file.
