@@ -3,6 +3,7 @@
 
 mod diff;
 mod eras;
+mod replay;
 mod stats;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     Diff(diff::Args),
     /// List the eras of the model, and the one that the running kernel belongs to
     Eras(eras::Args),
+    /// Replay recordings of real kernels on the model
+    Replay(replay::Args),
     /// Show what /dev/vmalab counts: live objects, areas and pages, and calls of its hooks
     Stats(stats::Args),
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Diff(args) => diff::run(&args),
         Command::Eras(args) => eras::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Stats(args) => stats::run(&args),
     };
     done.unwrap_or_else(|error| {

@@ -1,26 +1,23 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What real kernels answered, the model answers by the rules of their era: every value, all areas, all counters.
 
-mod replay;
-
 use std::path::Path;
 
-use replay::{load, replay};
 use vmalab_model::{Mistake, Rules};
+use vmalab_vectors::{Recording, replay};
 
-fn recording(name: &str) -> Vec<u8> {
-    load(
-        &Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/vectors")
-            .join(name),
-    )
+fn recording(name: &str) -> Recording {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/vectors")
+        .join(name);
+    Recording::load(&path).unwrap()
 }
 
 /// All operations must be compared, so that a reader that skips too much is no success.
 fn agrees(mode: &str, kernel: &str, sequences: usize) {
     let name = format!("{mode}.{kernel}.jsonl.xz");
     let rules = Rules::for_kernel(kernel).expect("an era");
-    let report = replay(&recording(&name), *rules, usize::MAX);
+    let report = replay(&recording(&name), *rules, usize::MAX).unwrap();
     if let Some(first) = report.differences.first() {
         panic!(
             "{name}: {} of {} sequences differ; the first:\n{first}",
@@ -106,7 +103,7 @@ fn mistakes_are_noticed() {
     ] {
         let text = recording(name);
         for &mistake in mistakes {
-            let report = replay(&text, Rules::V7_2.with_mistake(mistake), 1);
+            let report = replay(&text, Rules::V7_2.with_mistake(mistake), 1).unwrap();
             assert_ne!(report.differences.len(), 0, "{mistake:?} passes {name}");
         }
     }

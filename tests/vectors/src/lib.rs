@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Replays recordings of real kernels (`tests/vectors/*.jsonl.xz`) on the model.
+//! Replays recordings of real kernels (`*.jsonl.xz`, beside this crate) on the model.
 //!
 //! One object a line: a header; then per sequence its start (`seq`, the areas of a fresh process) and
 //! its operations with the value, the areas and the counters (in KiB) that the kernel answered. A
@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::BufReader;
 use std::path::Path;
+
+use anyhow::{Context, anyhow};
 
 use serde::Deserialize;
 use vmalab_model::file::File;
@@ -56,6 +58,7 @@ impl Num {
 
 #[derive(Deserialize)]
 struct Header {
+    kernel: String,
     mode: String,
     arena: Num,
     pages: u64,
@@ -95,6 +98,13 @@ struct Line {
     kb: BTreeMap<String, i64>,
 }
 
+impl Line {
+    /// A counter in KiB; -1 is none.
+    fn kb(&self, name: &str) -> i64 {
+        self.kb.get(name).copied().unwrap_or(-1)
+    }
+}
+
 /// What a userfaultfd delivered.
 #[derive(Debug, Deserialize)]
 struct Event {
@@ -124,54 +134,84 @@ impl Event {
 
 /// What came of a replay.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub struct Report {
     /// Sequences in the recording.
-    pub(crate) sequences: usize,
+    pub sequences: usize,
     /// Operations that were compared in full.
-    pub(crate) compared: usize,
+    pub compared: usize,
     /// Operations that were not, because the model does not know them or one before.
-    pub(crate) skipped: usize,
+    pub skipped: usize,
     /// By name, how often an operation that the model does not know ended a sequence.
-    pub(crate) unknown: BTreeMap<String, usize>,
+    pub unknown: BTreeMap<String, usize>,
     /// The differences: at most one for a sequence.
-    pub(crate) differences: Vec<String>,
+    pub differences: Vec<String>,
 }
 
-/// Reads a recording.
-pub(crate) fn load(path: &Path) -> Vec<u8> {
-    let file = std::fs::File::open(path)
-        .unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
-    let mut text = Vec::new();
-    lzma_rs::xz_decompress(&mut BufReader::new(file), &mut text)
-        .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
-    text
+/// A recording, unpacked.
+pub struct Recording {
+    text: Vec<u8>,
+    header: Header,
 }
 
-/// Replays a recording, until so many sequences have differed.
+impl Recording {
+    /// Reads a recording.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, is not packed with xz, or does not begin as a recording does.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display();
+        let file = std::fs::File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let mut text = Vec::new();
+        lzma_rs::xz_decompress(&mut BufReader::new(file), &mut text)
+            .map_err(|error| anyhow!("{name} is not a file of xz: {error:?}"))?;
+        let first = text.split(|&byte| byte == b'\n').next().unwrap_or(&[]);
+        let header = serde_json::from_slice(first)
+            .with_context(|| format!("{name} does not begin with the header of a recording"))?;
+        Ok(Self { text, header })
+    }
+
+    /// The version of the kernel that was recorded, as `6.12`.
+    pub fn kernel(&self) -> &str {
+        &self.header.kernel
+    }
+}
+
+/// Replays a recording by the rules of an era, until so many sequences have differed.
 ///
-/// `mremap` of kernels before 6.17 is an operation that the model does not know.
-pub(crate) fn replay(text: &[u8], rules: Rules, most: usize) -> Report {
-    let mut lines = text
+/// # Errors
+///
+/// A line that cannot be understood.
+pub fn replay(recording: &Recording, rules: Rules, most: usize) -> anyhow::Result<Report> {
+    let header = &recording.header;
+    let lines = recording
+        .text
         .split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty());
-    let header: Header =
-        serde_json::from_slice(lines.next().expect("a header")).expect("a readable header");
-
+        .enumerate()
+        .skip(1)
+        .filter(|(_, line)| !line.is_empty());
     let mut report = Report::default();
     let mut run: Option<Run> = None;
     let (mut seq, mut index, mut huge_pages) = (0, 0, 0);
-    for line in lines {
-        let line: Line = serde_json::from_slice(line).expect("a readable line");
+    for (number, line) in lines {
+        let line: Line = serde_json::from_slice(line)
+            .with_context(|| format!("line {} cannot be understood", number + 1))?;
         let Some(op) = &line.op else {
             if report.differences.len() >= most {
                 break;
             }
-            seq = line.seq.expect("a sequence");
+            seq = line.seq.with_context(|| {
+                format!(
+                    "line {} is neither an operation nor the begin of a sequence",
+                    number + 1
+                )
+            })?;
             index = 0;
             report.sequences += 1;
             // The file on hugetlbfs lives on, and grows.
             huge_pages = run.map_or(huge_pages, |run: Run| run.space.file_size(H));
-            run = Some(Run::start(&header, rules, huge_pages, &line));
+            let start = Run::start(header, rules, huge_pages, &line);
+            run = Some(start.with_context(|| format!("line {}", number + 1))?);
             continue;
         };
         let at = (seq, index);
@@ -220,7 +260,7 @@ pub(crate) fn replay(text: &[u8], rules: Rules, most: usize) -> Report {
             run = None;
         }
     }
-    report
+    Ok(report)
 }
 
 struct Run {
@@ -229,12 +269,12 @@ struct Run {
 }
 
 impl Run {
-    fn start(header: &Header, rules: Rules, huge_pages: u64, line: &Line) -> Self {
+    fn start(header: &Header, rules: Rules, huge_pages: u64, line: &Line) -> anyhow::Result<Self> {
         // Where [vdso] ends, the kernel begins to give addresses.
         let vdso = line.areas.iter().find(|area| area.4 == "[vdso]");
         let task_size = header.task_size.u();
         let limits = Limits {
-            max_map_count: line.max_map_count.expect("a limit"),
+            max_map_count: line.max_map_count.context("there is no max_map_count")?,
             task_size,
             mmap_base: vdso.map_or(Limits::default().mmap_base, |area| area.1.u()),
             mmap_legacy_base: (task_size / 3).next_multiple_of(4096),
@@ -286,7 +326,7 @@ impl Run {
                     },
                     object == Object::Anon,
                 )
-                .expect("the areas of a process");
+                .context("these are not the areas of a process")?;
         }
         let arena = header.arena.u();
         let window = if matches!(&*header.mode, "free" | "huge") {
@@ -295,7 +335,7 @@ impl Run {
             // The targets of mremap begin up to as far above the arena, and reach beyond.
             arena..arena + 4 * header.pages * 4096
         };
-        Self { space, window }
+        Ok(Self { space, window })
     }
 
     /// Applies one operation; `None` for one that the model does not know.
@@ -401,12 +441,13 @@ impl Run {
             ("VmStk", counters.stack_vm),
         ] {
             let kib = (pages * 4) as i64;
-            if kib != line.kb[name] {
-                return Err(format!("{name} is {}, not {kib}", line.kb[name]));
+            let seen = line.kb(name);
+            if kib != seen {
+                return Err(format!("{name} is {seen}, not {kib}"));
             }
         }
         let exec = (counters.exec_vm * 4) as i64;
-        let seen = line.kb["VmExe"] + line.kb["VmLib"];
+        let seen = line.kb("VmExe") + line.kb("VmLib");
         if exec != seen {
             return Err(format!("VmExe and VmLib are {seen}, not {exec}"));
         }
