@@ -47,6 +47,14 @@ impl Folio {
         Self(raw)
     }
 
+    /// Waits for the lock of the folio.
+    pub(crate) fn lock(self) -> LockedFolio {
+        // SAFETY: By the type invariants, the folio is alive.
+        unsafe { helpers::vmalab_folio_lock(self.as_ptr()) };
+        // SAFETY: It was just locked.
+        unsafe { LockedFolio::from_locked(self) }
+    }
+
     /// The folio, for as long as `self` lives.
     pub(crate) fn as_ptr(&self) -> *mut bindings::folio {
         self.0.as_ptr()

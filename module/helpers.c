@@ -20,6 +20,45 @@ void vmalab_release_fault_lock(struct vm_fault *vmf)
 	release_fault_lock(vmf);
 }
 
+/* The kernel has functions for some orders, and none without huge pages. */
+unsigned int vmalab_insert_folio(struct vm_fault *vmf, struct folio *folio, unsigned int order,
+				 bool write)
+{
+	if (folio_order(folio) != order)
+		return VM_FAULT_FALLBACK;
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	if (order == PMD_ORDER)
+		return vmf_insert_folio_pmd(vmf, folio, write);
+#ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
+	if (order == PUD_ORDER)
+		return vmf_insert_folio_pud(vmf, folio, write);
+#endif
+#endif
+	return VM_FAULT_FALLBACK;
+}
+
+unsigned int vmalab_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order,
+			       bool write)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	if (order == PMD_ORDER)
+		return vmf_insert_pfn_pmd(vmf, pfn, write);
+#ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
+	if (order == PUD_ORDER)
+		return vmf_insert_pfn_pud(vmf, pfn, write);
+#endif
+#endif
+	return VM_FAULT_FALLBACK;
+}
+
+struct folio *vmalab_page_folio_get(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	folio_get(folio);
+	return folio;
+}
+
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order)
 {
 	return folio_alloc(gfp, order);
@@ -33,6 +72,11 @@ void vmalab_folio_get(struct folio *folio)
 void vmalab_folio_put(struct folio *folio)
 {
 	folio_put(folio);
+}
+
+void vmalab_folio_lock(struct folio *folio)
+{
+	folio_lock(folio);
 }
 
 /* Only for a folio that nobody else can see yet: the flag is set non-atomically. */

@@ -16,13 +16,19 @@ struct inode;
 struct page;
 struct vm_fault;
 
-/* vm_ops: <linux/mm.h> */
+/* vm_ops: <linux/mm.h>; unsigned int is vm_fault_t */
 void vmalab_release_fault_lock(struct vm_fault *vmf);
+unsigned int vmalab_insert_folio(struct vm_fault *vmf, struct folio *folio, unsigned int order,
+				 bool write);
+unsigned int vmalab_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order,
+			       bool write);
+struct folio *vmalab_page_folio_get(struct page *page);
 
 /* folio: <linux/mm.h>, <linux/pagemap.h>, <linux/gfp.h> */
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order);
 void vmalab_folio_get(struct folio *folio);
 void vmalab_folio_put(struct folio *folio);
+void vmalab_folio_lock(struct folio *folio);
 void vmalab_folio_mark_uptodate_new(struct folio *folio);
 struct page *vmalab_folio_file_page(struct folio *folio, pgoff_t index);
 

@@ -6,14 +6,19 @@ use super::VmOperations;
 use core::marker::PhantomData;
 use kernel::{
     bindings,
-    mm::virt::{vm_flags_t, VmaNew, VmaRef},
+    mm::virt::{flags, vm_flags_t, VmaNew, VmaRef},
     page::PAGE_SHIFT,
     sync::{Arc, ArcBorrow},
     types::{ForeignOwnable, Opaque},
 };
 
 /// What an area can hold: something that fits into a pointer and that a copy of the area can have, too.
-pub(crate) trait AreaData: ForeignOwnable + Send + Sync + 'static {
+///
+/// # Safety
+///
+/// If `data` was borrowed from the pointer `p`, the `into_foreign` of `duplicate(data)` is `p`: the
+/// references of all copies are told apart by their number only.
+pub(crate) unsafe trait AreaData: ForeignOwnable + Send + Sync + 'static {
     /// Whether each area has its own reference, to be given back when the area goes. The areas then
     /// have an `open` and a `close` hook in any case.
     const COUNTED: bool;
@@ -23,7 +28,8 @@ pub(crate) trait AreaData: ForeignOwnable + Send + Sync + 'static {
     fn duplicate(this: Self::Borrowed<'_>) -> Self;
 }
 
-impl<T: Send + Sync + 'static> AreaData for Arc<T> {
+// SAFETY: The pointer is to what is shared, for all references to it.
+unsafe impl<T: Send + Sync + 'static> AreaData for Arc<T> {
     const COUNTED: bool = true;
 
     fn duplicate(this: ArcBorrow<'_, T>) -> Self {
@@ -32,7 +38,8 @@ impl<T: Send + Sync + 'static> AreaData for Arc<T> {
 }
 
 /// An area that holds nothing, for a driver to which all areas are the same.
-impl AreaData for () {
+// SAFETY: It is always the same pointer.
+unsafe impl AreaData for () {
     const COUNTED: bool = false;
 
     fn duplicate((): ()) -> Self {}
@@ -73,9 +80,10 @@ impl<T: VmOperations> Area<T> {
         if !core::ptr::eq(ops, T::table().as_ptr()) || data.is_null() {
             return None;
         }
-        // SAFETY: `install` is the only way to this table, and it stores the data with it. Both stay
-        // until `close`, after which the area has another table. A copy of an area is not reachable
-        // by a `VmaRef` before its `open` has run. INVARIANT: That proves the two conditions, and the
+        // SAFETY: `install` and `AreaDesc::install` are the only ways to this table, and they store the
+        // data with it. Both stay until `close`, after which the area has another table. A copy of an
+        // area is not reachable by a `VmaRef` before its `open` has run, and a new area not before its
+        // `mapped` has. INVARIANT: That proves the two conditions, and the
         // lock is held for as long as `vma` is borrowed.
         Some(unsafe { Self::from_raw(raw) })
     }
@@ -115,13 +123,31 @@ impl<T: VmOperations> Area<T> {
         // SAFETY: By the type invariants, nobody writes to the field.
         unsafe { (*self.vma.get()).__bindgen_anon_2.vm_flags }
     }
+
+    /// Whether writes to a page of the area go to a copy of it: the kernel's `is_cow_mapping`.
+    pub(crate) fn is_private_writable(&self) -> bool {
+        self.flags() & (flags::SHARED | flags::MAYWRITE) == flags::MAYWRITE
+    }
+
+    /// The memory policy that `mbind` gave to the area, or NULL.
+    #[cfg(CONFIG_NUMA)]
+    pub(super) fn policy(&self) -> *mut bindings::mempolicy {
+        // SAFETY: By the type invariants, nobody writes to the field.
+        unsafe { (*self.vma.get()).vm_policy }
+    }
+
+    /// The area as the kernel knows it.
+    pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+        self.vma.get()
+    }
 }
 
 /// Takes over a new area: `T`'s hooks are called for it from now on, and it holds `data`.
 ///
-/// To be called from the mmap handler, as the last thing that it does: when the handler fails, the
+/// To be called from `.mmap`, as the last thing that it does: when the handler fails, the
 /// kernel calls no hook for the area, and `data` would never be released.
 pub(crate) fn install<T: VmOperations>(vma: &VmaNew, data: T::Data) {
+    const { assert!(!T::PREPARED, "these areas are for `.mmap_prepare`") };
     let raw = vma.as_ptr();
     // SAFETY: A `VmaNew` is an area in the making, which nobody else can see yet. The table is a
     // static, of a module that stays loaded as long as the file of the area is open.

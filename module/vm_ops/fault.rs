@@ -1,30 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A page fault, and the ways to answer it.
+//! A page fault, and the ways to answer it: the hook `fault`, and what the other hooks of a fault share
+//! with it.
 
 use super::{Area, VmOperations};
 use crate::{
     folio::{Folio, LockedFolio},
     helpers,
 };
-use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{bindings, prelude::*};
+use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
+use kernel::{bindings, error::to_result, mm::virt::flags, page::PAGE_SIZE, prelude::*};
 
-/// A page fault in an area of `T`: somebody touched a page that is not in the page table.
-///
-/// Some answers need the fault itself and use it up ([`give_locked`](Self::give_locked),
-/// [`give`](Self::give), [`retry`](Self::retry)); the others are constants of [`VmFault`].
+/// What all hooks of a fault are told.
 ///
 /// # Invariants
 ///
 /// `vmf` is the fault that the kernel is in the middle of, in an area of which the invariants of
-/// [`Area`] hold for 'a. No page has been given yet, and the lock of the fault is held.
-pub(crate) struct Fault<'a, T> {
+/// [`Area`] hold for 'a. The lock of the fault is held.
+pub(crate) struct FaultInfo<'a, T> {
     vmf: NonNull<bindings::vm_fault>,
     _area: PhantomData<&'a Area<T>>,
 }
 
-impl<T: VmOperations> Fault<'_, T> {
+impl<T: VmOperations> FaultInfo<'_, T> {
     /// # Safety
     ///
     /// The type invariants hold for `vmf`, and it is not NULL.
@@ -37,9 +35,14 @@ impl<T: VmOperations> Fault<'_, T> {
         }
     }
 
-    fn raw(&self) -> &bindings::vm_fault {
+    /// The fault as the kernel knows it.
+    pub(super) fn as_ptr(&self) -> *mut bindings::vm_fault {
+        self.vmf.as_ptr()
+    }
+
+    pub(super) fn raw(&self) -> &bindings::vm_fault {
         // SAFETY: By the type invariants, it is valid, and nobody writes to it while the hook runs
-        // but this type, which has no reference out while it does.
+        // but the types of this module, which have no reference out while they do.
         unsafe { self.vmf.as_ref() }
     }
 
@@ -73,8 +76,56 @@ impl<T: VmOperations> Fault<'_, T> {
         self.raw().__bindgen_anon_1.gfp_mask
     }
 
+    /// Whether the page may be made writable in the page table at once. In a private area it must
+    /// not: there the kernel makes a copy when the touch is tried again.
+    pub(super) fn writes_shared(&self) -> bool {
+        self.flags().is_write() && self.area().flags() & flags::SHARED != 0
+    }
+
+    /// Whether the area can take frame numbers: the conditions that the kernel stops at if they do
+    /// not hold (`vmf_insert_pfn_prot`).
+    pub(super) fn takes_pfns(&self) -> bool {
+        let kind = self.area().flags() & (flags::PFNMAP | flags::MIXEDMAP);
+        kind == flags::MIXEDMAP || kind == flags::PFNMAP && !self.area().is_private_writable()
+    }
+}
+
+/// A page fault in an area of `T`: somebody touched a page that is not in the page table.
+///
+/// There are four kinds of answers:
+///
+/// - give a page, and let the kernel map or copy it: [`give`](Self::give),
+///   [`give_locked`](Self::give_locked). This is the normal way;
+/// - put it into the page table oneself: [`insert`](Self::insert),
+///   [`insert_pages`](Self::insert_pages) for a neighbourhood, [`insert_pfn`](Self::insert_pfn) for
+///   memory without pages;
+/// - have it tried again: [`retry`](Self::retry), [`VmFault::NOPAGE`];
+/// - a constant of [`VmFault`] that says that there is nothing.
+///
+/// # Invariants
+///
+/// No page has been given yet.
+pub(crate) struct Fault<'a, T>(FaultInfo<'a, T>);
+
+impl<'a, T> Deref for Fault<'a, T> {
+    type Target = FaultInfo<'a, T>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T: VmOperations> Fault<'_, T> {
+    /// # Safety
+    ///
+    /// The invariants of [`FaultInfo`] hold for `vmf`, it is not NULL, and no page has been given.
+    pub(super) unsafe fn from_raw(vmf: *mut bindings::vm_fault) -> Self {
+        // SAFETY: The caller's promise. INVARIANT: As well.
+        Self(unsafe { FaultInfo::from_raw(vmf) })
+    }
+
     /// Answers with a page, and the reference to it that `folio` is. Which page of a large folio it
-    /// is follows from [`index`](Self::index).
+    /// is follows from [`index`](FaultInfo::index).
     ///
     /// The kernel maps it, or copies it if a private mapping is being written to, and does the
     /// accounting. If the page belongs to something that can be truncated, use
@@ -99,7 +150,93 @@ impl<T: VmOperations> Fault<'_, T> {
         let page = unsafe { helpers::vmalab_folio_file_page(folio, index) };
         // SAFETY: By the type invariants, the fault is valid and we may write to it; the reference
         // goes to the kernel with it.
-        unsafe { self.vmf.as_mut() }.page = page;
+        unsafe { self.0.vmf.as_mut() }.page = page;
+    }
+
+    /// Puts a page into the page table, which takes a reference of its own
+    /// (`vmf_insert_page_mkwrite`). It is writable at once if a shared area is being written to.
+    ///
+    /// The page is counted and unmapped as any other, but nothing keeps it from being removed from
+    /// its object in the meantime: hold its lock if that can happen. SIGBUS for a page that cannot be
+    /// mapped, as one of the slab.
+    pub(crate) fn insert(self, folio: &Folio) -> VmFault {
+        // SAFETY: `folio` keeps it alive, and the fault is valid by the type invariants.
+        VmFault(unsafe {
+            let page = helpers::vmalab_folio_file_page(folio.as_ptr(), self.index());
+            bindings::vmf_insert_page_mkwrite(self.as_ptr(), page, self.writes_shared())
+        })
+    }
+
+    /// Puts pages into the page table from `addr` on, at least the one that was touched among them
+    /// (`vm_insert_pages`). Those that are there already are left as they are.
+    ///
+    /// As [`insert`](Self::insert), but a page that is to be written to comes back as a fault of its
+    /// own. The area must have [`flags::MIXEDMAP`] from its mmap handler on, and the pages must be
+    /// inside it: SIGBUS if not.
+    pub(crate) fn insert_pages(self, mut addr: usize, mut folios: &[Folio]) -> VmFault {
+        const BATCH: usize = 16;
+
+        let area = self.area();
+        let wanted = addr..addr.saturating_add(folios.len().saturating_mul(PAGE_SIZE));
+        if area.flags() & flags::MIXEDMAP == 0
+            || addr % PAGE_SIZE != 0
+            || addr < area.start()
+            || wanted.end > area.end()
+            || !wanted.contains(&self.address())
+        {
+            return VmFault::SIGBUS;
+        }
+        while !folios.is_empty() {
+            let batch = &folios[..folios.len().min(BATCH)];
+            let mut pages = [core::ptr::null_mut(); BATCH];
+            for (nth, (page, folio)) in pages.iter_mut().zip(batch).enumerate() {
+                let index = area.index() + (addr - area.start()) / PAGE_SIZE + nth;
+                // SAFETY: `folio` keeps it alive.
+                *page = unsafe { helpers::vmalab_folio_file_page(folio.as_ptr(), index) };
+            }
+            let mut left = batch.len();
+            // SAFETY: By the type invariants, the area is valid and a lock held. There are as many
+            // pages as `left` says, which `folios` keeps alive. The area has the flag without which
+            // the kernel would want the lock for writing.
+            let result = to_result(unsafe {
+                bindings::vm_insert_pages(area.as_ptr(), addr, pages.as_mut_ptr(), &mut left)
+            });
+            let done = match result {
+                Ok(()) => batch.len(),
+                // There is one already: on with the next.
+                Err(error) if error == EBUSY => batch.len() - left + 1,
+                Err(error) => return error.into(),
+            };
+            addr += done * PAGE_SIZE;
+            folios = &folios[done.min(folios.len())..];
+        }
+        VmFault::NOPAGE
+    }
+
+    /// Puts a frame number into the page table: memory of a device, for which there need not be a
+    /// page, and which is not counted (`vmf_insert_pfn`, `vmf_insert_mixed`).
+    ///
+    /// The area must have [`flags::PFNMAP`], and be shared or never writable, or
+    /// [`flags::MIXEDMAP`], from its mmap handler on: SIGBUS if not.
+    ///
+    /// # Safety
+    ///
+    /// The program may do what the area allows with the physical page `pfn`, until it is out of the
+    /// page table.
+    pub(crate) unsafe fn insert_pfn(self, pfn: usize) -> VmFault {
+        if !self.takes_pfns() {
+            return VmFault::SIGBUS;
+        }
+        let vma = self.area().as_ptr();
+        // SAFETY: By the type invariants, the area is valid and a lock held. It has the flags that the
+        // functions insist on. The rest is the caller's promise.
+        VmFault(unsafe {
+            if self.area().flags() & flags::MIXEDMAP != 0 {
+                bindings::vmf_insert_mixed(vma, self.address(), pfn)
+            } else {
+                bindings::vmf_insert_pfn(vma, self.address(), pfn)
+            }
+        })
     }
 
     /// Lets go of the lock, and has the kernel start the fault again from its beginning. For a
@@ -116,7 +253,7 @@ impl<T: VmOperations> Fault<'_, T> {
         if !flags.contains(bindings::fault_flag_FAULT_FLAG_RETRY_NOWAIT) {
             // SAFETY: By the type invariants, the lock is held. As `self` is used up, nobody refers
             // to the area any more, which may be gone after this.
-            unsafe { helpers::vmalab_release_fault_lock(self.vmf.as_ptr()) };
+            unsafe { helpers::vmalab_release_fault_lock(self.as_ptr()) };
         }
         Ok(VmFault(bindings::vm_fault_reason_VM_FAULT_RETRY))
     }

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Many pages with one entry of the page table: the hook `huge_fault`.
+
+use super::{FaultInfo, VmOperations};
+use crate::{folio::Folio, helpers};
+use core::ops::Deref;
+use kernel::{bindings, prelude::*};
+
+/// A page fault where an entry for 2 to the power of [`order`](Self::order) pages would fit into the
+/// area; or where there is one, which is written to for the first time.
+pub(crate) struct HugeFault<'a, T> {
+    fault: FaultInfo<'a, T>,
+    order: u32,
+}
+
+impl<'a, T> Deref for HugeFault<'a, T> {
+    type Target = FaultInfo<'a, T>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.fault
+    }
+}
+
+impl<T: VmOperations> HugeFault<'_, T> {
+    /// # Safety
+    ///
+    /// The invariants of [`FaultInfo`] hold for `vmf`, which is not NULL, and the order is the one that
+    /// the kernel passed with it.
+    pub(super) unsafe fn from_raw(vmf: *mut bindings::vm_fault, order: u32) -> Self {
+        Self {
+            // SAFETY: The caller's promise.
+            fault: unsafe { FaultInfo::from_raw(vmf) },
+            order,
+        }
+    }
+
+    /// How many pages, as a power of two: those of the second level of the page table (`PMD_ORDER`), or
+    /// of the third.
+    pub(crate) fn order(&self) -> u32 {
+        self.order
+    }
+
+    /// A private area is written to: what is there has to be copied page by page.
+    fn wants_copies(&self) -> bool {
+        self.flags().is_write() && !self.writes_shared()
+    }
+
+    /// Maps a whole folio of this order (`vmf_insert_folio_pmd`), which takes a reference of its own;
+    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, or if pages have to be copied.
+    ///
+    /// The folio must begin at the index that the first page of the entry has. If it belongs to
+    /// something that can be truncated, hold its lock.
+    pub(crate) fn insert_folio(self, folio: &Folio) -> HugeFaultAnswer {
+        if self.wants_copies() {
+            return HugeFaultAnswer::FALLBACK;
+        }
+        let write = self.writes_shared();
+        // SAFETY: `folio` keeps it alive; by the type invariants, this is the fault, of this order. The
+        // kernel has checked that the entry is inside the area.
+        HugeFaultAnswer(unsafe {
+            helpers::vmalab_insert_folio(self.as_ptr(), folio.as_ptr(), self.order, write)
+        })
+    }
+
+    /// Maps as many frames from `pfn` on (`vmf_insert_pfn_pmd`); [`HugeFaultAnswer::FALLBACK`] if it is
+    /// not a multiple of the order's size, or if pages have to be copied. As for
+    /// [`insert_pfn`](super::Fault::insert_pfn), the area must be of the right kind: SIGBUS if not.
+    ///
+    /// # Safety
+    ///
+    /// The program may do what the area allows with the frames, until they are out of the page table.
+    pub(crate) unsafe fn insert_pfn(self, pfn: usize) -> HugeFaultAnswer {
+        if self.wants_copies() || pfn % (1 << self.order) != 0 {
+            return HugeFaultAnswer::FALLBACK;
+        }
+        if !self.takes_pfns() {
+            return HugeFaultAnswer::SIGBUS;
+        }
+        let write = self.writes_shared();
+        // SAFETY: By the type invariants, this is the fault, of this order. The area has the flags that
+        // the function insists on. The rest is the caller's promise.
+        HugeFaultAnswer(unsafe {
+            helpers::vmalab_insert_pfn(self.as_ptr(), pfn, self.order, write)
+        })
+    }
+}
+
+/// The answer to [`HugeFault`].
+#[must_use = "the kernel has to be told"]
+pub(crate) struct HugeFaultAnswer(bindings::vm_fault_t);
+
+impl HugeFaultAnswer {
+    /// Nothing of that size: the kernel tries smaller ones, `fault` at last. What is there of that size
+    /// is split.
+    pub(crate) const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
+
+    /// There is nothing there: the program gets SIGBUS.
+    pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+
+    /// There is no memory: see [`VmFault::OOM`](super::VmFault::OOM). For a huge page, `FALLBACK` is
+    /// better.
+    pub(crate) const OOM: Self = Self(bindings::vm_fault_reason_VM_FAULT_OOM);
+
+    /// Nothing yet: the access is to be tried again.
+    pub(crate) const NOPAGE: Self = Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE);
+
+    /// The kernel's own number.
+    pub(super) fn into_raw(self) -> bindings::vm_fault_t {
+        self.0
+    }
+}
