@@ -4,20 +4,21 @@
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 //!
-//! [`kernel::miscdevice`] makes the `file_operations` of a device, and two things are missing there:
+//! [`kernel::miscdevice`] makes the `file_operations` of a device, and three things are missing there:
 //!
 //! - It sets no `owner`. So nothing keeps the module loaded while a file is open or mapped, and the
 //!   first call after `rmmod` jumps into memory that is gone.
 //! - A driver cannot point `f_mapping` to a page cache of its own: see `page_cache.rs`.
+//! - There is no `mmap_prepare`.
 //!
-//! This registers a copy of the table that has both. Everything else is left to the kernel crate; with
+//! This registers a copy of the table that has all three. Everything else is left to the kernel crate; with
 //! an `owner` there, the first half of this file can go.
 
-use crate::{page_cache::PageCache, THIS_MODULE};
+use crate::{page_cache::PageCache, vm_ops::AreaDesc, THIS_MODULE};
 use core::marker::PhantomData;
 use kernel::{
     bindings,
-    error::to_result,
+    error::{to_result, VTABLE_DEFAULT_ERROR},
     ffi,
     miscdevice::{MiscDevice, MiscDeviceOptions},
     prelude::*,
@@ -25,6 +26,7 @@ use kernel::{
 };
 
 /// A misc device each of whose files has its own page cache.
+#[vtable]
 pub(crate) trait Device: MiscDevice {
     /// How the node is called.
     const NAME: &'static CStr;
@@ -34,6 +36,16 @@ pub(crate) trait Device: MiscDevice {
 
     /// The page cache that a file maps, which is a part of its private data.
     fn page_cache<'a>(this: &'a <Self::Ptr as ForeignOwnable>::Borrowed<'_>) -> &'a PageCache;
+
+    /// The newer generation of the mmap handler, for a device that has no [`MiscDevice::mmap`]: see
+    /// `vm_ops.rs`. It is called with the mmap lock held, for writing, must change nothing but `desc`,
+    /// and an error is the result of mmap.
+    fn mmap_prepare<'a>(
+        _this: <Self::Ptr as ForeignOwnable>::Borrowed<'a>,
+        _desc: &mut AreaDesc<'a>,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// What is registered for a device: the tables of the kernel crate, and what they lack.
@@ -53,6 +65,12 @@ impl<T: Device> Tables<T> {
     const FOPS: bindings::file_operations = bindings::file_operations {
         owner: THIS_MODULE.as_ptr(),
         open: Some(Self::open),
+        mmap_prepare: if T::HAS_MMAP_PREPARE {
+            assert!(!T::HAS_MMAP, "the kernel refuses a file with both");
+            Some(Self::mmap_prepare)
+        } else {
+            None
+        },
         ..Self::GENERATED_FOPS
     };
 
@@ -91,12 +109,32 @@ impl<T: Device> Tables<T> {
         unsafe { (*file).f_mapping = mapping };
         0
     }
+
+    /// # Safety
+    ///
+    /// Called by the kernel as `file_operations.mmap_prepare`, for a file of the device that was
+    /// registered with this table.
+    unsafe extern "C" fn mmap_prepare(desc: *mut bindings::vm_area_desc) -> ffi::c_int {
+        // SAFETY: The kernel passes a valid description. Its file is ours, so that the private data is
+        // what the generated `open` has stored; it is never borrowed mutably. Both live until mmap is
+        // done, which is longer than 'a is used for: the caller of mmap holds the file.
+        let (this, mut desc) = unsafe {
+            (
+                <T::Ptr as ForeignOwnable>::borrow((*(*desc).file).private_data),
+                AreaDesc::from_raw(desc),
+            )
+        };
+        match T::mmap_prepare(this, &mut desc) {
+            Ok(()) => 0,
+            Err(error) => error.to_errno(),
+        }
+    }
 }
 
 /// A misc device, registered as long as this lives.
 ///
-/// Make it the last thing that a module's `init` does: as soon as the node is there it can be opened,
-/// and a module whose `init` fails after that goes away in spite of its users.
+/// As soon as the node is there it can be opened, and a module whose `init` fails after that goes away in
+/// spite of its users. So make it the last thing that `init` does, or have `open` fail until then.
 ///
 /// # Invariants
 ///

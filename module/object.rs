@@ -18,13 +18,18 @@ use kernel::{
     bindings,
     page::PAGE_SIZE,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    },
 };
 
 /// A memory object.
 pub(crate) struct Object {
     cache: PageCache,
     stats: Stats,
+    /// 1 if areas from now on are to have the hook `page_mkwrite`. It orders nothing.
+    tracks_writes: Atomic<u32>,
 }
 
 impl Object {
@@ -37,6 +42,7 @@ impl Object {
         let object = Self {
             cache: PageCache::new()?,
             stats: Stats::new(),
+            tracks_writes: Atomic::new(0),
         };
         // From here on, whatever fails drops it, which takes this back.
         object.stats.add(|s| &s.objects, 1);
@@ -47,6 +53,16 @@ impl Object {
     /// Its counts.
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Whether areas from now on are to have the hook `page_mkwrite`.
+    pub(crate) fn tracks_writes(&self) -> bool {
+        self.tracks_writes.load(Relaxed) != 0
+    }
+
+    /// Changes what [`tracks_writes`](Self::tracks_writes) says; areas that are there stay as they are.
+    pub(crate) fn track_writes(&self, yes: bool) {
+        self.tracks_writes.store(yes.into(), Relaxed);
     }
 
     /// Its pages.

@@ -38,7 +38,7 @@ pub(crate) struct Stats {
     pub(crate) areas: Counter,
     /// Pages that they hold.
     pub(crate) pages: Counter,
-    /// Calls of the mmap handler.
+    /// Calls of the mmap handler, `.mmap` or `.mmap_prepare`.
     pub(crate) mmap: Counter,
     /// Calls of the hook `open`.
     pub(crate) open: Counter,
@@ -48,6 +48,16 @@ pub(crate) struct Stats {
     pub(crate) may_split: Counter,
     /// Calls of the hook `fault`.
     pub(crate) fault: Counter,
+    /// Calls of the hook `mapped`.
+    pub(crate) mapped: Counter,
+    /// Calls of the hook `mremap`.
+    pub(crate) mremap: Counter,
+    /// Calls of the hook `mprotect`.
+    pub(crate) mprotect: Counter,
+    /// Calls of the hook `map_pages`.
+    pub(crate) map_pages: Counter,
+    /// Calls of the hook `page_mkwrite`.
+    pub(crate) page_mkwrite: Counter,
 }
 
 impl Stats {
@@ -62,11 +72,16 @@ impl Stats {
             close: Counter::new(),
             may_split: Counter::new(),
             fault: Counter::new(),
+            mapped: Counter::new(),
+            mremap: Counter::new(),
+            mprotect: Counter::new(),
+            map_pages: Counter::new(),
+            page_mkwrite: Counter::new(),
         }
     }
 
     /// Each count with its name in debugfs.
-    pub(crate) fn each(&self) -> [(&'static CStr, &Counter); 8] {
+    pub(crate) fn each(&self) -> [(&'static CStr, &Counter); 13] {
         [
             (c"objects", &self.objects),
             (c"areas", &self.areas),
@@ -76,6 +91,11 @@ impl Stats {
             (c"n_close", &self.close),
             (c"n_may_split", &self.may_split),
             (c"n_fault", &self.fault),
+            (c"n_mapped", &self.mapped),
+            (c"n_mremap", &self.mremap),
+            (c"n_mprotect", &self.mprotect),
+            (c"n_map_pages", &self.map_pages),
+            (c"n_page_mkwrite", &self.page_mkwrite),
         ]
     }
 
@@ -101,5 +121,10 @@ impl Stats {
         out.n_close = self.close.get();
         out.n_may_split = self.may_split.get();
         out.n_fault = self.fault.get();
+        out.n_mapped = self.mapped.get();
+        out.n_mremap = self.mremap.get();
+        out.n_mprotect = self.mprotect.get();
+        out.n_map_pages = self.map_pages.get();
+        out.n_page_mkwrite = self.page_mkwrite.get();
     }
 }

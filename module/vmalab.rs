@@ -58,6 +58,8 @@ module! {
 struct Vmalab {
     #[pin]
     _node: misc::Registration<device::Node>,
+    #[pin]
+    _prepare_node: misc::Registration<device::PrepareNode>,
     _debugfs: debugfs::Dir,
 }
 
@@ -67,6 +69,8 @@ impl kernel::InPlaceModule for Vmalab {
             _: { check_parameters()? },
             _debugfs: debugfs::Dir::new(c"vmalab", &stats::MODULE),
             _node <- misc::Registration::register(),
+            _prepare_node <- misc::Registration::register(),
+            _: { device::allow_open() },
         })
     }
 }

@@ -24,8 +24,13 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-/* The node. */
+/* The node, with the older generation of the mmap handler (.mmap). */
 #define VMALAB_PATH "/dev/vmalab"
+/*
+ * The same with the newer one (.mmap_prepare and vm_operations.mapped), which
+ * the kernel asks before it merges areas.
+ */
+#define VMALAB_PREPARE_PATH "/dev/vmalab-prepare"
 
 /* The ioctl type ("magic") of all requests below. */
 #define VMALAB_IOC_TYPE 0xBC
@@ -44,11 +49,19 @@ enum vmalab_scope {
  * @objects:   live memory objects (the asking descriptor's own included)
  * @areas:     live areas (VMAs) that map them
  * @pages:     pages that they hold
- * @n_mmap:    calls of the mmap handler
+ * @n_mmap:    calls of the mmap handler: .mmap is not called for a range that
+ *             only makes an area longer, .mmap_prepare always is
  * @n_open:    calls of vm_operations.open
  * @n_close:   calls of vm_operations.close
  * @n_may_split: calls of vm_operations.may_split
  * @n_fault:   calls of vm_operations.fault
+ * @n_mapped:  calls of vm_operations.mapped (VMALAB_PREPARE_PATH only)
+ * @n_mremap:  calls of vm_operations.mremap
+ * @n_mprotect: calls of vm_operations.mprotect
+ * @n_map_pages: calls of vm_operations.map_pages
+ * @n_page_mkwrite: calls of vm_operations.page_mkwrite (VMALAB_IOC_SET_HOOKS)
+ *
+ * The first version ends with @n_fault.
  */
 struct vmalab_stats {
 	__u32 scope;
@@ -61,6 +74,11 @@ struct vmalab_stats {
 	__u64 n_close;
 	__u64 n_may_split;
 	__u64 n_fault;
+	__u64 n_mapped;
+	__u64 n_mremap;
+	__u64 n_mprotect;
+	__u64 n_map_pages;
+	__u64 n_page_mkwrite;
 };
 
 /*
@@ -79,6 +97,27 @@ struct vmalab_size {
 	__u32 reserved;
 };
 
+/*
+ * Hooks that are there only if asked for, since the kernel treats an area that
+ * has them in another way. All others are always there.
+ */
+enum vmalab_hook {
+	/*
+	 * page_mkwrite: pages of shared areas are mapped read-only at first, so
+	 * that the first write to each is another fault.
+	 */
+	VMALAB_HOOK_PAGE_MKWRITE = 1,
+};
+
+/*
+ * @hooks:     in: enum vmalab_hook, ored
+ * @reserved:  in: zero
+ */
+struct vmalab_hooks {
+	__u64 hooks;
+	__u64 reserved;
+};
+
 /* Read the counts. */
 #define VMALAB_IOC_STATS	_IOWR(VMALAB_IOC_TYPE, 0x00, struct vmalab_stats)
 /* Read the size of the object. */
@@ -90,5 +129,11 @@ struct vmalab_size {
  * max_object_size. EBADF: the descriptor is not open for writing.
  */
 #define VMALAB_IOC_SET_SIZE	_IOW(VMALAB_IOC_TYPE, 0x02, struct vmalab_size)
+/*
+ * Set which of these hooks areas of the object have that are mapped from now
+ * on. Those that are there keep theirs, and so does what makes one longer.
+ * EBADF: the descriptor is not open for writing.
+ */
+#define VMALAB_IOC_SET_HOOKS	_IOW(VMALAB_IOC_TYPE, 0x03, struct vmalab_hooks)
 
 #endif /* _UAPI_VMALAB_H */

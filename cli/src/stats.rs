@@ -30,6 +30,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ("calls of close", calls.close),
         ("calls of may_split", calls.may_split),
         ("calls of fault", calls.fault),
+        ("calls of mapped", calls.mapped),
+        ("calls of mremap", calls.mremap),
+        ("calls of mprotect", calls.mprotect),
+        ("calls of map_pages", calls.map_pages),
+        ("calls of page_mkwrite", calls.page_mkwrite),
     ];
     if args.json {
         let map: serde_json::Map<_, _> = rows
@@ -39,7 +44,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         println!("{:#}", serde_json::Value::Object(map));
     } else {
         for (name, value) in rows {
-            println!("{name:<18} {value}");
+            println!("{name:<22} {value}");
         }
     }
     Ok(ExitCode::SUCCESS)

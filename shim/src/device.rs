@@ -139,6 +139,20 @@ impl Device {
         done.map_err(|errno| Error::new(Action::SetSize(size), errno))
     }
 
+    /// Chooses which optional hooks the areas of the object have that are mapped from now on: those of
+    /// `hooks` ([`sys::VMALAB_HOOK_PAGE_MKWRITE`]), and no other. Mirrors `VMALAB_IOC_SET_HOOKS`.
+    ///
+    /// # Errors
+    /// `EINVAL` for a hook that the module does not know; `EBADF` if the descriptor is open for
+    /// reading only; `ENOTTY` if the descriptor is not one of the
+    /// node, or the module is too old.
+    pub fn set_hooks(&self, hooks: u64) -> Result<(), Error> {
+        let mut argument = sys::vmalab_hooks { hooks, reserved: 0 };
+        // SAFETY: as in `stats_of`, with one vmalab_hooks.
+        let done = unsafe { self.ioctl(sys::VMALAB_IOC_SET_HOOKS, &mut argument) };
+        done.map_err(|errno| Error::new(Action::SetHooks(hooks), errno))
+    }
+
     /// Begins a mapping of the object: see [`MapOptions`].
     pub fn map(&self) -> MapOptions<'_> {
         MapOptions::new(self.fd.as_fd())
@@ -224,8 +238,8 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct HookCounts {
-    /// The mmap handler of `file_operations`: a new area. A range that the kernel merges into an
-    /// area before it does not call it.
+    /// The mmap handler of `file_operations`. A range that the kernel merges into an area before it
+    /// does not call `mmap`, but does call `mmap_prepare`.
     pub mmap: u64,
     /// `vm_operations.open`: an area was copied (split, fork, mremap).
     pub open: u64,
@@ -235,6 +249,17 @@ pub struct HookCounts {
     pub may_split: u64,
     /// `vm_operations.fault`: a page was asked for.
     pub fault: u64,
+    /// `vm_operations.mapped`: there is a new area of the node with `mmap_prepare`.
+    pub mapped: u64,
+    /// `vm_operations.mremap`: an area was moved.
+    pub mremap: u64,
+    /// `vm_operations.mprotect`: an area, or a part of it, is about to get another protection.
+    pub mprotect: u64,
+    /// `vm_operations.map_pages`: a page was read, and those around it are mapped if they are there.
+    pub map_pages: u64,
+    /// `vm_operations.page_mkwrite`: a page is written to for the first time, in an area that has this
+    /// hook: see [`Device::set_hooks`].
+    pub page_mkwrite: u64,
 }
 
 impl HookCounts {
@@ -246,6 +271,11 @@ impl HookCounts {
             close: self.close.wrapping_sub(earlier.close),
             may_split: self.may_split.wrapping_sub(earlier.may_split),
             fault: self.fault.wrapping_sub(earlier.fault),
+            mapped: self.mapped.wrapping_sub(earlier.mapped),
+            mremap: self.mremap.wrapping_sub(earlier.mremap),
+            mprotect: self.mprotect.wrapping_sub(earlier.mprotect),
+            map_pages: self.map_pages.wrapping_sub(earlier.map_pages),
+            page_mkwrite: self.page_mkwrite.wrapping_sub(earlier.page_mkwrite),
         }
     }
 }
@@ -262,6 +292,11 @@ impl From<sys::vmalab_stats> for Stats {
                 close: raw.n_close,
                 may_split: raw.n_may_split,
                 fault: raw.n_fault,
+                mapped: raw.n_mapped,
+                mremap: raw.n_mremap,
+                mprotect: raw.n_mprotect,
+                map_pages: raw.n_map_pages,
+                page_mkwrite: raw.n_page_mkwrite,
             },
         }
     }

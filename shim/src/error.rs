@@ -28,6 +28,7 @@ pub(crate) enum Action {
     Stats,
     GetSize,
     SetSize(u64),
+    SetHooks(u64),
     Map {
         length: usize,
         offset: u64,
@@ -74,7 +75,10 @@ impl Error {
             (Action::Open(_) | Action::Duplicate, Errno::ENFILE) => {
                 "the system has too many open files: close some, or raise `sysctl fs.file-max`"
             }
-            (Action::Stats | Action::GetSize | Action::SetSize(_), Errno::ENOTTY) => {
+            (
+                Action::Stats | Action::GetSize | Action::SetSize(_) | Action::SetHooks(_),
+                Errno::ENOTTY,
+            ) => {
                 "the descriptor is not one of /dev/vmalab, or the loaded module does not know \
                  this request: load the vmalab.ko that belongs to this library"
             }
@@ -82,12 +86,16 @@ impl Error {
                 "the loaded module is older than this library: \
                  load the vmalab.ko that belongs to it"
             }
+            (Action::SetHooks(_), Errno::EINVAL) => {
+                "the loaded module does not know one of them: ask for VMALAB_HOOK_* only"
+            }
             (Action::SetSize(_), Errno::EFBIG) => {
                 "ask for less, or load the module with a larger max_object_size"
             }
-            (Action::SetSize(_), Errno::EBADF | Errno::EACCES | Errno::EPERM) => {
-                "the descriptor is open for reading only: open the node for writing"
-            }
+            (
+                Action::SetSize(_) | Action::SetHooks(_),
+                Errno::EBADF | Errno::EACCES | Errno::EPERM,
+            ) => "the descriptor is open for reading only: open the node for writing",
             (Action::Map { length: 0, .. }, Errno::EINVAL) => "the length must not be 0",
             (Action::Map { .. }, Errno::EINVAL) => {
                 return Some(format!(
@@ -155,6 +163,7 @@ impl fmt::Display for Action {
             Self::Stats => write!(f, "cannot read the counts of vmalab"),
             Self::GetSize => write!(f, "cannot read the size of the object"),
             Self::SetSize(size) => write!(f, "cannot set the size of the object to {size} bytes"),
+            Self::SetHooks(hooks) => write!(f, "cannot set the hooks of new areas to {hooks:#x}"),
             Self::Map { length, offset } => {
                 write!(f, "cannot map {length} bytes from offset {offset}")
             }

@@ -140,6 +140,11 @@ pub unsafe extern "C" fn vmalab_get_stats(
             n_close: counts.hooks.close,
             n_may_split: counts.hooks.may_split,
             n_fault: counts.hooks.fault,
+            n_mapped: counts.hooks.mapped,
+            n_mremap: counts.hooks.mremap,
+            n_mprotect: counts.hooks.mprotect,
+            n_map_pages: counts.hooks.map_pages,
+            n_page_mkwrite: counts.hooks.page_mkwrite,
         };
         Ok(0)
     })

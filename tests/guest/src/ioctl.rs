@@ -15,6 +15,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     Test::device("ioctl::unlisted_numbers_are_enotty", unlisted_numbers),
     Test::device("ioctl::a_short_structure_is_einval", short_structures),
+    Test::device("ioctl::older_structures", older_structures),
     Test::device("ioctl::a_longer_structure", longer_structures),
     Test::device("ioctl::a_bad_pointer_is_efault", bad_pointers),
     Test::device("ioctl::what_is_reserved_is_zero", what_is_reserved),
@@ -54,12 +55,22 @@ fn resized(like: u32, size: usize) -> u32 {
 }
 
 /// The requests and the sizes of their structures.
-fn requests() -> [(u32, usize); 3] {
+fn requests() -> [(u32, usize); 4] {
     [
         (sys::VMALAB_IOC_STATS, size_of::<sys::vmalab_stats>()),
         (sys::VMALAB_IOC_GET_SIZE, size_of::<sys::vmalab_size>()),
         (sys::VMALAB_IOC_SET_SIZE, size_of::<sys::vmalab_size>()),
+        (sys::VMALAB_IOC_SET_HOOKS, size_of::<sys::vmalab_hooks>()),
     ]
+}
+
+/// The size of the first version of the structure.
+fn first_version(request: u32, size: usize) -> usize {
+    if request == sys::VMALAB_IOC_STATS {
+        std::mem::offset_of!(sys::vmalab_stats, n_mapped)
+    } else {
+        size
+    }
 }
 
 fn unlisted_numbers(lab: &Lab) -> Verdict {
@@ -94,7 +105,7 @@ fn unlisted_numbers(lab: &Lab) -> Verdict {
                 "{other:#x}"
             );
         }
-        for nr in 3..256 {
+        for nr in 4..256 {
             let other = number(direction, sys::VMALAB_IOC_TYPE, nr, size);
             assert_eq!(
                 call_with(&device, other, &mut bytes),
@@ -110,7 +121,7 @@ fn short_structures(lab: &Lab) -> Verdict {
     let device = lab.open(1);
     let mut bytes = [0; SPACE];
     for (request, size) in requests() {
-        for short in 0..size {
+        for short in 0..first_version(request, size) {
             let answer = call_with(&device, resized(request, short), &mut bytes);
             assert_eq!(
                 answer,
@@ -120,6 +131,31 @@ fn short_structures(lab: &Lab) -> Verdict {
         }
     }
     assert!(bytes == [0; SPACE], "nothing is written");
+    Ok(())
+}
+
+/// Of a structure that has grown, an older caller gets what it knows, and no byte more.
+fn older_structures(lab: &Lab) -> Verdict {
+    let device = lab.open(1);
+    let first = first_version(sys::VMALAB_IOC_STATS, 0);
+    assert_eq!(first, 72, "as it was published");
+    let addr = map(&device, SHARED, 0, 1);
+    protect(addr, 1, RO).unwrap();
+    for size in first..size_of::<sys::vmalab_stats>() {
+        let mut bytes = [0; SPACE];
+        bytes[size..].fill(0xff);
+        let request = resized(sys::VMALAB_IOC_STATS, size);
+        assert_eq!(
+            call_with(&device, request, &mut bytes),
+            Ok(0),
+            "{size} bytes"
+        );
+        assert_eq!(bytes[8..16], 1_u64.to_ne_bytes(), "the object");
+        assert!(
+            bytes[size..].iter().all(|byte| *byte == 0xff),
+            "{size} bytes"
+        );
+    }
     Ok(())
 }
 
@@ -310,7 +346,7 @@ fn thousands_at_random(lab: &Lab) -> Verdict {
     let mut bytes = [0; SPACE];
     let mut answers = std::collections::BTreeMap::new();
     for _ in 0..5000 {
-        let (request, size) = requests()[random() as usize % 3];
+        let (request, size) = requests()[random() as usize % 4];
         let request = match random() % 4 {
             0 => request,
             1 => resized(request, (size + random() as usize % 64) % SPACE),

@@ -12,6 +12,7 @@ mod cgroup;
 mod contents;
 mod fork;
 mod gup;
+mod hooks;
 mod ioctl;
 mod lab;
 mod lifetime;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
     let tests: Vec<Test> = [
         contents::TESTS,
         munmap::TESTS,
+        hooks::TESTS,
         fork::TESTS,
         lifetime::TESTS,
         size::TESTS,
