@@ -76,6 +76,26 @@ fn uffd() {
     }
 }
 
+/// By the rules of the era before, as many sequences differ as the recordings of the two kernels do.
+#[test]
+fn eras_part_where_the_kernels_do() {
+    for (before, kernel, sequences) in [
+        (Rules::V4_12, "5.10", 195),
+        (Rules::V5_10, "6.1", 67),
+        (Rules::V6_1, "6.12", 79),
+        (Rules::V6_12, "7.2", 274),
+    ] {
+        let text = recording(&format!("anon.{kernel}.jsonl.xz"));
+        let report = replay(&text, before, usize::MAX).unwrap();
+        assert_eq!(
+            report.differences.len(),
+            sequences,
+            "{}, {kernel}",
+            before.name
+        );
+    }
+}
+
 /// A wrong rule is noticed. (A recording has no drivers, so what concerns hooks is not among them.)
 #[test]
 fn mistakes_are_noticed() {
