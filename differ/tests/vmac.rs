@@ -235,6 +235,11 @@ fn main() {
     let mut trials = vec![
         Trial::test("agrees", agrees).with_ignored_flag(ignored),
         Trial::test("changes_of_flags_agree", changes_of_flags_agree).with_ignored_flag(ignored),
+        Trial::test(
+            "failing_allocations_leave_all_in_order",
+            failing_allocations,
+        )
+        .with_ignored_flag(ignored),
         Trial::test("two_side_by_side_agree", two_side_by_side_agree).with_ignored_flag(ignored),
     ];
     for (index, bug) in BUGS.iter().enumerate() {
@@ -386,6 +391,44 @@ fn changes(library: &Path, batches: u64) -> Result<(), Failed> {
     println!("changes of flags: {ok} succeeded, {failed} failed");
     if ok < batches || failed < batches {
         return Err(format!("{ok} successes and {failed} failures").into());
+    }
+    Ok(())
+}
+
+/// The model does not know of them, but whatever fails half way: counters, reverse maps and the tree
+/// agree with the areas, and in the end nothing is left over.
+fn failing_allocations() -> Result<(), Failed> {
+    let library = scratch("libvmac-failing.so");
+    Build::from_environment()?.run(&library)?;
+    let mut oracle = VmaC::new(&library)?;
+    let mut failures = 0;
+    for batch in 0..if cfg!(debug_assertions) { 100 } else { 4_000 } {
+        let index = (batch % oracle.worlds().len() as u64) as usize;
+        let world = oracle.worlds()[index].clone();
+        oracle.begin(index)?;
+        let mut generator = Generator::new(11, batch, &world);
+        let mut seen = Observation::default();
+        let mut history = Vec::new();
+        for step in 0..BATCH {
+            let op = generator.op();
+            let fail_at = (step % 7) as u32;
+            history.push(format!("{op:x?}, failing at {fail_at}"));
+            match oracle.apply_failing(&op, fail_at, &mut seen) {
+                Ok(failed) => failures += u64::from(failed),
+                Err(what) => {
+                    let history = history.join("\n");
+                    return Err(format!("batch {batch}:\n{history}\n{what}").into());
+                }
+            }
+            generator.learn(&seen.outcome);
+        }
+        oracle
+            .end()
+            .map_err(|what| format!("batch {batch}:\n{}\n{what}", history.join("\n")))?;
+    }
+    println!("{failures} allocations failed");
+    if failures < 1_000 {
+        return Err(format!("only {failures} allocations failed").into());
     }
     Ok(())
 }

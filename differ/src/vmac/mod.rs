@@ -219,7 +219,21 @@ impl VmaC {
     /// # Errors
     /// What a kernel never does. Then [`begin`](Self::begin) anew.
     pub fn apply(&mut self, op: &Op, seen: &mut Observation) -> Result<(), String> {
-        self.call(&operation(op), seen)
+        self.call(&operation(op), 0, seen).map(|_| ())
+    }
+
+    /// As [`apply`](Self::apply), but the allocation number `fail_at` fails, 1 being the first. Gives
+    /// whether there were so many.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_failing(
+        &mut self,
+        op: &Op,
+        fail_at: u32,
+        seen: &mut Observation,
+    ) -> Result<bool, String> {
+        self.call(&operation(op), fail_at, seen)
     }
 
     /// As [`apply`](Self::apply).
@@ -239,7 +253,7 @@ impl VmaC {
             prot: prot.0,
             ..ffi::Op::default()
         };
-        self.call(&op, seen)
+        self.call(&op, 0, seen).map(|_| ())
     }
 
     /// Unmaps everything, as when the process ends.
@@ -256,17 +270,18 @@ impl VmaC {
         broke(&raw).map_err(|what| format!("when all was unmapped: {what}"))
     }
 
-    fn call(&mut self, op: &ffi::Op, seen: &mut Observation) -> Result<(), String> {
+    fn call(&mut self, op: &ffi::Op, fail_at: u32, seen: &mut Observation) -> Result<bool, String> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: `op` and `raw` outlive the call, which fills `raw` in. `&mut self` says that nobody
         // else uses this copy of the library.
-        let raw: ffi::Seen = unsafe {
-            (self.calls.apply)(op, 0, raw.as_mut_ptr());
-            raw.assume_init()
+        let (failed, raw): (i32, ffi::Seen) = unsafe {
+            let failed = (self.calls.apply)(op, fail_at, raw.as_mut_ptr());
+            (failed, raw.assume_init())
         };
         self.lost += u64::from(raw.lost != 0);
         broke(&raw)?;
-        observe(&raw, seen)
+        observe(&raw, seen)?;
+        Ok(failed != 0)
     }
 }
 
