@@ -55,6 +55,12 @@ impl Folio {
         unsafe { LockedFolio::from_locked(self) }
     }
 
+    /// The number of its first page frame.
+    pub(crate) fn pfn(&self) -> usize {
+        // SAFETY: By the type invariants, the folio is alive.
+        unsafe { helpers::vmalab_folio_pfn(self.as_ptr()) }
+    }
+
     /// The folio, for as long as `self` lives.
     pub(crate) fn as_ptr(&self) -> *mut bindings::folio {
         self.0.as_ptr()

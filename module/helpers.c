@@ -64,6 +64,11 @@ struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order)
 	return folio_alloc(gfp, order);
 }
 
+unsigned long vmalab_folio_pfn(struct folio *folio)
+{
+	return folio_pfn(folio);
+}
+
 void vmalab_folio_get(struct folio *folio)
 {
 	folio_get(folio);

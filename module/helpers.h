@@ -26,6 +26,7 @@ struct folio *vmalab_page_folio_get(struct page *page);
 
 /* folio: <linux/mm.h>, <linux/pagemap.h>, <linux/gfp.h> */
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order);
+unsigned long vmalab_folio_pfn(struct folio *folio);
 void vmalab_folio_get(struct folio *folio);
 void vmalab_folio_put(struct folio *folio);
 void vmalab_folio_lock(struct folio *folio);

@@ -45,6 +45,8 @@
 //! - came earlier, on behalf of a write to a private mapping: its page was copied, and the copy is in
 //!   the page table, or comes there. The second unmapping takes it out.
 
+#![allow(dead_code, reason = "a driver uses the part of this that it needs")]
+
 use crate::{
     folio::{Folio, LockedFolio},
     helpers,

@@ -154,7 +154,8 @@ impl<T: VmOperations> Fault<'_, T> {
     }
 
     /// Puts a page into the page table, which takes a reference of its own
-    /// (`vmf_insert_page_mkwrite`). It is writable at once if a shared area is being written to.
+    /// (`vmf_insert_page_mkwrite`). It is writable at once if a shared area is being written to, without
+    /// a call of `page_mkwrite`.
     ///
     /// The page is counted and unmapped as any other, but nothing keeps it from being removed from
     /// its object in the meantime: hold its lock if that can happen. SIGBUS for a page that cannot be

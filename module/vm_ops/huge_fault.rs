@@ -5,7 +5,7 @@
 use super::{FaultInfo, VmOperations};
 use crate::{folio::Folio, helpers};
 use core::ops::Deref;
-use kernel::{bindings, prelude::*};
+use kernel::{bindings, mm::virt::flags};
 
 /// A page fault where an entry for 2 to the power of [`order`](Self::order) pages would fit into the
 /// area; or where there is one, which is written to for the first time.
@@ -47,12 +47,15 @@ impl<T: VmOperations> HugeFault<'_, T> {
     }
 
     /// Maps a whole folio of this order (`vmf_insert_folio_pmd`), which takes a reference of its own;
-    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, or if pages have to be copied.
+    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, if pages have to be copied, or if the area
+    /// has [`flags::MIXEDMAP`] or [`flags::PFNMAP`]: the kernel would not give such a reference back
+    /// when it splits the entry.
     ///
     /// The folio must begin at the index that the first page of the entry has. If it belongs to
     /// something that can be truncated, hold its lock.
     pub(crate) fn insert_folio(self, folio: &Folio) -> HugeFaultAnswer {
-        if self.wants_copies() {
+        let special = flags::MIXEDMAP | flags::PFNMAP;
+        if self.wants_copies() || self.area().flags() & special != 0 {
             return HugeFaultAnswer::FALLBACK;
         }
         let write = self.writes_shared();

@@ -42,7 +42,8 @@ impl<T: VmOperations> PageMkwrite<'_, T> {
     }
 
     /// The page becomes writable; the folio stays locked until it is. For a handler that has seen under
-    /// this lock that the page is still in its object, or has changed something under it.
+    /// this lock that the page is still in its object, or has changed something under it, or whose pages
+    /// are in no page cache.
     ///
     /// # Errors
     ///
@@ -88,7 +89,8 @@ impl<T: VmOperations> PfnMkwrite<'_, T> {
 pub(crate) struct MkwriteAnswer(bindings::vm_fault_t);
 
 impl MkwriteAnswer {
-    /// The page becomes writable.
+    /// The page becomes writable, if it is in a page cache when the kernel has locked it; else the access
+    /// is tried again. So for a page that never is in one, [`PageMkwrite::allow_locked`] is the only way.
     pub(crate) const ALLOW: Self = Self(0);
 
     /// Not now: the access is to be tried again, since something has changed.

@@ -37,14 +37,16 @@ impl Subject {
 pub(crate) struct Lab {
     pub(crate) subject: Subject,
     pub(crate) module: Option<PathBuf>,
+    pub(crate) driver: Option<PathBuf>,
     rows: RefCell<Vec<Row>>,
 }
 
 impl Lab {
-    pub(crate) fn new(subject: Subject, module: Option<PathBuf>) -> Self {
+    pub(crate) fn new(subject: Subject, module: Option<PathBuf>, driver: Option<PathBuf>) -> Self {
         Self {
             subject,
             module,
+            driver,
             rows: RefCell::default(),
         }
     }

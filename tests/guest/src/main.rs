@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod contents;
+mod driver;
 mod fork;
 mod gup;
 mod hooks;
@@ -41,6 +42,9 @@ struct Args {
     /// The module, for the tests that load and unload it.
     #[arg(long, value_name = "vmalab.ko")]
     module: Option<PathBuf>,
+    /// The driver of tests/driver.
+    #[arg(long, value_name = "vmalab_driver.ko")]
+    driver: Option<PathBuf>,
     /// Where to write the report, in JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
     let Args {
         subject,
         module,
+        driver,
         report,
         mut harness,
     } = Args::parse();
@@ -75,12 +80,13 @@ fn main() -> ExitCode {
         gup::TESTS,
         ioctl::TESTS,
         cgroup::TESTS,
+        driver::TESTS,
         load::TESTS,
     ]
     .concat();
 
     let results = run::Results::default();
-    let lab = Lab::new(subject, module);
+    let lab = Lab::new(subject, module, driver);
     let trials = tests
         .into_iter()
         .map(|test| run::trial(test, &lab, &results))

@@ -1,0 +1,1 @@
+../../module/page_cache.rs

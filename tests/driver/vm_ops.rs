@@ -1,0 +1,1 @@
+../../module/vm_ops.rs

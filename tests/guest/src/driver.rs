@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The driver of tests/driver, which takes `vm_ops` of the module as it is, and answers each page in
+//! another way.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::{fd::AsFd, unix::fs::FileExt},
+};
+
+use nix::{
+    errno::Errno,
+    kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module},
+};
+
+use crate::{
+    lab::Lab,
+    mem::*,
+    run::{Skip, Test, Verdict, child},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test::device("driver::each_answer_to_a_fault", answers),
+    Test::device("driver::hooks_that_refuse", refusals),
+    Test::device("driver::loaded_as_long_as_mapped", loaded),
+];
+
+// The pages, as tests/driver/driver.rs has them.
+const INSERT: usize = 1;
+const SEGV: usize = 7;
+const PAGES: usize = 10;
+
+/// The loaded driver; dropping it removes it.
+struct Loaded;
+
+impl Loaded {
+    fn load(lab: &Lab) -> Result<Self, Skip> {
+        let Some(path) = &lab.driver else {
+            return Err(Skip::new("it needs --driver vmalab_driver.ko to load it"));
+        };
+        let file = File::open(path)
+            .map_err(|error| Skip(format!("cannot open {}: {error}", path.display())))?;
+        finit_module(file.as_fd(), c"", ModuleInitFlags::empty()).unwrap();
+        Ok(Self)
+    }
+
+    fn open(&self) -> File {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        options.open("/dev/vmalab-driver").unwrap()
+    }
+
+    fn remove() -> Result<(), Errno> {
+        delete_module(c"vmalab_driver", DeleteModuleFlags::O_NONBLOCK)
+    }
+}
+
+/// The tests use it in a child process, with which all that would keep it loaded is gone.
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let removed = Self::remove();
+        assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
+    }
+}
+
+fn answers(lab: &Lab) -> Verdict {
+    let driver = Loaded::load(lab)?;
+    child(|| each_answer(&driver));
+    Ok(())
+}
+
+fn each_answer(driver: &Loaded) {
+    for kind in KINDS {
+        let file = driver.open();
+        let addr = map(&file, kind, 0, PAGES);
+        assert_eq!(look(addr, PAGES), "0000000!!!");
+        // Who accesses them himself learns which signal it is.
+        let signal =
+            |page: usize| fault(addr + page * PAGE, Access::Read).map(|(signal, ..)| signal);
+        assert_eq!(signal(SEGV), Some(libc::SIGSEGV));
+        assert_eq!(signal(SEGV + 1), Some(libc::SIGBUS));
+
+        // Mapped for reading by now, and written to. One page of a shared area stays as it is.
+        let written: Vec<usize> = (0..SEGV).filter(|page| *page != INSERT).collect();
+        for page in &written {
+            letters(addr + page * PAGE, 1, 'A');
+        }
+        let result = write_from_kernel(addr + INSERT * PAGE, b"x");
+        if kind == SHARED {
+            assert_eq!(result, Err(Errno::EFAULT));
+            // The pages are the file's.
+            assert_eq!(look(map(&file, SHARED, 0, PAGES), SEGV), "A0AAAAA");
+        } else {
+            assert_eq!(result, Ok(()));
+            assert_eq!(look(map(&file, SHARED, 0, PAGES), SEGV), "0000000");
+        }
+        child(|| assert_eq!(look(addr, 1), "A"));
+
+        // Written to first.
+        let again = map(&file, kind, 0, PAGES);
+        for page in 0..SEGV {
+            letters(again + page * PAGE, 1, 'a');
+        }
+        assert_eq!(look(again, SEGV), "aaaaaaa");
+        // A part of the neighbourhood only.
+        let part = map(&file, kind, 3, 2);
+        assert_eq!(
+            fault(part, Access::Read).map(|(signal, ..)| signal),
+            Some(libc::SIGBUS)
+        );
+        unmap(addr, PAGES);
+        unmap(again, PAGES);
+    }
+}
+
+fn refusals(lab: &Lab) -> Verdict {
+    let driver = Loaded::load(lab)?;
+    child(|| each_refusal(&driver));
+    Ok(())
+}
+
+fn each_refusal(driver: &Loaded) {
+    let file = driver.open();
+    let place = map_anonymous(0, 16, libc::PROT_NONE, 0)
+        .unwrap()
+        .next_multiple_of(2 * PAGE);
+    let addr = try_map(&file, place, PAGES, RW, SHARED | libc::MAP_FIXED, 0).unwrap();
+    letters(addr, 1, 'A');
+
+    // may_split: at every second page only.
+    assert_eq!(try_unmap(addr + PAGE, PAGE), Err(Errno::EINVAL));
+    assert_eq!(try_unmap(addr + 8 * PAGE, 2 * PAGE), Ok(()));
+    // mremap: refused when the pages have been moved, and they are moved back.
+    let moved = remap(
+        addr,
+        8,
+        8,
+        libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+        map_anonymous(0, 8, RW, 0).unwrap(),
+    );
+    assert_eq!(moved, Err(Errno::EBUSY));
+    assert_eq!(look(addr, 2), "A0");
+    // mprotect
+    assert_eq!(protect(addr, 8, RW | libc::PROT_EXEC), Err(Errno::EPERM));
+    assert_eq!(protect(addr, 8, RO), Ok(()));
+
+    // access: what a debugger reads where there is no page. It may not write there.
+    let memory = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/proc/self/mem")
+        .unwrap();
+    let mut bytes = [0; 4];
+    memory
+        .read_exact_at(&mut bytes, (addr + SEGV * PAGE) as u64)
+        .unwrap();
+    assert_eq!(&bytes, b"aaaa");
+    let refused = memory
+        .write_at(b"x", (addr + SEGV * PAGE) as u64)
+        .unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EIO));
+
+    // pagesize
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = smaps.lines();
+    let begin = format!("{addr:x}-");
+    lines.find(|line| line.starts_with(&begin)).unwrap();
+    let size = lines
+        .find(|line| line.starts_with("KernelPageSize:"))
+        .unwrap();
+    assert_eq!(size.split_whitespace().nth(1), Some("8"));
+
+    // set_policy, if the kernel has NUMA: MPOL_BIND to node 0.
+    let nodes = 1_u64;
+    // SAFETY: it reads one word, and changes no contents.
+    let result = Errno::result(unsafe {
+        libc::syscall(libc::SYS_mbind, addr, PAGE * 8, 2, &raw const nodes, 64, 0)
+    });
+    assert!(
+        matches!(result, Err(Errno::EDOM | Errno::ENOSYS)),
+        "{result:?}"
+    );
+}
+
+fn loaded(lab: &Lab) -> Verdict {
+    let driver = Loaded::load(lab)?;
+    child(|| {
+        let file = driver.open();
+        let addr = map(&file, PRIVATE, 0, PAGES);
+        drop(file);
+        letters(addr, 1, 'A');
+        assert_eq!(Loaded::remove(), Err(Errno::EWOULDBLOCK));
+        child(|| {
+            unmap(addr, PAGES);
+            assert_eq!(Loaded::remove(), Err(Errno::EWOULDBLOCK));
+        });
+        assert_eq!(look(addr, 1), "A");
+    });
+    Ok(())
+}
