@@ -23,7 +23,7 @@ use vmalab_model::{AddressSpace, Op, Outcome, Prot, Rules, Vma};
 /// Says to a copy of this program: play on that library, and print what was found.
 const PLAY: &str = "VMALAB_TEST_PLAY";
 /// So many of the changed lines are tried each time.
-const EACH_TIME: usize = 12;
+const EACH_TIME: usize = 10;
 /// Seconds that a changed line may stay unnoticed.
 const LIMIT: u32 = 60;
 
