@@ -172,7 +172,7 @@ impl VmaC {
         &self.kernel
     }
 
-    /// How many operations lost commit charge, as Linux since 6.12 does when an `mmap` with `MAP_FIXED`
+    /// How many operations lost commit charge, as Linux 7.2 does (and 6.18, as seen on one) when an `mmap` with `MAP_FIXED`
     /// fails after the old areas went, and all Linux does when a stack grows that does not count against
     /// the limit: known defects of the kernel's, not reported as findings.
     pub fn lost_charge(&self) -> u64 {
