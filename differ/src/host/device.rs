@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The counts that `/dev/vmalab` keeps of its hooks, asked for in the child.
 
-use std::os::fd::OwnedFd;
+use std::os::{fd::OwnedFd, unix::ffi::OsStrExt};
 use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, fstatvfs};
@@ -26,6 +26,8 @@ pub(super) fn open(path: &Path) -> Result<(OwnedFd, File), OracleError> {
         fd,
         File {
             noexec,
+            // This node is the one with the newer generation of the mmap handler.
+            prepares: path.as_os_str().as_bytes() == sys::VMALAB_PREPARE_PATH.to_bytes(),
             ..File::device(FILE_PAGES)
         },
     ))
