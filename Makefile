@@ -72,7 +72,7 @@ programs:
 fmt:
 	@VMALAB_KERNEL="$$(qemu-image/kernel)" qemu-image/enter sh -ec 'cargo fmt --all; \
 		cargo fmt --manifest-path tests/no-std/Cargo.toml; \
-		find module -name "*.rs" | xargs rustfmt --edition 2021 --config-path /vmalab/linux/.rustfmt.toml'
+		find module tests/driver -type f -name "*.rs" | xargs rustfmt --edition 2021 --config-path /vmalab/linux/.rustfmt.toml'
 
 rust-analyzer:
 	@qemu-image/rust-project
@@ -81,7 +81,7 @@ rust-analyzer:
 kbuild-files := $(addprefix -o -name ,'*.o' '*.ko' '*.mod' '*.mod.c' '.*.cmd' '*.rmeta' '*.symvers' modules.order)
 
 clean:
-	rm -rf module/generated build/module build/module-clippy build/target build/vm* build/test build/demo target tests/no-std/target
+	rm -rf module/generated build/module build/module-clippy build/target build/vm* build/test build/demo build/driver target tests/no-std/target
 	@find . -maxdepth 1 -type f \( -false $(kbuild-files) \) -delete
 	@find module -type f \( -false $(kbuild-files) \) -delete
 
