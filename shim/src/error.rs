@@ -14,7 +14,7 @@ use crate::page_size;
 /// assert_eq!(error.errno(), libc::ENOENT);
 /// assert!(error.to_string().contains("insmod vmalab.ko"));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     action: Action,
     errno: Errno,
@@ -186,6 +186,13 @@ impl fmt::Display for Action {
                 )
             }
         }
+    }
+}
+
+/// As the text: a `main` that returns this error prints it so, and the advice is not lost.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
