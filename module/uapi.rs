@@ -5,8 +5,14 @@
 //! The structures are plain bytes in both directions, without padding: the derived traits are proof
 //! of it.
 
-#![allow(non_camel_case_types, unused, missing_docs, unreachable_pub)]
-#![allow(clippy::undocumented_unsafe_blocks)]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    missing_docs,
+    non_camel_case_types,
+    unreachable_pub,
+    unused,
+    reason = "bindgen writes it: names are C's, and nothing in it can be commented"
+)]
 
 use kernel::{ffi, prelude::*};
 use zerocopy_derive::Immutable;

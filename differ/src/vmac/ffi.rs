@@ -126,7 +126,11 @@ pub(super) struct Limits {
     pub(super) unused: [u8; 6],
 }
 
-/// The functions.
+/// The functions, which `vmac.h` describes.
+///
+/// # Safety
+/// For all of them: the library they are from is still loaded, one thread at a time calls into it, and
+/// each pointer is to a value of its type, or to as many as are counted, that lives during the call.
 pub(super) struct Calls {
     pub(super) reset: unsafe extern "C" fn(*const Limits, *const File, u32),
     pub(super) restore: unsafe extern "C" fn(*const Area, *mut Seen),

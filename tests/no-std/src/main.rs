@@ -138,6 +138,9 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 
 /// What the compiler takes for granted of a C library, and what the precompiled `alloc` refers to for
 /// unwinding, which never happens here.
+///
+/// # Safety
+/// The compiler calls these as the C standard says: the ranges are valid and, for memcpy, apart.
 mod runtime {
     use core::arch::asm;
 
