@@ -13,6 +13,10 @@ pub struct Extent {
     pub end: u64,
     /// It may not be changed (`mseal`).
     pub sealed: bool,
+    /// Its pages are locked in memory (`VM_LOCKED`).
+    pub locked: bool,
+    /// A userfaultfd watches it.
+    pub watched: bool,
 }
 
 /// A read-only view of an address space.
@@ -26,6 +30,8 @@ pub trait View {
 /// Why a range cannot be unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// It is empty, does not begin with a page, or ends beyond the address space: EINVAL.
+    Range,
     /// A hole would be punched, and there is no room for one area more: ENOMEM.
     Limit,
     /// An area is sealed: EPERM.
@@ -35,8 +41,13 @@ pub enum Refusal {
 /// One step of an unmapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It ends here with an error. The splits so far stay.
-    Refuse(Refusal),
+    /// It ends here with an error, because of the area that starts at `area`. The splits so far stay.
+    Refuse {
+        /// Start of the area.
+        area: u64,
+        /// Why.
+        why: Refusal,
+    },
     /// An area is cut in two. The driver may refuse.
     Split {
         /// Start of the area.
@@ -53,6 +64,31 @@ pub enum Step {
         /// One past the last byte.
         end: u64,
     },
+    /// The pages of the area that was just detached are locked no more.
+    Unlock {
+        /// First byte.
+        start: u64,
+        /// One past the last byte.
+        end: u64,
+    },
+    /// The userfaultfd that watches the area that was just detached is to be told that the range goes
+    /// away (`userfaultfd_unmap_prep`). Kernels before 6.12 told of all areas at once, before or after the
+    /// splits.
+    Announce {
+        /// First byte of the area.
+        start: u64,
+        /// One past its last byte.
+        end: u64,
+    },
+}
+
+/// The range that `munmap(addr, len)` is about: whole pages (`do_vmi_munmap`). The end of the
+/// addresses is `task_size`, a multiple of `page_size`, which is a power of two.
+pub fn range(addr: u64, len: u64, task_size: u64, page_size: u64) -> Result<(u64, u64), Refusal> {
+    if addr % page_size != 0 || addr > task_size || len > task_size - addr || len == 0 {
+        return Err(Refusal::Range);
+    }
+    Ok((addr, addr + len.next_multiple_of(page_size)))
 }
 
 /// Emits the steps, one a call, reading the view afresh each time. So a caller that carries the splits
@@ -64,6 +100,9 @@ pub struct Gather {
     max_map_count: u64,
     limit_at_every_split: bool,
     state: State,
+    /// What is still to be said of the area that was just detached.
+    unlock: Option<(u64, u64)>,
+    announce: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +122,8 @@ impl Gather {
             max_map_count,
             limit_at_every_split: false,
             state: State::Begin,
+            unlock: None,
+            announce: None,
         }
     }
 
@@ -94,6 +135,12 @@ impl Gather {
 
     /// The next step; `None` when all is gathered.
     pub fn next(&mut self, view: &impl View) -> Option<Step> {
+        if let Some((start, end)) = self.unlock.take() {
+            return Some(Step::Unlock { start, end });
+        }
+        if let Some((start, end)) = self.announce.take() {
+            return Some(Step::Announce { start, end });
+        }
         if self.state == State::Done {
             return None;
         }
@@ -111,10 +158,10 @@ impl Gather {
                 // The second takes one area more in the end: only there the limit counts, so that at
                 // the limit memory can still be given back.
                 if full && (self.end < area.end || self.limit_at_every_split) {
-                    return self.refuse(Refusal::Limit);
+                    return self.refuse(area.start, Refusal::Limit);
                 }
                 if area.sealed {
-                    return self.refuse(Refusal::Sealed);
+                    return self.refuse(area.start, Refusal::Sealed);
                 }
                 return Some(Step::Split {
                     area: area.start,
@@ -123,33 +170,33 @@ impl Gather {
                 });
             }
         }
+        let start = area.start.max(self.cursor);
         if area.sealed {
-            return self.refuse(Refusal::Sealed);
+            return self.refuse(start, Refusal::Sealed);
         }
         if area.end > self.end && self.state == State::Walk {
             if full && self.limit_at_every_split {
-                return self.refuse(Refusal::Limit);
+                return self.refuse(start, Refusal::Limit);
             }
             self.state = State::TailCut;
             return Some(Step::Split {
-                area: area.start.max(self.cursor),
+                area: start,
                 at: self.end,
                 new_below: false,
             });
         }
-        let start = area.start.max(self.cursor);
         self.cursor = area.end.min(self.end);
         if self.cursor == self.end {
             self.state = State::Done;
         }
-        Some(Step::Detach {
-            start,
-            end: self.cursor,
-        })
+        let end = self.cursor;
+        self.unlock = area.locked.then_some((start, end));
+        self.announce = area.watched.then_some((start, end));
+        Some(Step::Detach { start, end })
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Option<Step> {
+    fn refuse(&mut self, area: u64, why: Refusal) -> Option<Step> {
         self.state = State::Done;
-        Some(Step::Refuse(refusal))
+        Some(Step::Refuse { area, why })
     }
 }

@@ -9,7 +9,7 @@
 //! |--A--|                   |--C--|      complete: count, close, forget
 //! ```
 
-use crate::gather::{Extent, Gather, Refusal, Step, View};
+use crate::gather::{self, Extent, Gather, Refusal, Step, View};
 use crate::rules::Announced;
 use crate::{
     AddressSpace, Container, Counters, Errno, Hook, PAGE_SIZE, Rules, VmFlags, Vma, rules::Mistake,
@@ -32,6 +32,8 @@ impl<C: Container> View for AddressSpace<C> {
             start: vma.start,
             end: vma.end,
             sealed: vma.flags.contains(VmFlags::SEALED),
+            locked: vma.flags.contains(VmFlags::LOCKED),
+            watched: vma.flags.contains(VmFlags::UFFD_MISSING),
         })
     }
 
@@ -43,6 +45,7 @@ impl<C: Container> View for AddressSpace<C> {
 impl From<Refusal> for Errno {
     fn from(refusal: Refusal) -> Self {
         match refusal {
+            Refusal::Range => Self::EINVAL,
             Refusal::Limit => Self::ENOMEM,
             Refusal::Sealed => Self::EPERM,
         }
@@ -52,18 +55,10 @@ impl From<Refusal> for Errno {
 impl<C: Container> AddressSpace<C> {
     /// `do_vmi_munmap`
     pub(crate) fn munmap(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
-        let task_size = self.limits.task_size;
-        if addr % PAGE_SIZE != 0 || addr > task_size || len > task_size - addr {
-            return Err(Errno::EINVAL);
+        if len == 0 && self.rules.errs(Mistake::MunmapOfNothingWorks) {
+            return Ok(());
         }
-        let end = addr + len.next_multiple_of(PAGE_SIZE);
-        if end == addr {
-            return if self.rules.errs(Mistake::MunmapOfNothingWorks) {
-                Ok(())
-            } else {
-                Err(Errno::EINVAL)
-            };
-        }
+        let (addr, end) = gather::range(addr, len, self.limits.task_size, PAGE_SIZE)?;
         if self.rules.errs(Mistake::MunmapOfHoleFails) && !self.is_mapped(addr, end) {
             return Err(Errno::EINVAL);
         }
@@ -102,7 +97,7 @@ impl<C: Container> AddressSpace<C> {
         );
         while let Some(step) = steps.next(self) {
             match step {
-                Step::Refuse(refusal) => return Err(refusal.into()),
+                Step::Refuse { why, .. } => return Err(why.into()),
                 Step::Split {
                     area,
                     at,
@@ -114,9 +109,11 @@ impl<C: Container> AddressSpace<C> {
                     };
                     let vma = *vma;
                     gathered.add(&vma, &self.rules);
-                    if announced == Announced::WithEachArea
-                        && vma.flags.contains(VmFlags::UFFD_MISSING)
-                    {
+                }
+                // Counted with its area.
+                Step::Unlock { .. } => {}
+                Step::Announce { .. } => {
+                    if announced == Announced::WithEachArea {
                         self.uffd_unmaps(gathered.start, gathered.end);
                     }
                 }

@@ -5,7 +5,7 @@
 #[path = "../src/gather.rs"]
 mod gather;
 
-use gather::{Extent, Gather, Refusal, Step, View};
+use gather::{Extent, Gather, Refusal, Step, View, range};
 
 /// An address space with one area.
 struct One(Extent);
@@ -33,6 +33,8 @@ fn steps_of_one_area() {
         start: 2,
         end: 8,
         sealed: false,
+        locked: false,
+        watched: false,
     });
     let head = Step::Split {
         area: 2,
@@ -52,14 +54,41 @@ fn steps_of_one_area() {
     assert_eq!(steps(&view, 0, 2, 9, false), []);
 
     // At the limit a hole is refused, a tail only by old kernels.
-    let limit = Step::Refuse(Refusal::Limit);
+    let limit = Step::Refuse {
+        area: 2,
+        why: Refusal::Limit,
+    };
     assert_eq!(steps(&view, 4, 6, 1, false), [limit]);
     assert_eq!(steps(&view, 4, 8, 1, false), [head, detach(4, 8)]);
     assert_eq!(steps(&view, 4, 8, 1, true), [limit]);
     assert_eq!(steps(&view, 2, 4, 1, true), [limit]);
 
+    // What else goes with an area.
+    (view.0.locked, view.0.watched) = (true, true);
+    let unlock = Step::Unlock { start: 4, end: 8 };
+    let announce = Step::Announce { start: 4, end: 8 };
+    assert_eq!(
+        steps(&view, 4, 9, 9, false),
+        [head, detach(4, 8), unlock, announce]
+    );
+
     view.0.sealed = true;
-    let sealed = Step::Refuse(Refusal::Sealed);
+    let sealed = Step::Refuse {
+        area: 2,
+        why: Refusal::Sealed,
+    };
     assert_eq!(steps(&view, 4, 6, 9, false), [sealed]);
     assert_eq!(steps(&view, 2, 8, 9, false), [sealed]);
+}
+
+#[test]
+fn ranges() {
+    //  The addresses end at 64, a page has 4 bytes.
+    let pages = |addr, len| range(addr, len, 64, 4);
+    assert_eq!(pages(8, 1), Ok((8, 12)));
+    assert_eq!(pages(0, 64), Ok((0, 64)));
+    assert_eq!(pages(60, 4), Ok((60, 64)));
+    for (addr, len) in [(8, 0), (9, 4), (60, 5), (64, 1), (68, 1), (8, u64::MAX)] {
+        assert_eq!(pages(addr, len), Err(Refusal::Range), "{addr}+{len}");
+    }
 }

@@ -164,7 +164,7 @@ proptest! {
 
         // And it is what the model does with them.
         w.space.limits_mut().max_map_count = max;
-        let refused = matches!(seen.last(), Some(Step::Refuse(_)));
+        let refused = matches!(seen.last(), Some(Step::Refuse { .. }));
         prop_assert_eq!(w.unmap(from, from + len).is_err(), refused);
         if !refused {
             wet.0.retain(|vma| vma.end <= start || vma.start >= end);
@@ -276,7 +276,9 @@ impl View for Plain {
         Some(Extent {
             start: vma.start,
             end: vma.end,
-            sealed: false,
+            sealed: vma.flags.contains(VmFlags::SEALED),
+            locked: vma.flags.contains(VmFlags::LOCKED),
+            watched: vma.flags.contains(VmFlags::UFFD_MISSING),
         })
     }
 
