@@ -19,8 +19,8 @@
 //! - `set_policy`, `get_policy`: the kernel keeps the policy of an area itself.
 
 use crate::{
+    hook::{Call, Hook},
     object::Object,
-    stats::{Counter, Stats},
     vm_ops::{
         self, vm_operations_table, Area, AreaDesc, Fault, MapPages, MapPagesAnswer, Mapped,
         MkwriteAnswer, PageMkwrite, VmFault, VmOperations,
@@ -47,30 +47,47 @@ vm_operations_table!(ObjectAreas<true, true>);
 
 /// `.mmap`: a new area, shared or private, with any protection, of any part of the object and of what
 /// is past its end.
-pub(crate) fn mmap(object: ArcBorrow<'_, Object>, vma: &VmaNew) {
-    object.stats().add(|s| &s.mmap, 1);
-    object.stats().add(|s| &s.areas, 1);
-    if object.tracks_writes() {
-        vm_ops::install::<ObjectAreas<false, true>>(vma, object.into());
-    } else {
-        vm_ops::install::<ObjectAreas<false, false>>(vma, object.into());
-    }
+pub(crate) fn mmap(object: ArcBorrow<'_, Object>, vma: &VmaNew) -> Result {
+    let call = || Call {
+        hook: Hook::Mmap,
+        range: vma.start()..vma.end(),
+        index: vm_ops::index(vma),
+        flags: vma.flags(),
+        argument: 0,
+    };
+    object.on(Hook::Mmap, call, || {
+        object.stats().add(|s| &s.areas, 1);
+        if object.tracks_writes() {
+            vm_ops::install::<ObjectAreas<false, true>>(vma, object.into());
+        } else {
+            vm_ops::install::<ObjectAreas<false, false>>(vma, object.into());
+        }
+        Ok(())
+    })
 }
 
 /// `.mmap_prepare`: the same, before it is known whether there will be a new area.
-pub(crate) fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDesc<'a>) {
+pub(crate) fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDesc<'a>) -> Result {
+    let call = Call {
+        hook: Hook::Mmap,
+        range: desc.range(),
+        index: desc.index(),
+        flags: desc.flags(),
+        argument: 0,
+    };
     // A count of calls is no state that would have to be taken back.
-    object.stats().add(|s| &s.mmap, 1);
-    if object.tracks_writes() {
-        desc.install::<ObjectAreas<true, true>>(object);
-    } else {
-        desc.install::<ObjectAreas<true, false>>(object);
-    }
-}
-
-/// Counts a call of a hook.
-fn count<T: VmOperations<Data = Arc<Object>>>(area: &Area<T>, hook: fn(&Stats) -> &Counter) {
-    area.data().stats().add(hook, 1);
+    object.on(
+        Hook::Mmap,
+        || call,
+        || {
+            if object.tracks_writes() {
+                desc.install::<ObjectAreas<true, true>>(object);
+            } else {
+                desc.install::<ObjectAreas<true, false>>(object);
+            }
+            Ok(())
+        },
+    )
 }
 
 #[vtable]
@@ -84,54 +101,82 @@ where
     const HAS_PAGE_MKWRITE: bool = TRACKED;
 
     fn open(area: &Area<Self>) {
-        count(area, |s| &s.open);
-        count(area, |s| &s.areas);
+        let object = area.data();
+        object.on(
+            Hook::Open,
+            || Call::area(Hook::Open, area),
+            || {
+                object.stats().add(|s| &s.areas, 1);
+            },
+        );
     }
 
     fn close(area: &Area<Self>) {
-        count(area, |s| &s.close);
-        area.data().stats().sub(|s| &s.areas, 1);
+        let object = area.data();
+        object.on(
+            Hook::Close,
+            || Call::area(Hook::Close, area),
+            || {
+                object.stats().sub(|s| &s.areas, 1);
+            },
+        );
     }
 
     fn mapped(area: Mapped<'_, Self>) -> Result {
-        area.data().stats().add(|s| &s.mapped, 1);
-        area.data().stats().add(|s| &s.areas, 1);
-        Ok(())
+        let object = area.data();
+        // Also if it comes to an error: `close` is called in any case.
+        object.stats().add(|s| &s.areas, 1);
+        let call = || Call {
+            hook: Hook::Mapped,
+            range: area.range(),
+            index: area.index(),
+            flags: 0,
+            argument: 0,
+        };
+        object.on(Hook::Mapped, call, || Ok(()))
     }
 
-    fn may_split(area: &Area<Self>, _addr: usize) -> Result {
-        count(area, |s| &s.may_split);
-        Ok(())
+    fn may_split(area: &Area<Self>, addr: usize) -> Result {
+        let call = || Call::area(Hook::MaySplit, area).with(addr as u64);
+        area.data().on(Hook::MaySplit, call, || Ok(()))
     }
 
     fn mremap(area: &Area<Self>) -> Result {
-        count(area, |s| &s.mremap);
-        Ok(())
+        let call = || Call::area(Hook::Mremap, area);
+        area.data().on(Hook::Mremap, call, || Ok(()))
     }
 
-    fn mprotect(area: &Area<Self>, _range: Range<usize>, _flags: vm_flags_t) -> Result {
-        count(area, |s| &s.mprotect);
-        Ok(())
+    fn mprotect(area: &Area<Self>, range: Range<usize>, flags: vm_flags_t) -> Result {
+        // The flags are a C long, 64 bits here.
+        let call = || Call::part(Hook::Mprotect, area, range).with(flags as u64);
+        area.data().on(Hook::Mprotect, call, || Ok(()))
     }
 
     fn fault(fault: Fault<'_, Self>) -> VmFault {
-        count(fault.area(), |s| &s.fault);
-        // The page stays locked until it is in the page table, so that a shrinking object cannot
-        // miss it.
-        match fault.area().data().page(fault.index(), fault.gfp()) {
+        let object = fault.area().data();
+        let call = || Call::fault(Hook::Fault, &fault);
+        let page = object.on(Hook::Fault, call, || {
+            object.page(fault.index(), fault.gfp())
+        });
+        // From here on the object may be gone: some answers let go of the lock that keeps the area.
+        match page {
+            // The page stays locked until it is in the page table, so that a shrinking object cannot
+            // miss it.
             Ok(page) => fault.give_locked(page),
             Err(error) => error.into(),
         }
     }
 
     fn map_pages(around: MapPages<'_, Self>) -> MapPagesAnswer {
-        count(around.area(), |s| &s.map_pages);
-        around.map_cached()
+        let call = || Call::around(Hook::MapPages, &around);
+        let object = around.area().data();
+        object.on(Hook::MapPages, call, || around.map_cached())
     }
 
     fn page_mkwrite(fault: PageMkwrite<'_, Self>) -> MkwriteAnswer {
-        count(fault.area(), |s| &s.page_mkwrite);
+        let call = || Call::fault(Hook::PageMkwrite, &fault);
+        let object = fault.area().data();
         // Whether the page is still in the object, the kernel looks under its lock.
-        MkwriteAnswer::ALLOW
+        object.on(Hook::PageMkwrite, call, || MkwriteAnswer::ALLOW)
     }
 }

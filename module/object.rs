@@ -10,6 +10,11 @@
 
 use crate::{
     folio::LockedFolio,
+    hook::{
+        Answer,
+        Call,
+        Hook, //
+    },
     module_parameters,
     page_cache::PageCache,
     stats::Stats, //
@@ -53,6 +58,18 @@ impl Object {
     /// Its counts.
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Each call of a hook passes here: it is counted, and `answer` does what is to be done. `call` says
+    /// more about it, if somebody wants to know.
+    pub(crate) fn on<R: Answer>(
+        &self,
+        hook: Hook,
+        _call: impl FnOnce() -> Call,
+        answer: impl FnOnce() -> R,
+    ) -> R {
+        self.stats.count(hook);
+        answer()
     }
 
     /// Whether areas from now on are to have the hook `page_mkwrite`.

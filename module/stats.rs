@@ -2,7 +2,10 @@
 
 //! What is alive, and how often each hook was called: per object, and for the whole module.
 
-use crate::uapi::vmalab_stats;
+use crate::{
+    hook::Hook,
+    uapi::vmalab_stats, //
+};
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -30,7 +33,7 @@ impl Counter {
     }
 }
 
-/// All counts of one scope. The first three go up and down, the others up only.
+/// All counts of one scope.
 pub(crate) struct Stats {
     /// Live objects.
     pub(crate) objects: Counter,
@@ -38,26 +41,8 @@ pub(crate) struct Stats {
     pub(crate) areas: Counter,
     /// Pages that they hold.
     pub(crate) pages: Counter,
-    /// Calls of the mmap handler, `.mmap` or `.mmap_prepare`.
-    pub(crate) mmap: Counter,
-    /// Calls of the hook `open`.
-    pub(crate) open: Counter,
-    /// Calls of the hook `close`.
-    pub(crate) close: Counter,
-    /// Calls of the hook `may_split`.
-    pub(crate) may_split: Counter,
-    /// Calls of the hook `fault`.
-    pub(crate) fault: Counter,
-    /// Calls of the hook `mapped`.
-    pub(crate) mapped: Counter,
-    /// Calls of the hook `mremap`.
-    pub(crate) mremap: Counter,
-    /// Calls of the hook `mprotect`.
-    pub(crate) mprotect: Counter,
-    /// Calls of the hook `map_pages`.
-    pub(crate) map_pages: Counter,
-    /// Calls of the hook `page_mkwrite`.
-    pub(crate) page_mkwrite: Counter,
+    /// Calls of each hook, by its number. These only go up.
+    calls: [Counter; Hook::ALL.len()],
 }
 
 impl Stats {
@@ -67,46 +52,36 @@ impl Stats {
             objects: Counter::new(),
             areas: Counter::new(),
             pages: Counter::new(),
-            mmap: Counter::new(),
-            open: Counter::new(),
-            close: Counter::new(),
-            may_split: Counter::new(),
-            fault: Counter::new(),
-            mapped: Counter::new(),
-            mremap: Counter::new(),
-            mprotect: Counter::new(),
-            map_pages: Counter::new(),
-            page_mkwrite: Counter::new(),
+            calls: [const { Counter::new() }; Hook::ALL.len()],
         }
     }
 
     /// Each count with its name in debugfs.
-    pub(crate) fn each(&self) -> [(&'static CStr, &Counter); 13] {
-        [
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static CStr, &Counter)> {
+        let alive = [
             (c"objects", &self.objects),
             (c"areas", &self.areas),
             (c"pages", &self.pages),
-            (c"n_mmap", &self.mmap),
-            (c"n_open", &self.open),
-            (c"n_close", &self.close),
-            (c"n_may_split", &self.may_split),
-            (c"n_fault", &self.fault),
-            (c"n_mapped", &self.mapped),
-            (c"n_mremap", &self.mremap),
-            (c"n_mprotect", &self.mprotect),
-            (c"n_map_pages", &self.map_pages),
-            (c"n_page_mkwrite", &self.page_mkwrite),
-        ]
+        ];
+        let names = Hook::ALL.iter().map(|(_, name)| *name);
+        Iterator::chain(alive.into_iter(), names.zip(&self.calls))
     }
 
-    /// Adds to one of the counts, here and in the module's.
+    /// Counts a call of a hook, here and in the module's.
+    pub(crate) fn count(&self, hook: Hook) {
+        for stats in [self, &MODULE] {
+            stats.calls[hook as usize].0.add(1, Relaxed);
+        }
+    }
+
+    /// Adds to one of the counts of what is alive, here and in the module's.
     pub(crate) fn add(&self, count: fn(&Self) -> &Counter, n: u64) {
         for stats in [self, &MODULE] {
             count(stats).0.add(n, Relaxed);
         }
     }
 
-    /// Takes away from one of the counts, here and in the module's.
+    /// Takes away from one of the counts of what is alive, here and in the module's.
     pub(crate) fn sub(&self, count: fn(&Self) -> &Counter, n: u64) {
         self.add(count, n.wrapping_neg());
     }
@@ -116,15 +91,8 @@ impl Stats {
         out.objects = self.objects.get();
         out.areas = self.areas.get();
         out.pages = self.pages.get();
-        out.n_mmap = self.mmap.get();
-        out.n_open = self.open.get();
-        out.n_close = self.close.get();
-        out.n_may_split = self.may_split.get();
-        out.n_fault = self.fault.get();
-        out.n_mapped = self.mapped.get();
-        out.n_mremap = self.mremap.get();
-        out.n_mprotect = self.mprotect.get();
-        out.n_map_pages = self.map_pages.get();
-        out.n_page_mkwrite = self.page_mkwrite.get();
+        for (out, calls) in out.n_calls.iter_mut().zip(&self.calls) {
+            *out = calls.get();
+        }
     }
 }

@@ -102,7 +102,7 @@ mod mkwrite;
 mod other;
 
 pub(crate) use self::{
-    area::{install, Area, AreaData},
+    area::{index, install, Area, AreaData},
     desc::{AreaDesc, Mapped},
     fault::{Fault, FaultFlags, FaultInfo, VmFault},
     huge_fault::{HugeFault, HugeFaultAnswer},
@@ -424,7 +424,7 @@ impl<T: VmOperations> Table<T> {
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The kernel calls this with a fault in an area with this table, which holds its
         // data, and with the lock held that the fault names.
-        T::fault(unsafe { Fault::from_raw(vmf) }).into_raw()
+        T::fault(unsafe { Fault::from_raw(vmf) }).bits()
     }
 
     /// # Safety
@@ -506,7 +506,7 @@ impl<T: VmOperations> Table<T> {
         // SAFETY: The kernel calls this with a fault in an area with this table, which holds its
         // data, and with the lock held that the fault names.
         let fault = unsafe { HugeFault::from_raw(vmf, order) };
-        T::huge_fault(fault).into_raw()
+        T::huge_fault(fault).bits()
     }
 
     /// # Safety
@@ -520,7 +520,7 @@ impl<T: VmOperations> Table<T> {
         // SAFETY: The kernel calls this with a fault in an area with this table, which holds its
         // data, and with the lock held that the fault names.
         let around = unsafe { MapPages::from_raw(vmf, first, last) };
-        T::map_pages(around).into_raw()
+        T::map_pages(around).bits()
     }
 
     /// # Safety
@@ -538,7 +538,7 @@ impl<T: VmOperations> Table<T> {
     unsafe extern "C" fn page_mkwrite(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The kernel calls this with a fault in an area with this table, which holds its
         // data, and with the lock held that the fault names.
-        T::page_mkwrite(unsafe { PageMkwrite::from_raw(vmf) }).into_raw()
+        T::page_mkwrite(unsafe { PageMkwrite::from_raw(vmf) }).bits()
     }
 
     /// # Safety
@@ -547,7 +547,7 @@ impl<T: VmOperations> Table<T> {
     unsafe extern "C" fn pfn_mkwrite(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The kernel calls this with a fault in an area with this table, which holds its
         // data, and with the lock held that the fault names.
-        T::pfn_mkwrite(unsafe { PfnMkwrite::from_raw(vmf) }).into_raw()
+        T::pfn_mkwrite(unsafe { PfnMkwrite::from_raw(vmf) }).bits()
     }
 
     /// # Safety

@@ -7,8 +7,10 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | `device.rs` | the node: open, mmap, the ioctls of `uapi/vmalab.h` |
-//! | `area.rs` | what the node does at each hook of its areas |
+//! | `device.rs` | the nodes: open, mmap |
+//! | `ioctl.rs` | the ioctls of `uapi/vmalab.h` |
+//! | `area.rs` | what the nodes do at each hook of their areas |
+//! | `hook.rs` | a call of a hook, whichever it is |
 //! | `object.rs` | the memory object: its size, its pages, its counts |
 //! | `stats.rs`, `debugfs.rs` | the counts, and where they can be read |
 //! | `vm_ops.rs`, `vm_ops/` | `vm_operations_struct` in safe Rust, for any driver |
@@ -23,6 +25,8 @@ mod debugfs;
 mod device;
 mod folio;
 mod helpers;
+mod hook;
+mod ioctl;
 mod misc;
 mod object;
 mod page_cache;

@@ -42,6 +42,33 @@ enum vmalab_scope {
 };
 
 /*
+ * The hooks: what the kernel calls for an object and its areas. Masks of hooks
+ * have the bit 1 << number.
+ */
+enum vmalab_hook {
+	/*
+	 * file_operations.mmap, which is not called for a range that only makes
+	 * an area longer; or .mmap_prepare, which always is.
+	 */
+	VMALAB_HOOK_MMAP = 0,
+	VMALAB_HOOK_OPEN = 1,		/* an area was copied: split, fork, move */
+	VMALAB_HOOK_CLOSE = 2,		/* an area goes away */
+	VMALAB_HOOK_MAPPED = 3,		/* a new area (VMALAB_PREPARE_PATH only) */
+	VMALAB_HOOK_MAY_SPLIT = 4,	/* an area is about to be split */
+	VMALAB_HOOK_MREMAP = 5,		/* an area was moved */
+	VMALAB_HOOK_MPROTECT = 6,	/* a protection is about to change */
+	VMALAB_HOOK_FAULT = 7,		/* a page is wanted */
+	VMALAB_HOOK_HUGE_FAULT = 8,	/* a huge page is wanted */
+	VMALAB_HOOK_MAP_PAGES = 9,	/* pages around one are mapped */
+	VMALAB_HOOK_PAGE_MKWRITE = 10,	/* a page becomes writable */
+	VMALAB_HOOK_PFN_MKWRITE = 11,	/* so does one without a struct page */
+	VMALAB_NR_HOOKS = 12,
+};
+
+/* There will never be more hooks than this. */
+#define VMALAB_MAX_HOOKS 32
+
+/*
  * Counts of what is alive now, and of the hook calls so far.
  *
  * @scope:     in: enum vmalab_scope
@@ -49,19 +76,9 @@ enum vmalab_scope {
  * @objects:   live memory objects (the asking descriptor's own included)
  * @areas:     live areas (VMAs) that map them
  * @pages:     pages that they hold
- * @n_mmap:    calls of the mmap handler: .mmap is not called for a range that
- *             only makes an area longer, .mmap_prepare always is
- * @n_open:    calls of vm_operations.open
- * @n_close:   calls of vm_operations.close
- * @n_may_split: calls of vm_operations.may_split
- * @n_fault:   calls of vm_operations.fault
- * @n_mapped:  calls of vm_operations.mapped (VMALAB_PREPARE_PATH only)
- * @n_mremap:  calls of vm_operations.mremap
- * @n_mprotect: calls of vm_operations.mprotect
- * @n_map_pages: calls of vm_operations.map_pages
- * @n_page_mkwrite: calls of vm_operations.page_mkwrite (VMALAB_IOC_SET_HOOKS)
+ * @n_calls:   calls of each hook, by enum vmalab_hook
  *
- * The first version ends with @n_fault.
+ * The first version ends before @n_calls.
  */
 struct vmalab_stats {
 	__u32 scope;
@@ -69,16 +86,7 @@ struct vmalab_stats {
 	__u64 objects;
 	__u64 areas;
 	__u64 pages;
-	__u64 n_mmap;
-	__u64 n_open;
-	__u64 n_close;
-	__u64 n_may_split;
-	__u64 n_fault;
-	__u64 n_mapped;
-	__u64 n_mremap;
-	__u64 n_mprotect;
-	__u64 n_map_pages;
-	__u64 n_page_mkwrite;
+	__u64 n_calls[VMALAB_MAX_HOOKS];
 };
 
 /*
@@ -99,18 +107,15 @@ struct vmalab_size {
 
 /*
  * Hooks that are there only if asked for, since the kernel treats an area that
- * has them in another way. All others are always there.
+ * has them in another way. All others are always there, or never.
+ *
+ * PAGE_MKWRITE: pages of shared areas are mapped read-only at first, so that
+ * the first write to each is another fault.
  */
-enum vmalab_hook {
-	/*
-	 * page_mkwrite: pages of shared areas are mapped read-only at first, so
-	 * that the first write to each is another fault.
-	 */
-	VMALAB_HOOK_PAGE_MKWRITE = 1,
-};
+#define VMALAB_OPTIONAL_HOOKS	(1ULL << VMALAB_HOOK_PAGE_MKWRITE)
 
 /*
- * @hooks:     in: enum vmalab_hook, ored
+ * @hooks:     in: a mask, within VMALAB_OPTIONAL_HOOKS
  * @reserved:  in: zero
  */
 struct vmalab_hooks {

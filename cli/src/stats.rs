@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
-use vmalab::Device;
+use vmalab::{Device, Hook};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,27 +19,18 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let stats = Device::open_at(&args.device)?.module_stats()?;
-    let calls = stats.hooks;
     // To ask, this program has opened the node itself.
-    let rows = [
-        ("objects", stats.objects - 1),
-        ("areas", stats.areas),
-        ("pages", stats.pages),
-        ("calls of mmap", calls.mmap),
-        ("calls of open", calls.open),
-        ("calls of close", calls.close),
-        ("calls of may_split", calls.may_split),
-        ("calls of fault", calls.fault),
-        ("calls of mapped", calls.mapped),
-        ("calls of mremap", calls.mremap),
-        ("calls of mprotect", calls.mprotect),
-        ("calls of map_pages", calls.map_pages),
-        ("calls of page_mkwrite", calls.page_mkwrite),
+    let mut rows = vec![
+        ("objects".to_owned(), stats.objects - 1),
+        ("areas".to_owned(), stats.areas),
+        ("pages".to_owned(), stats.pages),
     ];
+    let calls = |hook: &Hook| (format!("calls of {}", hook.name()), stats.hooks.of(*hook));
+    rows.extend(Hook::ALL.iter().map(calls));
     if args.json {
         let map: serde_json::Map<_, _> = rows
-            .map(|(name, value)| (name.to_owned(), json!(value)))
             .into_iter()
+            .map(|(name, value)| (name, json!(value)))
             .collect();
         println!("{:#}", serde_json::Value::Object(map));
     } else {

@@ -142,6 +142,13 @@ impl<T: VmOperations> Area<T> {
     }
 }
 
+/// The offset of an area's first page in what it maps, in pages (`vm_pgoff`), for an area that is not
+/// anybody's yet.
+pub(crate) fn index(vma: &VmaRef) -> usize {
+    // SAFETY: A `VmaRef` is a valid area with a lock held, which protects the field against changes.
+    unsafe { (*vma.as_ptr()).vm_pgoff }
+}
+
 /// Takes over a new area: `T`'s hooks are called for it from now on, and it holds `data`.
 ///
 /// To be called from `.mmap`, as the last thing that it does: when the handler fails, the

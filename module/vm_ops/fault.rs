@@ -265,6 +265,11 @@ impl<T: VmOperations> Fault<'_, T> {
 pub(crate) struct FaultFlags(bindings::fault_flag);
 
 impl FaultFlags {
+    /// The kernel's own number.
+    pub(crate) fn bits(self) -> bindings::fault_flag {
+        self.0
+    }
+
     fn contains(self, flag: bindings::fault_flag) -> bool {
         self.0 & flag != 0
     }
@@ -321,8 +326,11 @@ impl VmFault {
     /// access is to be tried again.
     pub(crate) const NOPAGE: Self = Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE);
 
+    /// What [`Fault::give_locked`] answers, as the kernel's own number.
+    pub(crate) const LOCKED_BITS: u32 = bindings::vm_fault_reason_VM_FAULT_LOCKED;
+
     /// The kernel's own number.
-    pub(super) fn into_raw(self) -> bindings::vm_fault_t {
+    pub(crate) fn bits(&self) -> bindings::vm_fault_t {
         self.0
     }
 }

@@ -109,7 +109,7 @@ impl HugeFaultAnswer {
     pub(crate) const NOPAGE: Self = Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE);
 
     /// The kernel's own number.
-    pub(super) fn into_raw(self) -> bindings::vm_fault_t {
+    pub(crate) fn bits(&self) -> bindings::vm_fault_t {
         self.0
     }
 }

@@ -46,7 +46,7 @@ impl<T: VmOperations> MapPages<'_, T> {
     ///
     /// It cannot miss a truncation: each page is locked while it is mapped, and is mapped only if it is
     /// still in the cache.
-    pub(crate) fn map_cached(self) -> MapPagesAnswer {
+    pub(crate) fn map_cached(&self) -> MapPagesAnswer {
         // SAFETY: By the invariants of `FaultInfo`, this is the fault, and we are in its `map_pages`,
         // as the pages are those that the kernel passed. The area has a file: it came through its mmap
         // handler.
@@ -65,7 +65,7 @@ impl MapPagesAnswer {
     pub(crate) const NOTHING: Self = Self(0);
 
     /// The kernel's own number.
-    pub(super) fn into_raw(self) -> bindings::vm_fault_t {
+    pub(crate) fn bits(&self) -> bindings::vm_fault_t {
         self.0
     }
 }

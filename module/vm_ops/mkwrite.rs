@@ -103,7 +103,7 @@ impl MkwriteAnswer {
     pub(crate) const OOM: Self = Self(bindings::vm_fault_reason_VM_FAULT_OOM);
 
     /// The kernel's own number.
-    pub(super) fn into_raw(self) -> bindings::vm_fault_t {
+    pub(crate) fn bits(&self) -> bindings::vm_fault_t {
         self.0
     }
 }

@@ -16,7 +16,7 @@ use nix::{
     sys::stat::Mode,
 };
 
-use crate::{Error, MapOptions, error::Action, sys};
+use crate::{Error, HookCounts, HookSet, MapOptions, error::Action, sys};
 
 /// An open descriptor of `/dev/vmalab`.
 ///
@@ -139,15 +139,18 @@ impl Device {
         done.map_err(|errno| Error::new(Action::SetSize(size), errno))
     }
 
-    /// Chooses which optional hooks the areas of the object have that are mapped from now on: those of
-    /// `hooks` ([`sys::VMALAB_HOOK_PAGE_MKWRITE`]), and no other. Mirrors `VMALAB_IOC_SET_HOOKS`.
+    /// Chooses which optional hooks the areas of the object have that are mapped from now on: those in
+    /// `hooks`, and no other. There is one: [`Hook::PageMkwrite`]. Mirrors `VMALAB_IOC_SET_HOOKS`.
     ///
     /// # Errors
-    /// `EINVAL` for a hook that the module does not know; `EBADF` if the descriptor is open for
+    /// `EINVAL` for a hook that is not optional; `EBADF` if the descriptor is open for
     /// reading only; `ENOTTY` if the descriptor is not one of the
     /// node, or the module is too old.
-    pub fn set_hooks(&self, hooks: u64) -> Result<(), Error> {
-        let mut argument = sys::vmalab_hooks { hooks, reserved: 0 };
+    pub fn set_hooks(&self, hooks: HookSet) -> Result<(), Error> {
+        let mut argument = sys::vmalab_hooks {
+            hooks: hooks.bits(),
+            reserved: 0,
+        };
         // SAFETY: as in `stats_of`, with one vmalab_hooks.
         let done = unsafe { self.ioctl(sys::VMALAB_IOC_SET_HOOKS, &mut argument) };
         done.map_err(|errno| Error::new(Action::SetHooks(hooks), errno))
@@ -222,82 +225,13 @@ pub struct Stats {
     pub hooks: HookCounts,
 }
 
-/// How often the kernel called each hook of the driver.
-///
-/// Take the difference of two readings to see what one operation did:
-///
-/// ```no_run
-/// # let device = vmalab::Device::open()?;
-/// # let mapping = device.map().length(3 * 4096).shared()?;
-/// let before = device.stats()?.hooks;
-/// let rest = mapping.unmap_range(4096..2 * 4096)?;
-/// let did = device.stats()?.hooks.since(before);
-/// assert_eq!((did.may_split, did.open, did.close), (2, 2, 1));
-/// # Ok::<(), vmalab::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct HookCounts {
-    /// The mmap handler of `file_operations`. A range that the kernel merges into an area before it
-    /// does not call `mmap`, but does call `mmap_prepare`.
-    pub mmap: u64,
-    /// `vm_operations.open`: an area was copied (split, fork, mremap).
-    pub open: u64,
-    /// `vm_operations.close`: an area went away.
-    pub close: u64,
-    /// `vm_operations.may_split`: an area is about to be split.
-    pub may_split: u64,
-    /// `vm_operations.fault`: a page was asked for.
-    pub fault: u64,
-    /// `vm_operations.mapped`: there is a new area of the node with `mmap_prepare`.
-    pub mapped: u64,
-    /// `vm_operations.mremap`: an area was moved.
-    pub mremap: u64,
-    /// `vm_operations.mprotect`: an area, or a part of it, is about to get another protection.
-    pub mprotect: u64,
-    /// `vm_operations.map_pages`: a page was read, and those around it are mapped if they are there.
-    pub map_pages: u64,
-    /// `vm_operations.page_mkwrite`: a page is written to for the first time, in an area that has this
-    /// hook: see [`Device::set_hooks`].
-    pub page_mkwrite: u64,
-}
-
-impl HookCounts {
-    /// The calls since an `earlier` reading of the same scope.
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            mmap: self.mmap.wrapping_sub(earlier.mmap),
-            open: self.open.wrapping_sub(earlier.open),
-            close: self.close.wrapping_sub(earlier.close),
-            may_split: self.may_split.wrapping_sub(earlier.may_split),
-            fault: self.fault.wrapping_sub(earlier.fault),
-            mapped: self.mapped.wrapping_sub(earlier.mapped),
-            mremap: self.mremap.wrapping_sub(earlier.mremap),
-            mprotect: self.mprotect.wrapping_sub(earlier.mprotect),
-            map_pages: self.map_pages.wrapping_sub(earlier.map_pages),
-            page_mkwrite: self.page_mkwrite.wrapping_sub(earlier.page_mkwrite),
-        }
-    }
-}
-
 impl From<sys::vmalab_stats> for Stats {
     fn from(raw: sys::vmalab_stats) -> Self {
         Self {
             objects: raw.objects,
             areas: raw.areas,
             pages: raw.pages,
-            hooks: HookCounts {
-                mmap: raw.n_mmap,
-                open: raw.n_open,
-                close: raw.n_close,
-                may_split: raw.n_may_split,
-                fault: raw.n_fault,
-                mapped: raw.n_mapped,
-                mremap: raw.n_mremap,
-                mprotect: raw.n_mprotect,
-                map_pages: raw.n_map_pages,
-                page_mkwrite: raw.n_page_mkwrite,
-            },
+            hooks: raw.n_calls.into(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, io, ops::Range, path::PathBuf};
 
 use nix::errno::Errno;
 
-use crate::page_size;
+use crate::{HookSet, page_size};
 
 /// A failed call: what was tried, the error number, and advice.
 ///
@@ -28,7 +28,7 @@ pub(crate) enum Action {
     Stats,
     GetSize,
     SetSize(u64),
-    SetHooks(u64),
+    SetHooks(HookSet),
     Map {
         length: usize,
         offset: u64,
@@ -87,7 +87,7 @@ impl Error {
                  load the vmalab.ko that belongs to it"
             }
             (Action::SetHooks(_), Errno::EINVAL) => {
-                "the loaded module does not know one of them: ask for VMALAB_HOOK_* only"
+                "one of them is not optional, or the loaded module is older than this library"
             }
             (Action::SetSize(_), Errno::EFBIG) => {
                 "ask for less, or load the module with a larger max_object_size"
@@ -163,7 +163,9 @@ impl fmt::Display for Action {
             Self::Stats => write!(f, "cannot read the counts of vmalab"),
             Self::GetSize => write!(f, "cannot read the size of the object"),
             Self::SetSize(size) => write!(f, "cannot set the size of the object to {size} bytes"),
-            Self::SetHooks(hooks) => write!(f, "cannot set the hooks of new areas to {hooks:#x}"),
+            Self::SetHooks(hooks) => {
+                write!(f, "cannot set the optional hooks of new areas to {hooks:?}")
+            }
             Self::Map { length, offset } => {
                 write!(f, "cannot map {length} bytes from offset {offset}")
             }

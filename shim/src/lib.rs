@@ -41,10 +41,12 @@
 
 mod device;
 mod error;
+mod hook;
 mod mapping;
 
-pub use device::{Device, HookCounts, Stats};
+pub use device::{Device, Stats};
 pub use error::Error;
+pub use hook::{Hook, HookCounts, HookSet};
 pub use mapping::{MapOptions, Mapping, Prot, RawMapping, Remains, Sharing, UnmapError};
 
 /// `uapi/vmalab.h` as bindgen reads it: the structures and numbers of the ioctls.

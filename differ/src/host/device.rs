@@ -44,11 +44,12 @@ pub(super) fn hook_counts(ioctl: impl FnOnce(u64, u64) -> i64) -> Result<[u64; 5
     if ret < 0 {
         return Err(-ret);
     }
-    Ok([
-        stats.n_mmap,
-        stats.n_open,
-        stats.n_close,
-        stats.n_may_split,
-        stats.n_fault,
-    ])
+    let hooks = [
+        sys::VMALAB_HOOK_MMAP,
+        sys::VMALAB_HOOK_OPEN,
+        sys::VMALAB_HOOK_CLOSE,
+        sys::VMALAB_HOOK_MAY_SPLIT,
+        sys::VMALAB_HOOK_FAULT,
+    ];
+    Ok(hooks.map(|hook| stats.n_calls[hook as usize]))
 }

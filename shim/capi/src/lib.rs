@@ -17,7 +17,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use vmalab::{Device, Mapping, Prot, RawMapping, Sharing, sys};
+use vmalab::{Device, Hook, Mapping, Prot, RawMapping, Sharing, sys};
 
 /// A descriptor of the node, from vmalab_open() to vmalab_close().
 pub struct vmalab_device(Device);
@@ -129,22 +129,17 @@ pub unsafe extern "C" fn vmalab_get_stats(
             sys::VMALAB_SCOPE_MODULE => device.module_stats()?,
             _ => return Err(refused("the scope is neither OBJECT nor MODULE")),
         };
+        let mut n_calls = [0; sys::VMALAB_MAX_HOOKS as usize];
+        for &hook in Hook::ALL {
+            n_calls[hook as usize] = counts.hooks.of(hook);
+        }
         *stats = sys::vmalab_stats {
             scope,
             reserved: 0,
             objects: counts.objects,
             areas: counts.areas,
             pages: counts.pages,
-            n_mmap: counts.hooks.mmap,
-            n_open: counts.hooks.open,
-            n_close: counts.hooks.close,
-            n_may_split: counts.hooks.may_split,
-            n_fault: counts.hooks.fault,
-            n_mapped: counts.hooks.mapped,
-            n_mremap: counts.hooks.mremap,
-            n_mprotect: counts.hooks.mprotect,
-            n_map_pages: counts.hooks.map_pages,
-            n_page_mkwrite: counts.hooks.page_mkwrite,
+            n_calls,
         };
         Ok(0)
     })

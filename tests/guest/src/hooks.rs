@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use vmalab::{Device, HookCounts, sys};
+use vmalab::{Device, HookCounts, HookSet, sys};
 
 use crate::{
     lab::Lab,
@@ -218,9 +218,7 @@ fn mprotect(lab: &Lab) -> Verdict {
 
 fn page_mkwrite(lab: &Lab) -> Verdict {
     let object = lab.open(8);
-    object
-        .set_hooks(sys::VMALAB_HOOK_PAGE_MKWRITE.into())
-        .unwrap();
+    object.set_hooks(HookSet::PageMkwrite).unwrap();
     let addr = map(&object, SHARED, 0, 8);
     let calls = |step: &dyn Fn()| {
         let did = did(&object, step);
@@ -256,9 +254,9 @@ fn page_mkwrite(lab: &Lab) -> Verdict {
 fn of_the_area(lab: &Lab) -> Verdict {
     let object = lab.open(8);
     let without = map(&object, SHARED, 0, 4);
-    object.set_hooks(1).unwrap();
+    object.set_hooks(HookSet::PageMkwrite).unwrap();
     let with = map(&object, SHARED, 0, 4);
-    object.set_hooks(0).unwrap();
+    object.set_hooks(HookSet::empty()).unwrap();
     let calls = |addr| did(&object, || write(addr)).page_mkwrite;
     assert_eq!((calls(without), calls(with)), (0, 1));
     // A part of it, and a copy.
@@ -269,9 +267,24 @@ fn of_the_area(lab: &Lab) -> Verdict {
     assert_eq!(calls(map(&object, SHARED, 0, 1)), 0);
 
     let read_only = Device::open_read_only("/dev/vmalab").unwrap();
-    assert_eq!(read_only.set_hooks(1).unwrap_err().errno(), libc::EBADF);
-    assert_eq!(object.set_hooks(2).unwrap_err().errno(), libc::EINVAL);
-    assert_eq!(object.set_hooks(1 << 63).unwrap_err().errno(), libc::EINVAL);
+    assert_eq!(
+        read_only
+            .set_hooks(HookSet::PageMkwrite)
+            .unwrap_err()
+            .errno(),
+        libc::EBADF
+    );
+    assert_eq!(
+        object.set_hooks(HookSet::Open).unwrap_err().errno(),
+        libc::EINVAL
+    );
+    assert_eq!(
+        object
+            .set_hooks(HookSet::from_bits_retain(1 << 63))
+            .unwrap_err()
+            .errno(),
+        libc::EINVAL
+    );
     Ok(())
 }
 
@@ -279,7 +292,7 @@ fn of_the_area(lab: &Lab) -> Verdict {
 fn while_shrinking(lab: &Lab) -> Verdict {
     const PAGES: usize = 16;
     let object = lab.open(PAGES);
-    object.set_hooks(1).unwrap();
+    object.set_hooks(HookSet::PageMkwrite).unwrap();
     let addr = map(&object, SHARED, 0, PAGES);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
