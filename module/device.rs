@@ -2,7 +2,8 @@
 
 //! The nodes: open and mmap. The ioctls are in `ioctl.rs`.
 //!
-//! They cannot be read, written or sought: EINVAL, EINVAL, ESPIPE.
+//! They can also be read and written, as a block device can: a file has a position, there is nothing
+//! past the end, and writing does not move it.
 //!
 //! # Two nodes
 //!
@@ -26,7 +27,14 @@ use crate::{
     vm_ops::AreaDesc, //
 };
 use kernel::{
-    fs::File,
+    fs::{
+        File,
+        Kiocb, //
+    },
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
     miscdevice::{
         MiscDevice,
         MiscDeviceRegistration, //
@@ -42,6 +50,7 @@ use kernel::{
         Arc,
         ArcBorrow, //
     },
+    types::ForeignOwnable,
 };
 
 /// The mode of the nodes: they give nobody more than a memfd does.
@@ -92,6 +101,14 @@ impl MiscDevice for Node {
         area::mmap(object, vma)
     }
 
+    fn read_iter(kiocb: Kiocb<'_, Arc<Object>>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        read(kiocb, to)
+    }
+
+    fn write_iter(kiocb: Kiocb<'_, Arc<Object>>, from: &mut IovIterSource<'_>) -> Result<usize> {
+        write(kiocb, from)
+    }
+
     fn ioctl(object: ArcBorrow<'_, Object>, file: &File, cmd: u32, arg: usize) -> Result<isize> {
         ioctl(object, file, cmd, arg)
     }
@@ -122,7 +139,38 @@ impl MiscDevice for PrepareNode {
         open()
     }
 
+    fn read_iter(kiocb: Kiocb<'_, Arc<Object>>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        read(kiocb, to)
+    }
+
+    fn write_iter(kiocb: Kiocb<'_, Arc<Object>>, from: &mut IovIterSource<'_>) -> Result<usize> {
+        write(kiocb, from)
+    }
+
     fn ioctl(object: ArcBorrow<'_, Object>, file: &File, cmd: u32, arg: usize) -> Result<isize> {
         ioctl(object, file, cmd, arg)
     }
+}
+
+/// What reads from both nodes do.
+fn read(mut kiocb: Kiocb<'_, Arc<Object>>, to: &mut IovIterDest<'_>) -> Result<usize> {
+    let done = kiocb.file().read(position(&kiocb)?, to)?;
+    *kiocb.ki_pos_mut() += done as i64;
+    Ok(done)
+}
+
+/// What writes to both nodes do.
+fn write(mut kiocb: Kiocb<'_, Arc<Object>>, from: &mut IovIterSource<'_>) -> Result<usize> {
+    if misc::appends(&kiocb) {
+        // There is no space after the end, so that it does not matter that it may move.
+        *kiocb.ki_pos_mut() = kiocb.file().size() as i64;
+    }
+    let done = kiocb.file().write(position(&kiocb)?, from)?;
+    *kiocb.ki_pos_mut() += done as i64;
+    Ok(done)
+}
+
+/// Where to read or write, in bytes.
+fn position<T: ForeignOwnable>(kiocb: &Kiocb<'_, T>) -> Result<u64> {
+    u64::try_from(kiocb.ki_pos()).map_err(|_| EINVAL)
 }

@@ -9,9 +9,12 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
+#include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+#include <linux/uio.h>
 
 #include "helpers.h"
 
@@ -139,6 +142,16 @@ unsigned long vmalab_nrpages(const struct address_space *mapping)
 	return READ_ONCE(mapping->nrpages);
 }
 
+gfp_t vmalab_mapping_gfp_mask(struct address_space *mapping)
+{
+	return mapping_gfp_mask(mapping);
+}
+
+struct folio *vmalab_filemap_get_folio(struct address_space *mapping, pgoff_t index)
+{
+	return filemap_get_folio(mapping, index);
+}
+
 struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index)
 {
 	return filemap_lock_folio(mapping, index);
@@ -172,4 +185,31 @@ void vmalab_filemap_invalidate_lock_shared(struct address_space *mapping)
 void vmalab_filemap_invalidate_unlock_shared(struct address_space *mapping)
 {
 	filemap_invalidate_unlock_shared(mapping);
+}
+
+/* The folio is locked, and @pos, in bytes of its file, is in it. */
+size_t vmalab_write_to_folio(struct folio *folio, loff_t pos, size_t bytes, struct iov_iter *from)
+{
+	bytes = copy_folio_from_iter_atomic(folio, offset_in_folio(folio, pos), bytes, from);
+	flush_dcache_folio(folio);
+	if (bytes)
+		folio_mark_dirty(folio);
+	return bytes;
+}
+
+bool vmalab_interrupted(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current);
+}
+
+/* For ->open(), before anybody else has the file. */
+void vmalab_file_atomic_pos(struct file *file)
+{
+	file->f_mode |= FMODE_ATOMIC_POS;
+}
+
+bool vmalab_kiocb_append(const struct kiocb *kiocb)
+{
+	return kiocb->ki_flags & IOCB_APPEND;
 }

@@ -11,8 +11,11 @@
 
 struct address_space;
 struct address_space_operations;
+struct file;
 struct folio;
 struct inode;
+struct iov_iter;
+struct kiocb;
 struct page;
 struct vm_fault;
 
@@ -37,6 +40,8 @@ struct page *vmalab_folio_file_page(struct folio *folio, pgoff_t index);
 struct inode *vmalab_anon_inode(const struct address_space_operations *aops);
 loff_t vmalab_i_size_read(const struct inode *inode);
 unsigned long vmalab_nrpages(const struct address_space *mapping);
+gfp_t vmalab_mapping_gfp_mask(struct address_space *mapping);
+struct folio *vmalab_filemap_get_folio(struct address_space *mapping, pgoff_t index);
 struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index);
 void vmalab_inode_lock(struct inode *inode);
 void vmalab_inode_unlock(struct inode *inode);
@@ -44,5 +49,11 @@ void vmalab_filemap_invalidate_lock(struct address_space *mapping);
 void vmalab_filemap_invalidate_unlock(struct address_space *mapping);
 void vmalab_filemap_invalidate_lock_shared(struct address_space *mapping);
 void vmalab_filemap_invalidate_unlock_shared(struct address_space *mapping);
+size_t vmalab_write_to_folio(struct folio *folio, loff_t pos, size_t bytes, struct iov_iter *from);
+bool vmalab_interrupted(void);
+
+/* misc: <linux/fs.h> */
+void vmalab_file_atomic_pos(struct file *file);
+bool vmalab_kiocb_append(const struct kiocb *kiocb);
 
 #endif /* _VMALAB_HELPERS_H */

@@ -4,22 +4,25 @@
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 //!
-//! [`kernel::miscdevice`] makes the `file_operations` of a device, and three things are missing there:
+//! [`kernel::miscdevice`] makes the `file_operations` of a device, and these things are missing there:
 //!
 //! - It sets no `owner`. So nothing keeps the module loaded while a file is open or mapped, and the
 //!   first call after `rmmod` jumps into memory that is gone.
 //! - A driver cannot point `f_mapping` to a page cache of its own: see `page_cache.rs`.
 //! - There is no `mmap_prepare`.
+//! - There is no `llseek`, and no splicing. A device that can be read or written has a position here, in
+//!   what it maps, and `sendfile` works on it.
 //!
-//! This registers a copy of the table that has all three. Everything else is left to the kernel crate; with
-//! an `owner` there, the first half of this file can go.
+//! This registers a copy of the table that has all of them. Everything else is left to the kernel crate;
+//! with an `owner` there, the first half of this file can go.
 
-use crate::{page_cache::PageCache, vm_ops::AreaDesc, THIS_MODULE};
+use crate::{helpers, page_cache::PageCache, vm_ops::AreaDesc, THIS_MODULE};
 use core::marker::PhantomData;
 use kernel::{
     bindings,
     error::{to_result, VTABLE_DEFAULT_ERROR},
     ffi,
+    fs::Kiocb,
     miscdevice::{MiscDevice, MiscDeviceOptions},
     prelude::*,
     types::{ForeignOwnable, Opaque},
@@ -48,6 +51,13 @@ pub(crate) trait Device: MiscDevice {
     }
 }
 
+/// Whether a write is to go to the end, wherever the position is: `O_APPEND`, `RWF_APPEND`.
+#[allow(dead_code, reason = "a driver uses the part of this that it needs")]
+pub(crate) fn appends<T: ForeignOwnable>(kiocb: &Kiocb<'_, T>) -> bool {
+    // SAFETY: A `Kiocb` is a valid `struct kiocb`.
+    unsafe { helpers::vmalab_kiocb_append(kiocb.as_raw()) }
+}
+
 /// What is registered for a device: the tables of the kernel crate, and what they lack.
 struct Tables<T>(PhantomData<T>);
 
@@ -68,6 +78,22 @@ impl<T: Device> Tables<T> {
         mmap_prepare: if T::HAS_MMAP_PREPARE {
             assert!(!T::HAS_MMAP, "the kernel refuses a file with both");
             Some(Self::mmap_prepare)
+        } else {
+            None
+        },
+        // It asks `f_mapping` for the size.
+        llseek: if T::HAS_READ_ITER || T::HAS_WRITE_ITER {
+            Some(bindings::generic_file_llseek)
+        } else {
+            None
+        },
+        splice_read: if T::HAS_READ_ITER {
+            Some(bindings::copy_splice_read)
+        } else {
+            None
+        },
+        splice_write: if T::HAS_WRITE_ITER {
+            Some(bindings::iter_file_splice_write)
         } else {
             None
         },
@@ -107,6 +133,11 @@ impl<T: Device> Tables<T> {
         // SAFETY: A file that is being opened belongs to us alone. The cache is a part of the private
         // data: it lives until `release`, after which the kernel does not use `f_mapping`.
         unsafe { (*file).f_mapping = mapping };
+        // Two threads that read or write one after the other at the position of the file do not get the
+        // same bytes: the kernel takes the lock of the position, as it does for regular files.
+        //
+        // SAFETY: As above.
+        unsafe { helpers::vmalab_file_atomic_pos(file) };
         0
     }
 

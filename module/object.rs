@@ -16,11 +16,12 @@ use crate::{
         Hook, //
     },
     module_parameters,
-    page_cache::PageCache,
-    stats::Stats, //
+    page_cache::{self, Account, PageCache},
+    stats::Stats,
 };
 use kernel::{
     bindings,
+    iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -42,15 +43,19 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// EFBIG if the parameters contradict each other, ENOMEM.
+    /// ENOSPC if there are as many objects as the module's parameter `max_objects` allows, EFBIG if the
+    /// parameters contradict each other, ENOMEM.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let object = Self {
             cache: PageCache::new()?,
             stats: Stats::new(),
             tracks_writes: Atomic::new(0),
         };
+        let max = limit(*module_parameters::max_objects.value());
+        if !object.stats.add_up_to(|s| &s.objects, 1, max) {
+            return Err(ENOSPC);
+        }
         // From here on, whatever fails drops it, which takes this back.
-        object.stats.add(|s| &s.objects, 1);
         object.set_size(*module_parameters::object_size.value())?;
         Ok(Arc::new(object, GFP_KERNEL_ACCOUNT)?)
     }
@@ -105,9 +110,33 @@ impl Object {
         let size = bytes
             .checked_next_multiple_of(PAGE_SIZE as u64)
             .ok_or(EFBIG)?;
-        let removed = self.cache.resize(size)?;
-        self.stats.sub(|s| &s.pages, removed as u64);
-        Ok(())
+        self.cache.lock().resize(size, self)
+    }
+
+    /// Copies bytes from `at` on into `to`, up to the end, and says how many: see [`PageCache::read`].
+    pub(crate) fn read(&self, at: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
+        self.cache.read(at, to)
+    }
+
+    /// Copies bytes from `from` to `at` on, and says how many; the end of the object ends it, or an error
+    /// after the first byte. Two writes to one page do not mix, those to several pages may.
+    ///
+    /// # Errors
+    ///
+    /// ENOSPC at the end and past it, and if there are as many pages as `max_pages` allows; ENOMEM,
+    /// EFAULT, EINTR.
+    pub(crate) fn write(&self, at: u64, from: &mut IovIterSource<'_>) -> Result<usize> {
+        let mut done = 0;
+        while !from.is_empty() {
+            let step = page_cache::fault_in(from)
+                .and_then(|()| self.cache.lock().write(at + done as u64, from, self));
+            match step {
+                Ok(copied) => done += copied,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
     }
 
     /// The page at `index` (an offset in pages), locked; a new one, zeroed and charged to the memory
@@ -115,10 +144,34 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// ENXIO past the end, ENOMEM.
+    /// ENXIO past the end, ENOSPC if there are as many pages as `max_pages` allows, ENOMEM.
     pub(crate) fn page(&self, index: usize, gfp: bindings::gfp_t) -> Result<LockedFolio> {
-        self.cache
-            .lock_page(index, gfp, || self.stats.add(|s| &s.pages, 1))
+        self.cache.lock_page(index, gfp, self)
+    }
+}
+
+/// Pages are counted, and may be as many as the module's parameter `max_pages` says, in all objects.
+impl Account for Object {
+    fn charge(&self, pages: usize) -> Result {
+        let max = limit(*module_parameters::max_pages.value());
+        if self.stats.add_up_to(|s| &s.pages, pages as u64, max) {
+            Ok(())
+        } else {
+            Err(ENOSPC)
+        }
+    }
+
+    fn uncharge(&self, pages: usize) {
+        self.stats.sub(|s| &s.pages, pages as u64);
+    }
+}
+
+/// The largest number that a parameter allows, of which 0 means that there is none.
+fn limit(parameter: u64) -> u64 {
+    if parameter == 0 {
+        u64::MAX
+    } else {
+        parameter
     }
 }
 
@@ -126,6 +179,6 @@ impl Drop for Object {
     fn drop(&mut self) {
         // Its pages go right after this.
         self.stats.sub(|s| &s.pages, self.stats.pages.get());
-        self.stats.sub(|s| &s.objects, 1);
+        self.stats.sub(|s| &s.objects, self.stats.objects.get());
     }
 }

@@ -27,6 +27,15 @@ impl Counter {
         self.0.load(Relaxed)
     }
 
+    /// Adds to the count, if that does not make it larger than `max`; says whether it did.
+    fn add_up_to(&self, n: u64, max: u64) -> bool {
+        let fits = self.0.fetch_add(n, Relaxed).saturating_add(n) <= max;
+        if !fits {
+            self.0.add(n.wrapping_neg(), Relaxed);
+        }
+        fits
+    }
+
     /// Where the count is, for debugfs to read.
     pub(crate) const fn as_ptr(&self) -> *mut u64 {
         self.0.as_ptr()
@@ -84,6 +93,16 @@ impl Stats {
     /// Takes away from one of the counts of what is alive, here and in the module's.
     pub(crate) fn sub(&self, count: fn(&Self) -> &Counter, n: u64) {
         self.add(count, n.wrapping_neg());
+    }
+
+    /// As [`add`](Self::add), if the module's count is not larger than `max` after it; says whether it
+    /// did.
+    pub(crate) fn add_up_to(&self, count: fn(&Self) -> &Counter, n: u64, max: u64) -> bool {
+        let fits = count(&MODULE).add_up_to(n, max);
+        if fits {
+            count(self).0.add(n, Relaxed);
+        }
+        fits
     }
 
     /// All counts, one after the other: while others count on, they need not fit together.

@@ -53,6 +53,14 @@ module! {
             default: 1099511627776,
             description: "The largest size that an object may be given, in bytes",
         },
+        max_objects: u64 {
+            default: 0,
+            description: "How many objects there may be at once; 0: any number",
+        },
+        max_pages: u64 {
+            default: 0,
+            description: "How many pages all objects may have together; 0: any number",
+        },
     },
 }
 

@@ -6,7 +6,9 @@
  * and the shim read it with bindgen; nobody retypes it.
  *
  * Every open of the node makes one memory object: pages by offset, made of
- * zeros when they are first touched. Descriptors and areas keep it alive.
+ * zeros when they are first touched. Descriptors and areas keep it alive. It
+ * can be mapped, and read and written as a block device: up to its end, which
+ * only VMALAB_IOC_SET_SIZE moves.
  *
  * Structures only ever grow at their end, and the size that a caller was built
  * with travels in the ioctl number. The module takes a shorter structure of an

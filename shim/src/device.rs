@@ -13,7 +13,10 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
-    sys::stat::Mode,
+    sys::{
+        stat::Mode,
+        uio::{pread, pwrite},
+    },
 };
 
 use crate::{Error, HookCounts, HookSet, MapOptions, error::Action, sys};
@@ -154,6 +157,33 @@ impl Device {
         // SAFETY: as in `stats_of`, with one vmalab_hooks.
         let done = unsafe { self.ioctl(sys::VMALAB_IOC_SET_HOOKS, &mut argument) };
         done.map_err(|errno| Error::new(Action::SetHooks(hooks), errno))
+    }
+
+    /// Copies bytes of the object from `offset` on into `buffer`, up to the end of the object, and says
+    /// how many. Where nothing has been written yet they are zeros, and no page is allocated. Mirrors
+    /// `pread(2)`.
+    ///
+    /// # Errors
+    /// `EBADF` if the descriptor is open for writing only.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
+        let length = buffer.len();
+        let error = |errno| Error::new(Action::Read { offset, length }, errno);
+        let at = offset.try_into().map_err(|_| error(Errno::EINVAL))?;
+        pread(&self.fd, buffer, at).map_err(error)
+    }
+
+    /// Copies `data` into the object, from `offset` on up to its end, and says how many bytes. Mirrors
+    /// `pwrite(2)`.
+    ///
+    /// # Errors
+    /// `ENOSPC` at the end and past it, which stays where it is ([`set_size`](Self::set_size)), or if
+    /// there are as many pages as the module's parameter `max_pages` allows; `EBADF` if the descriptor
+    /// is open for reading only.
+    pub fn write_at(&self, data: &[u8], offset: u64) -> Result<usize, Error> {
+        let length = data.len();
+        let error = |errno| Error::new(Action::Write { offset, length }, errno);
+        let at = offset.try_into().map_err(|_| error(Errno::EINVAL))?;
+        pwrite(&self.fd, data, at).map_err(error)
     }
 
     /// Begins a mapping of the object: see [`MapOptions`].

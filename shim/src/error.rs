@@ -29,6 +29,14 @@ pub(crate) enum Action {
     GetSize,
     SetSize(u64),
     SetHooks(HookSet),
+    Read {
+        offset: u64,
+        length: usize,
+    },
+    Write {
+        offset: u64,
+        length: usize,
+    },
     Map {
         length: usize,
         offset: u64,
@@ -69,6 +77,10 @@ impl Error {
                 "this user may not open the node: run as root, \
                  or give the user access with chmod or a udev rule"
             }
+            (Action::Open(_), Errno::ENOSPC) => {
+                "there are as many objects as the module's parameter max_objects allows: \
+                 close some, or load the module with a larger one"
+            }
             (Action::Open(_) | Action::Duplicate, Errno::EMFILE) => {
                 "this process has too many open descriptors: close some, or raise `ulimit -n`"
             }
@@ -96,6 +108,16 @@ impl Error {
                 Action::SetSize(_) | Action::SetHooks(_),
                 Errno::EBADF | Errno::EACCES | Errno::EPERM,
             ) => "the descriptor is open for reading only: open the node for writing",
+            (Action::Read { .. }, Errno::EBADF) => {
+                "the descriptor is open for writing only: open the node for reading"
+            }
+            (Action::Write { .. }, Errno::EBADF) => {
+                "the descriptor is open for reading only: open the node for writing"
+            }
+            (Action::Write { .. }, Errno::ENOSPC) => {
+                "it ends before that: set a larger size; or the module's parameter max_pages allows \
+                 no more pages"
+            }
             (Action::Map { length: 0, .. }, Errno::EINVAL) => "the length must not be 0",
             (Action::Map { .. }, Errno::EINVAL) => {
                 return Some(format!(
@@ -165,6 +187,12 @@ impl fmt::Display for Action {
             Self::SetSize(size) => write!(f, "cannot set the size of the object to {size} bytes"),
             Self::SetHooks(hooks) => {
                 write!(f, "cannot set the optional hooks of new areas to {hooks:?}")
+            }
+            Self::Read { offset, length } => {
+                write!(f, "cannot read {length} bytes at {offset} of the object")
+            }
+            Self::Write { offset, length } => {
+                write!(f, "cannot write {length} bytes at {offset} of the object")
             }
             Self::Map { length, offset } => {
                 write!(f, "cannot map {length} bytes from offset {offset}")

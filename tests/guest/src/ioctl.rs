@@ -3,7 +3,7 @@
 
 use std::os::fd::AsRawFd;
 
-use nix::{errno::Errno, unistd::Whence};
+use nix::errno::Errno;
 use vmalab::{Device, sys};
 
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
         refused_changes_nothing,
     ),
     Test::device("ioctl::thousands_at_random", thousands_at_random),
-    Test::device("ioctl::no_read_write_or_seek", no_read_write_or_seek),
+    Test::device("ioctl::not_on_a_device", not_on_a_device),
 ];
 
 /// The two directions, as the C library's `_IOC` has them.
@@ -408,16 +408,21 @@ fn errno_name(errno: i32) -> String {
     }
 }
 
-/// Bytes are reached by mapping only.
-fn no_read_write_or_seek(lab: &Lab) -> Verdict {
+/// What works on a file and not on a device, whatever its driver does. See module/README.md.
+fn not_on_a_device(lab: &Lab) -> Verdict {
     let device = lab.open(1);
-    assert_eq!(nix::unistd::read(&device, &mut [0; 8]), Err(Errno::EINVAL));
-    assert_eq!(nix::unistd::write(&device, &[0; 8]), Err(Errno::EINVAL));
-    assert_eq!(
-        nix::unistd::lseek(&device, 0, Whence::SeekCur),
-        Err(Errno::ESPIPE)
-    );
+    let fd = device.as_raw_fd();
     assert_eq!(nix::unistd::ftruncate(&device, 0), Err(Errno::EINVAL));
+    // SAFETY: these take numbers only.
+    let (allocate, seals) = unsafe {
+        (
+            Errno::result(libc::fallocate(fd, 0, 0, PAGE as i64)),
+            Errno::result(libc::fcntl(fd, libc::F_GET_SEALS)),
+        )
+    };
+    assert_eq!((allocate, seals), (Err(Errno::ENODEV), Err(Errno::EINVAL)));
+    let addr = map(&device, SHARED, 0, 1);
+    assert_eq!(advise(addr, 1, libc::MADV_REMOVE), Err(Errno::ENODEV));
     assert_eq!(device.size(), Ok(PAGE as u64));
     Ok(())
 }

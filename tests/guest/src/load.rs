@@ -2,6 +2,7 @@
 //! Loading and unloading the module. These come last: they need that nobody else uses it.
 
 use std::{
+    ffi::CStr,
     fs::{self, File},
     os::fd::AsFd,
     sync::atomic::{AtomicBool, Ordering},
@@ -11,6 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module},
+    sys::uio::pwrite,
 };
 use vmalab::Device;
 
@@ -26,9 +28,10 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("load::refused_while_mapped", refused_while_mapped),
     Test::device("load::a_hundred_times", a_hundred_times),
     Test::device("load::while_others_open", while_others_open),
+    Test::device("load::limits_of_all_objects", limits),
 ];
 
-const NAME: &std::ffi::CStr = c"vmalab";
+const NAME: &CStr = c"vmalab";
 
 fn remove() -> Result<(), Errno> {
     delete_module(NAME, DeleteModuleFlags::O_NONBLOCK)
@@ -43,7 +46,11 @@ fn module(lab: &Lab) -> Result<File, Skip> {
 }
 
 fn insert(module: &File) {
-    finit_module(module.as_fd(), c"", ModuleInitFlags::empty()).unwrap();
+    insert_with(module, c"");
+}
+
+fn insert_with(module: &File, parameters: &CStr) {
+    finit_module(module.as_fd(), parameters, ModuleInitFlags::empty()).unwrap();
 }
 
 fn refused_while_open(lab: &Lab) -> Verdict {
@@ -193,5 +200,47 @@ fn while_others_open(lab: &Lab) -> Verdict {
         );
         lab.row("rmmods refused meanwhile", refused.into(), "calls");
     });
+    Ok(())
+}
+
+/// As many objects and pages as the parameters say, as tmpfs has inodes and blocks: ENOSPC, and SIGBUS
+/// where there is no errno.
+fn limits(lab: &Lab) -> Verdict {
+    let file = module(lab)?;
+    remove().unwrap();
+    insert_with(&file, c"max_objects=2 max_pages=8");
+    child(|| {
+        let (one, other) = (lab.open(8), lab.open(8));
+        assert_eq!(Device::open().unwrap_err().errno(), libc::ENOSPC);
+        let (here, there) = (map(&one, SHARED, 0, 8), map(&other, PRIVATE, 0, 8));
+        letters(here, 6, 'A');
+        letters(there, 2, 'a');
+        assert_eq!(
+            (look(here, 8), look(there, 8)),
+            ("ABCDEF!!".into(), "ab!!!!!!".into())
+        );
+        let full = Some((libc::SIGBUS, BUS_ADRERR, true));
+        assert_eq!(fault(here + 7 * PAGE, Access::Write), full);
+        assert_eq!(pwrite(&one, b"x", 6 * PAGE as i64), Err(Errno::ENOSPC));
+        // What is there can be written to; up to where there is nothing.
+        assert_eq!(pwrite(&one, &[b'x'; 2 * PAGE], 5 * PAGE as i64), Ok(PAGE));
+        assert_eq!(one.module_stats().unwrap().pages, 8);
+
+        // What one gives back, the other can have.
+        lab.resize(&one, 4);
+        letters(there + 6 * PAGE, 2, 'g');
+        assert_eq!(look(there, 8), "ab!!!!gh");
+        drop(one);
+        assert_eq!(
+            Device::open().unwrap_err().errno(),
+            libc::ENOSPC,
+            "it is mapped"
+        );
+        unmap(here, 8);
+        let third = lab.open(8);
+        assert_eq!(pwrite(&third, &[b'x'; 8 * PAGE], 0), Ok(4 * PAGE));
+    });
+    remove().unwrap();
+    insert(&file);
     Ok(())
 }

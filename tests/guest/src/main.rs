@@ -14,6 +14,7 @@ mod driver;
 mod fork;
 mod gup;
 mod hooks;
+mod io;
 mod ioctl;
 mod lab;
 mod lifetime;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         fork::TESTS,
         lifetime::TESTS,
         size::TESTS,
+        io::TESTS,
         mapping::TESTS,
         gup::TESTS,
         ioctl::TESTS,
