@@ -10,6 +10,7 @@
 //!   first call after `rmmod` jumps into memory that is gone.
 //! - A driver cannot point `f_mapping` to a page cache of its own: see `page_cache.rs`.
 //! - There is no `mmap_prepare`.
+//! - There is no `fsync`, without which msync of a shared area is refused.
 //! - There is no `llseek`, and no splicing. A device that can be read or written has a position here, in
 //!   what it maps, and `sendfile` works on it.
 //!
@@ -81,6 +82,8 @@ impl<T: Device> Tables<T> {
         } else {
             None
         },
+        // Memory has nothing behind it that would have to be brought up to date.
+        fsync: Some(bindings::noop_fsync),
         // It asks `f_mapping` for the size.
         llseek: if T::HAS_READ_ITER || T::HAS_WRITE_ITER {
             Some(bindings::generic_file_llseek)

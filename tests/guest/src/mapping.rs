@@ -257,8 +257,10 @@ fn msync(lab: &Lab) -> Verdict {
     let sync = |flags| Errno::result(unsafe { libc::msync(pointer(addr).cast(), 6 * PAGE, flags) });
     assert_eq!(sync(libc::MS_ASYNC), Ok(0));
     assert_eq!(sync(libc::MS_INVALIDATE), Ok(0));
+    assert_eq!(sync(libc::MS_SYNC), Ok(0));
     unmap(addr + PAGE, 1);
     assert_eq!(sync(libc::MS_ASYNC), Err(Errno::ENOMEM));
+    assert_eq!(sync(libc::MS_SYNC), Err(Errno::ENOMEM));
     Ok(())
 }
 
