@@ -149,7 +149,7 @@ mod userfaultfd;
 pub mod vma;
 
 pub use abi::{Errno, MapFlags, MremapFlags, PAGE_SHIFT, PAGE_SIZE, Prot, VmFlags};
-pub use container::{Container, SortedVec};
+pub use container::{BTree, Container, Failing, Gap, OutOfMemory, RbList, SortedVec};
 pub use file::File;
 pub use limits::Limits;
 pub use madvise::Advice;

@@ -253,6 +253,8 @@ impl<C: Container> AddressSpace<C> {
         let flags = match merged {
             Some(merged) => merged.flags,
             None => {
+                // vm_area_alloc, vma_iter_prealloc
+                self.areas.reserve()?;
                 if let Some(file) = file.filter(|file| !file.prepares) {
                     self.call_mmap(file, &mut new)?;
                 } else if shared {

@@ -5,13 +5,13 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::num::NonZeroU32;
 use core::ops::Range;
 
-use crate::container::SortedVec;
+use crate::container::BTree;
 use crate::file::File;
 use crate::rules::StackGuard;
 use crate::userfaultfd::Pending;
 use crate::{
-    Area, Container, Counters, FileId, Hook, HookCall, Limits, Object, Op, Outcome, PAGE_SIZE,
-    Rules, UffdEvent, VmFlags, Vma,
+    Area, Container, Counters, Failing, FileId, Hook, HookCall, Limits, Object, Op, Outcome,
+    PAGE_SIZE, Rules, UffdEvent, VmFlags, Vma,
 };
 
 /// The address space of a process, and what operations do to it by the rules of an era.
@@ -38,7 +38,7 @@ use crate::{
 /// assert_eq!(outcome.counters.total_vm, 6);
 /// ```
 #[derive(Clone, Debug)]
-pub struct AddressSpace<C: Container = SortedVec> {
+pub struct AddressSpace<C: Container = BTree> {
     pub(crate) rules: Rules,
     pub(crate) limits: Limits,
     pub(crate) areas: C,
@@ -250,6 +250,19 @@ impl<C: Container> AddressSpace<C> {
     /// Records the call of a hook, if the driver has it.
     pub(crate) fn call(&mut self, hook: Hook, vma: &Vma) {
         record(&self.files, &mut self.hooks, hook, vma);
+    }
+}
+
+impl<C: Container> AddressSpace<Failing<C>> {
+    /// The `n`-th allocation of memory for an area from now on fails, and no other; 0: none does. The
+    /// operation that wanted it unwinds as the kernel's does.
+    pub fn fail_nth_allocation(&mut self, n: u64) {
+        self.areas.fail_nth(n);
+    }
+
+    /// Whether the allocation that is to fail is still to come.
+    pub fn is_allocation_to_fail(&self) -> bool {
+        self.areas.is_armed()
     }
 }
 

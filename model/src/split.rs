@@ -20,6 +20,8 @@ impl<C: Container> AddressSpace<C> {
             unreachable!("a split of an area that is not there")
         };
         self.may_split(&whole, at)?;
+        // vm_area_dup, vma_iter_prealloc
+        self.areas.reserve()?;
 
         //  start        at        end
         // |-------------|----------|

@@ -118,17 +118,16 @@ impl<C: Container> AddressSpace<C> {
     }
 
     fn first_gap(&self, from: u64, end: u64, len: u64) -> Option<u64> {
-        let mut at = from;
-        for vma in self.areas.iter_from(from) {
+        for gap in self.areas.gaps_from(from, len) {
+            let at = gap.start().max(from);
             if end - len < at {
-                return None;
+                break;
             }
-            if at + len <= vma.start {
+            if at + len <= gap.end() {
                 return Some(at);
             }
-            at = vma.end;
         }
-        (end - len >= at).then_some(at)
+        None
     }
 
     /// The next search begins no higher than where something went away (`arch_unmap_area`).
@@ -302,25 +301,25 @@ impl<C: Container> AddressSpace<C> {
     /// then the guard gap may be built on.
     fn highest_gap(&self, low: u64, high: u64, len: u64) -> Option<u64> {
         let low = low.max(self.limits.mmap_min_addr);
-        let mut top = high;
-        let mut above = self.areas.find(high).filter(|vma| vma.start >= high);
-        for below in self.areas.iter_below(high).map(Some).chain([None]) {
-            let bottom = below.map_or(low, |vma| vma.end.max(low));
-            if !self.rules.small_gap_hides_stack {
-                let top = above.map_or(top, |vma| top.min(self.start_gap(vma)));
-                if top >= bottom && top - bottom >= len {
-                    return Some(top - len);
-                }
-            } else if top >= bottom && top - bottom >= len {
-                top = above.map_or(top, |vma| top.min(self.start_gap(vma)));
-                if top >= bottom && top - bottom >= len {
-                    return Some(top - len);
-                }
+        let mut high = high;
+        for gap in self.areas.gaps_below(high, len) {
+            let bottom = gap.start().max(low);
+            high = high.min(gap.end());
+            if high <= low {
+                break;
             }
-            above = below;
-            top = top.min(below?.start);
-            if top <= low {
-                return None;
+            let fits = |top: u64| top >= bottom && top - bottom >= len;
+            if self.rules.small_gap_hides_stack && !fits(high) {
+                continue;
+            }
+            let top = gap
+                .above
+                .map_or(high, |above| high.min(self.start_gap(above)));
+            if fits(top) {
+                return Some(top - len);
+            }
+            if self.rules.small_gap_hides_stack {
+                high = top;
             }
         }
         None
@@ -328,17 +327,19 @@ impl<C: Container> AddressSpace<C> {
 
     /// The lowest address in `[low, high)` with room for `len` bytes (`unmapped_area`).
     fn lowest_gap(&self, low: u64, high: u64, len: u64) -> Option<u64> {
-        let mut bottom = low.max(self.limits.mmap_min_addr);
-        for vma in self.areas.iter_from(bottom) {
-            let top = self.start_gap(vma);
-            if vma.start > bottom && top.min(high) >= bottom && top.min(high) - bottom >= len {
+        let low = low.max(self.limits.mmap_min_addr);
+        for gap in self.areas.gaps_from(low, len) {
+            let bottom = gap.start().max(low);
+            if bottom >= high {
+                break;
+            }
+            let top = gap
+                .above
+                .map_or(high, |above| self.start_gap(above).min(high));
+            if top >= bottom && top - bottom >= len {
                 return Some(bottom);
             }
-            bottom = bottom.max(vma.end);
-            if bottom >= high {
-                return None;
-            }
         }
-        (high >= bottom && high - bottom >= len).then_some(bottom)
+        None
     }
 }

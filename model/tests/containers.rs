@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Each container against the plain one: the same answers, whatever is put in and taken out.
+
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use vmalab_model::{
+    AddressSpace, BTree, Backing, Container, Errno, Failing, File, Gap, Hook, Limits, MapFlags,
+    Mmap, Object, Op, OutOfMemory, Outcome, PAGE_SIZE, Prot, RbList, Rules, SortedVec, VmFlags,
+    Vma,
+};
+
+/// Pages in the world of these tests: enough for leaves to overflow, few enough to meet edges.
+const PAGES: u64 = 4000;
+
+fn area(start: u64, end: u64) -> Vma {
+    Vma {
+        start: start * PAGE_SIZE,
+        end: end * PAGE_SIZE,
+        pgoff: start,
+        flags: VmFlags::READ,
+        object: Object::Anon,
+        anon_vma: None,
+        forked: false,
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// Fills what is free of the range with areas of so many pages, with a page between them or not.
+    Fill(u64, u64, u64, bool),
+    /// Takes out what starts in the range.
+    Remove(u64, u64),
+    /// The area found there ends or begins somewhere else, as far as there is room.
+    Move(u64, i64, bool),
+    /// Looks for gaps of so many pages.
+    Gaps(u64, u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let page = 0..PAGES;
+    prop_oneof![
+        4 => (page.clone(), 1..200_u64, 1..6_u64, any::<bool>())
+            .prop_map(|(from, len, size, apart)| Act::Fill(from, len, size, apart)),
+        2 => (page.clone(), prop_oneof![1..4_u64, 1..400_u64])
+            .prop_map(|(from, len)| Act::Remove(from, len)),
+        3 => (page.clone(), -4..5_i64, any::<bool>())
+            .prop_map(|(at, by, end)| Act::Move(at, by, end)),
+        2 => (page, 1..50_u64).prop_map(|(at, len)| Act::Gaps(at, len)),
+    ]
+}
+
+fn perform<C: Container>(areas: &mut C, act: &Act) {
+    let bytes = |page: u64| page * PAGE_SIZE;
+    match *act {
+        Act::Fill(from, len, size, apart) => {
+            let mut at = from;
+            while at < from + len {
+                let free_until = areas.find(bytes(at)).map_or(u64::MAX, |vma| vma.start);
+                if bytes(at + size) <= free_until {
+                    areas.reserve().expect("there is memory");
+                    areas.insert(area(at, at + size));
+                }
+                at += size + u64::from(apart);
+            }
+        }
+        Act::Remove(from, len) => areas.remove_range(bytes(from)..bytes(from + len)),
+        Act::Move(at, by, end) => {
+            let Some(&old) = areas.find(bytes(at)) else {
+                return;
+            };
+            let mut new = old;
+            if end {
+                let limit = areas.find(old.end).map_or(u64::MAX, |vma| vma.start);
+                new.end = old.end.saturating_add_signed(by * PAGE_SIZE as i64);
+                new.end = new.end.clamp(old.start + PAGE_SIZE, limit);
+            } else {
+                let limit = areas.prev(old.start).map_or(0, |vma| vma.end);
+                new.start = old.start.saturating_add_signed(by * PAGE_SIZE as i64);
+                new.start = new.start.clamp(limit, old.end - PAGE_SIZE);
+            }
+            areas.replace(old.start, new);
+        }
+        Act::Gaps(..) => {}
+    }
+}
+
+/// All answers that a container gives around an address.
+fn compare<C: Container + Debug>(areas: &C, plain: &SortedVec, at: u64, len: u64) {
+    assert_eq!(areas.len(), plain.len());
+    assert_eq!(areas.is_empty(), plain.is_empty());
+    assert_eq!(areas.find(at), plain.find(at), "find({at:#x})");
+    assert_eq!(areas.prev(at), plain.prev(at), "prev({at:#x})");
+    assert!(areas.iter_from(at).eq(plain.iter_from(at)), "from {at:#x}");
+    assert!(
+        areas.iter_from(at).rev().eq(plain.iter_from(at).rev()),
+        "from {at:#x}, backwards"
+    );
+    assert!(
+        areas.iter_below(at).eq(plain.iter_below(at)),
+        "below {at:#x}"
+    );
+    let collect = |gaps: &mut dyn Iterator<Item = Gap<'_>>| -> Vec<(u64, u64)> {
+        gaps.map(|gap| (gap.start(), gap.end())).collect()
+    };
+    assert_eq!(
+        collect(&mut areas.gaps_from(at, len)),
+        collect(&mut plain.gaps_from(at, len)),
+        "gaps of {len:#x} from {at:#x}"
+    );
+    assert_eq!(
+        collect(&mut areas.gaps_below(at, len)),
+        collect(&mut plain.gaps_below(at, len)),
+        "gaps of {len:#x} below {at:#x}"
+    );
+}
+
+fn agrees<C: Container + Debug>(acts: &[Act]) {
+    let (mut areas, mut plain) = (C::default(), SortedVec::default());
+    for act in acts {
+        perform(&mut areas, act);
+        perform(&mut plain, act);
+        let (Act::Fill(at, ..) | Act::Remove(at, _) | Act::Move(at, ..) | Act::Gaps(at, _)) = *act;
+        let len = if let Act::Gaps(_, len) = *act { len } else { 1 };
+        for at in [at * PAGE_SIZE, at * PAGE_SIZE + 1] {
+            compare(&areas, &plain, at, len * PAGE_SIZE);
+        }
+    }
+    for (at, len) in [
+        (0, 1),
+        (0, 7 * PAGE_SIZE),
+        (u64::MAX, 1),
+        (u64::MAX, 7 * PAGE_SIZE),
+    ] {
+        compare(&areas, &plain, at, len);
+    }
+    for act in [Act::Remove(1, PAGES), Act::Remove(0, 2 * PAGES)] {
+        perform(&mut areas, &act);
+        perform(&mut plain, &act);
+        compare(&areas, &plain, PAGES / 2 * PAGE_SIZE, 1);
+    }
+    assert!(areas.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
+    #[test]
+    fn btree(acts in prop::collection::vec(act(), 1..60)) {
+        agrees::<BTree>(&acts);
+    }
+
+    #[test]
+    fn rb_list(acts in prop::collection::vec(act(), 1..60)) {
+        agrees::<RbList>(&acts);
+    }
+}
+
+/// Upwards, downwards, outwards: the orders in which programs map.
+#[test]
+fn built_in_order() {
+    fn build<C: Container + Debug>(order: impl Iterator<Item = u64>) {
+        let (mut areas, mut plain) = (C::default(), SortedVec::default());
+        for at in order {
+            areas.insert(area(2 * at, 2 * at + 1));
+            plain.insert(area(2 * at, 2 * at + 1));
+        }
+        compare(&areas, &plain, 1000 * PAGE_SIZE, PAGE_SIZE);
+        compare(&areas, &plain, u64::MAX, 2 * PAGE_SIZE);
+    }
+    for_each(|up, down, outwards| {
+        build::<BTree>(up);
+        build::<BTree>(down);
+        build::<BTree>(outwards);
+    });
+    for_each(|up, down, outwards| {
+        build::<RbList>(up);
+        build::<RbList>(down);
+        build::<RbList>(outwards);
+    });
+
+    fn for_each(
+        what: impl Fn(
+            std::ops::Range<u64>,
+            std::iter::Rev<std::ops::Range<u64>>,
+            std::vec::IntoIter<u64>,
+        ),
+    ) {
+        let outwards: Vec<u64> = (0..700).flat_map(|n| [700 - n, 701 + n]).collect();
+        what(0..1500, (0..1500).rev(), outwards.into_iter());
+    }
+}
+
+#[test]
+fn one_reservation_fails() {
+    let mut areas: Failing<RbList> = Failing::default();
+    areas.fail_nth(3);
+    let answers: Vec<_> = (0..5).map(|_| areas.reserve()).collect();
+    assert_eq!(answers, [Ok(()), Ok(()), Err(OutOfMemory), Ok(()), Ok(())]);
+}
+
+/// Operations on a hundred pages, so that areas meet, and at addresses of the kernel's choice.
+fn op() -> impl Strategy<Value = Op> {
+    let base = 0x100_0000;
+    let page = move |page: u64| base + page * PAGE_SIZE;
+    let mmap = (0..100_u64, 1..20_u64, 0..4_u8, any::<bool>(), any::<bool>());
+    prop_oneof![
+        4 => mmap.prop_map(move |(from, len, kind, write, fixed)| {
+            let kinds = [MapFlags::PRIVATE, MapFlags::SHARED];
+            let mut flags = kinds[usize::from(kind % 2)];
+            if kind < 2 {
+                flags |= MapFlags::ANONYMOUS;
+            }
+            if fixed {
+                flags |= MapFlags::FIXED;
+            } else if kind == 0 {
+                flags |= MapFlags::GROWSDOWN;
+            }
+            Op::Mmap(Mmap {
+                addr: if fixed { page(from) } else { 0 },
+                len: len * PAGE_SIZE,
+                prot: if write { Prot::READ | Prot::WRITE } else { Prot::READ },
+                flags,
+                backing: if kind < 2 { Backing::None } else { Backing::File(vmalab_model::FileId(0)) },
+                offset: if kind < 2 { 0 } else { from * PAGE_SIZE },
+            })
+        }),
+        3 => (0..100_u64, 1..20_u64).prop_map(move |(from, len)| Op::Munmap {
+            addr: page(from),
+            len: len * PAGE_SIZE,
+        }),
+        1 => (0..100_u64, any::<bool>()).prop_map(move |(at, write)| Op::Touch {
+            addr: page(at),
+            write,
+        }),
+    ]
+}
+
+fn space<C: Container>(rules: Rules) -> AddressSpace<C> {
+    let mut space = AddressSpace::new(rules, Limits::default());
+    space.add_file(File::device(100));
+    space
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// What is predicted does not depend on the container.
+    #[test]
+    fn operations_have_the_same_outcome(
+        ops in prop::collection::vec(op(), 1..150),
+        rules in prop::sample::select(Rules::all().to_vec()),
+    ) {
+        let mut plain = space::<SortedVec>(rules.clone());
+        let mut btree = space::<BTree>(rules.clone());
+        let mut rb_list = space::<RbList>(rules);
+        for op in ops {
+            let expected = plain.apply(&op);
+            prop_assert_eq!(&btree.apply(&op), &expected);
+            prop_assert_eq!(&rb_list.apply(&op), &expected);
+        }
+    }
+
+    /// Whichever allocation of an operation fails, the answer is ENOMEM, no driver hears of an area that
+    /// did not come to be, and the invariants hold.
+    #[test]
+    fn any_allocation_may_fail(ops in prop::collection::vec(op(), 1..60)) {
+        let mut space = space::<Failing>(Rules::V7_2);
+        for op in ops {
+            for nth in 1.. {
+                let mut trial = space.clone();
+                trial.fail_nth_allocation(nth);
+                let Outcome { result, hooks, counters, .. } = trial.apply(&op);
+                let happened = !trial.is_allocation_to_fail();
+                trial.check_invariants().unwrap();
+                if !happened {
+                    break;
+                }
+                prop_assert_eq!(result, Err(Errno::ENOMEM));
+                let opened = hooks.iter().filter(|call| call.hook == Hook::Open).count();
+                let closed = hooks.iter().filter(|call| call.hook == Hook::Close).count();
+                let mapped = |space: &AddressSpace<Failing>| {
+                    let ours = |vma: &&Vma| matches!(vma.object, Object::File(_));
+                    space.areas().filter(ours).count()
+                };
+                prop_assert_eq!(mapped(&space) + opened - closed, mapped(&trial));
+                prop_assert_eq!(counters.map_count as usize, trial.areas().count());
+            }
+            space.apply(&op);
+        }
+    }
+}
