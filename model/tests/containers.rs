@@ -251,8 +251,8 @@ proptest! {
         ops in prop::collection::vec(op(), 1..150),
         rules in prop::sample::select(Rules::all().to_vec()),
     ) {
-        let mut plain = space::<SortedVec>(rules.clone());
-        let mut btree = space::<BTree>(rules.clone());
+        let mut plain = space::<SortedVec>(rules);
+        let mut btree = space::<BTree>(rules);
         let mut rb_list = space::<RbList>(rules);
         for op in ops {
             let expected = plain.apply(&op);
