@@ -28,7 +28,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    mm::virt::{vm_flags_t, VmaNew},
+    mm::virt::{vm_flags_t, VmaNew, VmaRef},
     prelude::*,
     sync::{Arc, ArcBorrow},
 };
@@ -88,6 +88,17 @@ pub(crate) fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDes
             Ok(())
         },
     )
+}
+
+/// The object that an area maps, if the area is one of ours.
+pub(crate) fn object(vma: &VmaRef) -> Option<ArcBorrow<'_, Object>> {
+    fn of<T: VmOperations<Data = Arc<Object>>>(vma: &VmaRef) -> Option<ArcBorrow<'_, Object>> {
+        Area::<T>::of(vma).map(Area::data)
+    }
+    of::<ObjectAreas<false, false>>(vma)
+        .or_else(|| of::<ObjectAreas<false, true>>(vma))
+        .or_else(|| of::<ObjectAreas<true, false>>(vma))
+        .or_else(|| of::<ObjectAreas<true, true>>(vma))
 }
 
 #[vtable]

@@ -10,11 +10,16 @@
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
+#include <linux/kdev_t.h>
 #include <linux/mm.h>
+#include <linux/mmap_lock.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
+#include <linux/rmap.h>
 #include <linux/sched/signal.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
+#include <linux/userfaultfd_k.h>
 
 #include "helpers.h"
 
@@ -212,4 +217,110 @@ void vmalab_file_atomic_pos(struct file *file)
 bool vmalab_kiocb_append(const struct kiocb *kiocb)
 {
 	return kiocb->ki_flags & IOCB_APPEND;
+}
+
+int vmalab_mmap_write_lock_killable(struct mm_struct *mm)
+{
+	return mmap_write_lock_killable(mm);
+}
+
+void vmalab_mmap_write_unlock(struct mm_struct *mm)
+{
+	mmap_write_unlock(mm);
+}
+
+void vmalab_vma_iter_init(struct vma_iterator *vmi, struct mm_struct *mm, unsigned long addr)
+{
+	vma_iter_init(vmi, mm, addr);
+}
+
+struct vm_area_struct *vmalab_vma_find(struct vma_iterator *vmi, unsigned long max)
+{
+	return vma_find(vmi, max);
+}
+
+unsigned long vmalab_task_size(void)
+{
+	return TASK_SIZE;
+}
+
+/* As munmap has it. The variant for any mm needs no symbol that is not exported. */
+unsigned long vmalab_untagged_addr(struct mm_struct *mm, unsigned long addr)
+{
+	return untagged_addr_remote(mm, addr);
+}
+
+s64 vmalab_pinned_vm(struct mm_struct *mm)
+{
+	return atomic64_read(&mm->pinned_vm);
+}
+
+unsigned long vmalab_vma_flags(const struct vm_area_struct *vma)
+{
+	/* A kernel with more flags would need more words here. */
+	BUILD_BUG_ON(sizeof(vma->flags) != sizeof(vma->vm_flags));
+	return vma->vm_flags;
+}
+
+/*
+ * Which counter of the mm the pages of an area are a part of, besides total_vm:
+ * none, exec_vm, stack_vm or data_vm. The kernel decides it in mm/vma.h, which
+ * is not for modules.
+ */
+unsigned int vmalab_vma_class(const struct vm_area_struct *vma)
+{
+	const vm_flags_t flags = vma->vm_flags;
+
+	if ((flags & (VM_EXEC | VM_WRITE | VM_STACK)) == VM_EXEC)
+		return 1;
+	if ((flags & VM_STACK) || (flags & VM_SHADOW_STACK))
+		return 2;
+	if ((flags & (VM_WRITE | VM_SHARED)) == VM_WRITE)
+		return 3;
+	return 0;
+}
+
+bool vmalab_vma_is_sealed(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_SEALED;
+}
+
+bool vmalab_vma_is_locked(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_LOCKED;
+}
+
+bool vmalab_userfaultfd_armed(struct vm_area_struct *vma)
+{
+	return userfaultfd_armed(vma);
+}
+
+/*
+ * The addresses of the anon_vma and of its root, or 0, to be compared with those
+ * of other areas; and whether the area has any other anon_vma than its own, from
+ * before a fork. A fault in another thread, which holds the lock of the area
+ * alone, may give it one: that is what the spinlock is for.
+ */
+bool vmalab_vma_anon_vma(struct vm_area_struct *vma, unsigned long *anon_vma,
+			 unsigned long *root)
+{
+	bool others;
+
+	spin_lock(&vma->vm_mm->page_table_lock);
+	*anon_vma = (unsigned long)vma->anon_vma;
+	*root = vma->anon_vma ? (unsigned long)vma->anon_vma->root : 0;
+	others = !list_empty(&vma->anon_vma_chain) && !list_is_singular(&vma->anon_vma_chain);
+	spin_unlock(&vma->vm_mm->page_table_lock);
+	return others;
+}
+
+/* What /proc/PID/maps shows of a file. */
+void vmalab_file_inode(const struct file *file, unsigned int *major, unsigned int *minor,
+		       u64 *ino)
+{
+	const struct inode *inode = file_user_inode(file);
+
+	*major = MAJOR(inode->i_sb->s_dev);
+	*minor = MINOR(inode->i_sb->s_dev);
+	*ino = inode->i_ino;
 }

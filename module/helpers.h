@@ -16,8 +16,11 @@ struct folio;
 struct inode;
 struct iov_iter;
 struct kiocb;
+struct mm_struct;
 struct page;
+struct vm_area_struct;
 struct vm_fault;
+struct vma_iterator;
 
 /* vm_ops: <linux/mm.h>; unsigned int is vm_fault_t */
 void vmalab_release_fault_lock(struct vm_fault *vmf);
@@ -55,5 +58,23 @@ bool vmalab_interrupted(void);
 /* misc: <linux/fs.h> */
 void vmalab_file_atomic_pos(struct file *file);
 bool vmalab_kiocb_append(const struct kiocb *kiocb);
+
+/* areas: <linux/mm.h>, <linux/mmap_lock.h>, <linux/rmap.h>, <linux/userfaultfd_k.h> */
+int vmalab_mmap_write_lock_killable(struct mm_struct *mm);
+void vmalab_mmap_write_unlock(struct mm_struct *mm);
+void vmalab_vma_iter_init(struct vma_iterator *vmi, struct mm_struct *mm, unsigned long addr);
+struct vm_area_struct *vmalab_vma_find(struct vma_iterator *vmi, unsigned long max);
+unsigned long vmalab_task_size(void);
+unsigned long vmalab_untagged_addr(struct mm_struct *mm, unsigned long addr);
+s64 vmalab_pinned_vm(struct mm_struct *mm);
+unsigned long vmalab_vma_flags(const struct vm_area_struct *vma);
+unsigned int vmalab_vma_class(const struct vm_area_struct *vma);
+bool vmalab_vma_is_sealed(const struct vm_area_struct *vma);
+bool vmalab_vma_is_locked(const struct vm_area_struct *vma);
+bool vmalab_userfaultfd_armed(struct vm_area_struct *vma);
+bool vmalab_vma_anon_vma(struct vm_area_struct *vma, unsigned long *anon_vma,
+			 unsigned long *root);
+void vmalab_file_inode(const struct file *file, unsigned int *major, unsigned int *minor,
+		       u64 *ino);
 
 #endif /* _VMALAB_HELPERS_H */

@@ -4,6 +4,7 @@
 //! and go out, whatever version of them the caller was built with.
 
 use crate::{
+    look,
     object::Object,
     stats,
     uapi::*, //
@@ -32,11 +33,13 @@ use zerocopy::Immutable;
 type Handler = fn(ArcBorrow<'_, Object>, &File, &Argument) -> Result<isize>;
 
 /// All requests.
-static REQUESTS: [(u32, Handler); 4] = [
+static REQUESTS: [(u32, Handler); 6] = [
     (VMALAB_IOC_STATS, get_stats),
     (VMALAB_IOC_GET_SIZE, get_size),
     (VMALAB_IOC_SET_SIZE, set_size),
     (VMALAB_IOC_SET_HOOKS, set_hooks),
+    (VMALAB_IOC_AREAS, look::areas),
+    (VMALAB_IOC_UNMAP, look::unmap),
 ];
 
 /// `ioctl` of all nodes. `compat_ioctl` is the same: the structures have the same layout for 32-bit

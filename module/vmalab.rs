@@ -12,21 +12,26 @@
 //! | `area.rs` | what the nodes do at each hook of their areas |
 //! | `hook.rs` | a call of a hook, whichever it is |
 //! | `object.rs` | the memory object: its size, its pages, its counts |
+//! | `look.rs` | what areas the caller has, and what munmap would do to them |
 //! | `stats.rs`, `debugfs.rs` | the counts, and where they can be read |
 //! | `vm_ops.rs`, `vm_ops/` | `vm_operations_struct` in safe Rust, for any driver |
+//! | `areas.rs` | an address space to look at, for any driver |
 //! | `page_cache.rs`, `folio.rs` | pages by index, and their locks, for any driver |
 //! | `misc.rs` | what `kernel::miscdevice` lacks |
 //! | `uapi.rs`, `helpers.rs` | C headers, as bindgen reads them |
 //!
-//! The locks and their order are at the top of `page_cache.rs`; no other file has any.
+//! The locks of pages and their order are at the top of `page_cache.rs`, that of an address space at the
+//! top of `areas.rs`; no other file has any.
 
 mod area;
+mod areas;
 mod debugfs;
 mod device;
 mod folio;
 mod helpers;
 mod hook;
 mod ioctl;
+mod look;
 mod misc;
 mod object;
 mod page_cache;

@@ -193,7 +193,7 @@ impl Device {
 
     /// # Safety
     /// `argument` is what `request` reads and writes.
-    unsafe fn ioctl<T>(&self, request: u32, argument: &mut T) -> Result<(), Errno> {
+    pub(crate) unsafe fn ioctl<T>(&self, request: u32, argument: &mut T) -> Result<(), Errno> {
         let argument: *mut T = argument;
         // SAFETY: the caller's promise; the descriptor is open as long as `self` lives.
         let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), request.into(), argument) };

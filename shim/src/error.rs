@@ -37,6 +37,12 @@ pub(crate) enum Action {
         offset: u64,
         length: usize,
     },
+    Areas,
+    WouldUnmap {
+        addr: usize,
+        length: usize,
+    },
+    MaxMapCount,
     Map {
         length: usize,
         offset: u64,
@@ -88,18 +94,40 @@ impl Error {
                 "the system has too many open files: close some, or raise `sysctl fs.file-max`"
             }
             (
-                Action::Stats | Action::GetSize | Action::SetSize(_) | Action::SetHooks(_),
+                Action::Stats
+                | Action::GetSize
+                | Action::SetSize(_)
+                | Action::SetHooks(_)
+                | Action::Areas
+                | Action::WouldUnmap { .. },
                 Errno::ENOTTY,
             ) => {
                 "the descriptor is not one of /dev/vmalab, or the loaded module does not know \
                  this request: load the vmalab.ko that belongs to this library"
             }
-            (Action::Stats | Action::GetSize | Action::SetSize(_), Errno::E2BIG) => {
+            (
+                Action::Stats
+                | Action::GetSize
+                | Action::SetSize(_)
+                | Action::Areas
+                | Action::WouldUnmap { .. },
+                Errno::E2BIG,
+            ) => {
                 "the loaded module is older than this library: \
                  load the vmalab.ko that belongs to it"
             }
             (Action::SetHooks(_), Errno::EINVAL) => {
                 "one of them is not optional, or the loaded module is older than this library"
+            }
+            (Action::Areas | Action::WouldUnmap { .. }, Errno::ENOMEM) => {
+                "the module needs some memory for each area, which counts as this process's: \
+                 ask about a smaller range"
+            }
+            (Action::Areas, Errno::EOVERFLOW) => {
+                "there are more areas than one answer may have: ask about smaller ranges"
+            }
+            (Action::MaxMapCount, _) => {
+                "mount /proc, or say how many areas are allowed: `would_unmap_within`"
             }
             (Action::SetSize(_), Errno::EFBIG) => {
                 "ask for less, or load the module with a larger max_object_size"
@@ -194,6 +222,11 @@ impl fmt::Display for Action {
             Self::Write { offset, length } => {
                 write!(f, "cannot write {length} bytes at {offset} of the object")
             }
+            Self::Areas => write!(f, "cannot read the areas of this process"),
+            Self::WouldUnmap { addr, length } => {
+                write!(f, "cannot ask what munmap({addr:#x}, {length}) would do")
+            }
+            Self::MaxMapCount => write!(f, "cannot read /proc/sys/vm/max_map_count"),
             Self::Map { length, offset } => {
                 write!(f, "cannot map {length} bytes from offset {offset}")
             }

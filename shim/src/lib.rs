@@ -42,11 +42,13 @@
 mod device;
 mod error;
 mod hook;
+mod look;
 mod mapping;
 
 pub use device::{Device, Stats};
 pub use error::Error;
 pub use hook::{Hook, HookCounts, HookSet};
+pub use look::{AnonVma, Area, AreaFile, Change, Counters, Snapshot, Step, StepKind, Unmapping};
 pub use mapping::{MapOptions, Mapping, Prot, RawMapping, Remains, Sharing, UnmapError};
 
 /// `uapi/vmalab.h` as bindgen reads it: the structures and numbers of the ioctls.

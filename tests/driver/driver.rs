@@ -5,6 +5,7 @@
 //! Which page of `/dev/vmalab-driver` is touched decides how the fault is answered: see [`Pages`]. The
 //! tests in `tests/guest/src/driver.rs` know the same list.
 
+mod areas;
 mod folio;
 mod helpers;
 mod misc;

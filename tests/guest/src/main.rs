@@ -20,6 +20,7 @@ mod lab;
 mod lifetime;
 mod load;
 mod log;
+mod look;
 mod mapping;
 mod mem;
 mod munmap;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         mapping::TESTS,
         gup::TESTS,
         ioctl::TESTS,
+        look::TESTS,
         cgroup::TESTS,
         driver::TESTS,
         load::TESTS,
