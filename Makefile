@@ -20,6 +20,8 @@ help:
 #>
 #>   make run          the demonstration: module, examples, 10,000 operations against the model
 #>   make test         everything that must hold before a change lands
+#>   make test-selftests
+#>                     the kernel's own tests of mm/, beside the module and on the device
 #>   make vm           a shell in the guest, with the module loaded
 #>   make vm RUN='./a x' FILES='path/a path/b'
 #>                     a command in the guest, in a directory that holds the files
@@ -35,6 +37,7 @@ help:
 #>
 #> Variables:
 #>   RUN, FILES        see above; a file the command leaves in $VMALAB_OUT comes to build/vm/out/
+#>   ONLY=             of the kernel's tests, these suites (tests/selftests/suites)
 #>   TIMEOUT=300       seconds until a command in the guest is taken to hang
 #>   SMP=2 MEM=1G      processors and memory of the guest
 #>   APPEND=           more for the guest's kernel command line
@@ -50,6 +53,10 @@ run: module programs
 
 test:
 	@tests/report test
+
+test-selftests: export ONLY := $(ONLY)
+test-selftests:
+	@tests/report selftests
 
 vm: module
 	@files=(); for f in $$VMALAB_FILES; do files+=(--file "$$f"); done; \
@@ -91,4 +98,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
