@@ -39,7 +39,7 @@ static REQUESTS: [(u32, Handler); 6] = [
     (VMALAB_IOC_SET_SIZE, set_size),
     (VMALAB_IOC_SET_HOOKS, set_hooks),
     (VMALAB_IOC_AREAS, look::areas),
-    (VMALAB_IOC_UNMAP, look::unmap),
+    (VMALAB_IOC_WOULD_UNMAP, look::unmap),
 ];
 
 /// `ioctl` of all nodes. `compat_ioctl` is the same: the structures have the same layout for 32-bit

@@ -44,7 +44,7 @@ mod gather;
 use gather::{Extent, Gather, Refusal, Step, View};
 
 impl Versioned for vmalab_areas {}
-impl Versioned for vmalab_unmap {}
+impl Versioned for vmalab_unmapping {}
 
 /// A structure of which the caller has an array; its versions differ as those of [`Versioned`].
 trait Element: IntoBytes + Immutable + Sized {
@@ -571,13 +571,13 @@ impl From<Refusal> for Error {
     }
 }
 
-/// `VMALAB_IOC_UNMAP`.
+/// `VMALAB_IOC_WOULD_UNMAP`.
 pub(crate) fn unmap(
     object: ArcBorrow<'_, Object>,
     _file: &File,
     argument: &Argument,
 ) -> Result<isize> {
-    let mut request = argument.read::<vmalab_unmap>()?;
+    let mut request = argument.read::<vmalab_unmapping>()?;
     let array = Array::of::<vmalab_step>(request.steps, request.capacity, request.step_size)?;
 
     let (steps, (result, change)) = Records::read(array.capacity, |space, steps| {

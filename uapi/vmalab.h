@@ -309,7 +309,7 @@ struct vmalab_step {
  * The kernel may also run out of memory in the middle of it, or the task be
  * killed while it waits for the lock, which nobody can know before.
  */
-struct vmalab_unmap {
+struct vmalab_unmapping {
 	__u64 addr;
 	__u64 len;
 	__u64 max_map_count;
@@ -340,6 +340,6 @@ struct vmalab_unmap {
  * drivers are asked by means of their hook may_split; the hooks of this module
  * are not called. Errors as of VMALAB_IOC_AREAS.
  */
-#define VMALAB_IOC_UNMAP	_IOWR(VMALAB_IOC_TYPE, 0x41, struct vmalab_unmap)
+#define VMALAB_IOC_WOULD_UNMAP _IOWR(VMALAB_IOC_TYPE, 0x41, struct vmalab_unmapping)
 
 #endif /* _UAPI_VMALAB_H */

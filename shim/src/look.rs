@@ -109,7 +109,7 @@ pub struct Counters {
     pub start_stack: u64,
 }
 
-/// What `munmap` would do: `struct vmalab_unmap`.
+/// What `munmap` would do: `struct vmalab_unmapping`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unmapping {
@@ -217,30 +217,46 @@ impl Device {
     /// # Errors
     /// Those of [`areas`](Self::areas), and `EINVAL` if the range ends before it begins.
     pub fn areas_in(&self, range: Range<usize>) -> Result<Snapshot, Error> {
-        let error = |errno| Error::new(Action::Areas, errno);
-        let mut request = sys::vmalab_areas {
-            start: range.start as u64,
-            end: range.end as u64,
-            area_size: size_of::<sys::vmalab_area>() as u32,
-            ..Default::default()
-        };
-        let areas: Vec<sys::vmalab_area> = records(|array, capacity| {
-            request.areas = array;
-            request.capacity = capacity;
-            // SAFETY: as in `stats_of`, with one vmalab_areas. The module writes no more than `capacity`
-            // structures of that size to the array, which `records` has made for it.
-            unsafe { self.ioctl(sys::VMALAB_IOC_AREAS, &mut request) }?;
-            Ok((request.filled, request.count))
-        })
-        .map_err(error)?;
+        let mut counters = Counters::default();
+        let areas: Vec<sys::vmalab_area> = records(Action::Areas, |areas| {
+            let answer = self.read_areas(range.clone(), areas)?;
+            counters = answer.into();
+            Ok((answer.filled, answer.count))
+        })?;
         Ok(Snapshot {
             areas: areas.into_iter().map(Area::from).collect(),
-            counters: request.into(),
+            counters,
         })
     }
 
+    /// As [`areas_in`](Self::areas_in), into an array of the caller's: as many as fit, and in the answer
+    /// how many that are, how many there are, and the counters. Allocates nothing, so that it
+    /// can be asked without changing the answer.
+    ///
+    /// # Errors
+    /// Those of [`areas_in`](Self::areas_in).
+    pub fn read_areas(
+        &self,
+        range: Range<usize>,
+        areas: &mut [sys::vmalab_area],
+    ) -> Result<sys::vmalab_areas, Error> {
+        let mut request = sys::vmalab_areas {
+            start: range.start as u64,
+            end: range.end as u64,
+            areas: areas.as_mut_ptr().expose_provenance() as u64,
+            capacity: u32::try_from(areas.len()).unwrap_or(u32::MAX),
+            area_size: size_of::<sys::vmalab_area>() as u32,
+            ..Default::default()
+        };
+        // SAFETY: as in `stats_of`, with one vmalab_areas. The module writes no more than `capacity`
+        // structures of that size to the array, which are plain numbers.
+        unsafe { self.ioctl(sys::VMALAB_IOC_AREAS, &mut request) }
+            .map_err(|errno| Error::new(Action::Areas, errno))?;
+        Ok(request)
+    }
+
     /// What `munmap(addr, length)` would do now: the very steps, the hook calls of drivers, the error.
-    /// Nothing is done. Mirrors `VMALAB_IOC_UNMAP`.
+    /// Nothing is done. Mirrors `VMALAB_IOC_WOULD_UNMAP`.
     ///
     /// What cannot be known before is whether the kernel will have memory for it.
     ///
@@ -273,58 +289,66 @@ impl Device {
         length: usize,
         max_map_count: u64,
     ) -> Result<Unmapping, Error> {
-        let error = |errno| Error::new(Action::WouldUnmap { addr, length }, errno);
-        let mut request = sys::vmalab_unmap {
+        let mut unmapping = Unmapping::default();
+        let action = Action::WouldUnmap { addr, length };
+        let steps: Vec<sys::vmalab_step> = records(action, |steps| {
+            let answer = self.read_unmap_steps(addr, length, max_map_count, steps)?;
+            unmapping.errno = errno(answer.error);
+            unmapping.change = answer.into();
+            Ok((answer.filled, answer.count))
+        })?;
+        unmapping.steps = steps.into_iter().map(Step::from).collect();
+        Ok(unmapping)
+    }
+
+    /// As [`would_unmap_within`](Self::would_unmap_within), into an array of the caller's, as
+    /// [`read_areas`](Self::read_areas).
+    ///
+    /// # Errors
+    /// Those of [`areas`](Self::areas).
+    pub fn read_unmap_steps(
+        &self,
+        addr: usize,
+        length: usize,
+        max_map_count: u64,
+        steps: &mut [sys::vmalab_step],
+    ) -> Result<sys::vmalab_unmapping, Error> {
+        let mut request = sys::vmalab_unmapping {
             addr: addr as u64,
             len: length as u64,
             max_map_count,
+            steps: steps.as_mut_ptr().expose_provenance() as u64,
+            capacity: u32::try_from(steps.len()).unwrap_or(u32::MAX),
             step_size: size_of::<sys::vmalab_step>() as u32,
             ..Default::default()
         };
-        let steps: Vec<sys::vmalab_step> = records(|array, capacity| {
-            request.steps = array;
-            request.capacity = capacity;
-            // SAFETY: as in `areas_in`, with one vmalab_unmap.
-            unsafe { self.ioctl(sys::VMALAB_IOC_UNMAP, &mut request) }?;
-            Ok((request.filled, request.count))
-        })
-        .map_err(error)?;
-        Ok(Unmapping {
-            errno: errno(request.error),
-            steps: steps.into_iter().map(Step::from).collect(),
-            change: Change {
-                map_count: request.map_count,
-                total_vm: request.total_vm,
-                locked_vm: request.locked_vm,
-                data_vm: request.data_vm,
-                exec_vm: request.exec_vm,
-                stack_vm: request.stack_vm,
-                accounted: request.accounted,
-            },
-        })
+        // SAFETY: as in `read_areas`, with one vmalab_unmapping.
+        unsafe { self.ioctl(sys::VMALAB_IOC_WOULD_UNMAP, &mut request) }
+            .map_err(|errno| Error::new(Action::WouldUnmap { addr, length }, errno))?;
+        Ok(request)
     }
 }
 
-/// Calls `read` with the address and the capacity of an array, a larger one if it was too small, until
-/// all is in it. `read` gives how many were written, and how many there are.
+/// Calls `read` with an array, a larger one if it was too small, until all is in it. `read` gives how
+/// many were written, and how many there are.
 fn records<T: Clone + Default>(
-    mut read: impl FnMut(u64, u32) -> Result<(u32, u64), Errno>,
-) -> Result<Vec<T>, Errno> {
-    let mut capacity = 64;
+    action: Action,
+    mut read: impl FnMut(&mut [T]) -> Result<(u32, u64), Error>,
+) -> Result<Vec<T>, Error> {
+    const MAX: usize = sys::VMALAB_MAX_RECORDS as usize;
+    let mut records = vec![T::default(); 64];
     loop {
-        let mut records = vec![T::default(); capacity as usize];
-        let (filled, count) = read(records.as_mut_ptr().expose_provenance() as u64, capacity)?;
+        let (filled, count) = read(&mut records)?;
         if count <= u64::from(filled) {
             records.truncate(filled as usize);
             return Ok(records);
         }
-        if capacity == sys::VMALAB_MAX_RECORDS {
-            return Err(Errno::EOVERFLOW);
+        if records.len() == MAX {
+            return Err(Error::new(action, Errno::EOVERFLOW));
         }
         // Some more: the array may be an area itself, and other threads go on.
-        capacity = u32::try_from(count + count / 8 + 8)
-            .unwrap_or(u32::MAX)
-            .min(sys::VMALAB_MAX_RECORDS);
+        let more = usize::try_from(count + count / 8 + 8).unwrap_or(MAX);
+        records.resize(more.min(MAX), T::default());
     }
 }
 
@@ -389,6 +413,20 @@ impl From<sys::vmalab_areas> for Counters {
             start_brk: raw.start_brk,
             brk: raw.brk,
             start_stack: raw.start_stack,
+        }
+    }
+}
+
+impl From<sys::vmalab_unmapping> for Change {
+    fn from(raw: sys::vmalab_unmapping) -> Self {
+        Self {
+            map_count: raw.map_count,
+            total_vm: raw.total_vm,
+            locked_vm: raw.locked_vm,
+            data_vm: raw.data_vm,
+            exec_vm: raw.exec_vm,
+            stack_vm: raw.stack_vm,
+            accounted: raw.accounted,
         }
     }
 }

@@ -99,6 +99,49 @@ int vmalab_get_stats(const struct vmalab_device *device,
                      struct vmalab_stats *stats);
 
 /**
+ * Reads the areas of this process that overlap [start, end), and its counters, at one moment.
+ *
+ * areas: where to, with room for capacity of them; may be NULL if capacity is 0.
+ * answer: its filled says how many were written, its count how many there are, and the rest is the
+ * counters. If there are more than were written, ask again with more room.
+ *
+ * Returns 0, or -1. Errors: EINVAL if the range ends before it begins, or device or answer is NULL;
+ * ENOMEM.
+ *
+ * # Safety
+ * device is NULL or an open device; areas is NULL or has room for capacity structures; answer is NULL
+ * or may be written to.
+ */
+int vmalab_get_areas(const struct vmalab_device *device,
+                     size_t start,
+                     size_t end,
+                     struct vmalab_area *areas,
+                     size_t capacity,
+                     struct vmalab_areas *answer);
+
+/**
+ * Asks what munmap(addr, length) would do now, if there may be max_map_count areas
+ * (/proc/sys/vm/max_map_count). Nothing is done.
+ *
+ * steps: where to write what it would do, with room for capacity steps; may be NULL if capacity is 0.
+ * answer: its error is the errno that munmap would fail with, or 0; its filled says how many steps were
+ * written, its count how many there are; the rest says by how much the counters would change.
+ *
+ * Returns 0, or -1. Errors: EINVAL if device or answer is NULL; ENOMEM.
+ *
+ * # Safety
+ * device is NULL or an open device; steps is NULL or has room for capacity structures; answer is NULL
+ * or may be written to.
+ */
+int vmalab_would_unmap(const struct vmalab_device *device,
+                       size_t addr,
+                       size_t length,
+                       uint64_t max_map_count,
+                       struct vmalab_step *steps,
+                       size_t capacity,
+                       struct vmalab_unmapping *answer);
+
+/**
  * Maps length bytes of the object from offset on, as mmap(2) does.
  *
  * addr: where, if that is free, or NULL; with MAP_FIXED in flags, where in any case.

@@ -13,7 +13,7 @@ use std::{
     ffi::{CStr, CString, OsStr, c_char, c_int, c_void},
     os::{fd::AsRawFd, unix::ffi::OsStrExt},
     panic::{AssertUnwindSafe, catch_unwind},
-    ptr,
+    ptr, slice,
 };
 
 use nix::errno::Errno;
@@ -141,6 +141,68 @@ pub unsafe extern "C" fn vmalab_get_stats(
             pages: counts.pages,
             n_calls,
         };
+        Ok(0)
+    })
+}
+
+/// Reads the areas of this process that overlap [start, end), and its counters, at one moment.
+///
+/// areas: where to, with room for capacity of them; may be NULL if capacity is 0.
+/// answer: its filled says how many were written, its count how many there are, and the rest is the
+/// counters. If there are more than were written, ask again with more room.
+///
+/// Returns 0, or -1. Errors: EINVAL if the range ends before it begins, or device or answer is NULL;
+/// ENOMEM.
+///
+/// # Safety
+/// device is NULL or an open device; areas is NULL or has room for capacity structures; answer is NULL
+/// or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_get_areas(
+    device: *const vmalab_device,
+    start: usize,
+    end: usize,
+    areas: *mut sys::vmalab_area,
+    capacity: usize,
+    answer: *mut sys::vmalab_areas,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let (device, answer) = unsafe { (borrow(device)?, borrow_mut(answer)?) };
+        // SAFETY: the caller's promise.
+        *answer = device.read_areas(start..end, unsafe { borrow_array(areas, capacity)? })?;
+        Ok(0)
+    })
+}
+
+/// Asks what munmap(addr, length) would do now, if there may be max_map_count areas
+/// (/proc/sys/vm/max_map_count). Nothing is done.
+///
+/// steps: where to write what it would do, with room for capacity steps; may be NULL if capacity is 0.
+/// answer: its error is the errno that munmap would fail with, or 0; its filled says how many steps were
+/// written, its count how many there are; the rest says by how much the counters would change.
+///
+/// Returns 0, or -1. Errors: EINVAL if device or answer is NULL; ENOMEM.
+///
+/// # Safety
+/// device is NULL or an open device; steps is NULL or has room for capacity structures; answer is NULL
+/// or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_would_unmap(
+    device: *const vmalab_device,
+    addr: usize,
+    length: usize,
+    max_map_count: u64,
+    steps: *mut sys::vmalab_step,
+    capacity: usize,
+    answer: *mut sys::vmalab_unmapping,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let (device, answer) = unsafe { (borrow(device)?, borrow_mut(answer)?) };
+        // SAFETY: the caller's promise.
+        let steps = unsafe { borrow_array(steps, capacity)? };
+        *answer = device.read_unmap_steps(addr, length, max_map_count, steps)?;
         Ok(0)
     })
 }
@@ -309,4 +371,17 @@ unsafe fn borrow_mut<'a, T>(target: *mut T) -> Result<&'a mut T, Failure> {
     // SAFETY: the caller's promise; all types here are plain numbers.
     unsafe { target.as_mut() }
         .ok_or_else(|| refused("there is no place for the answer: it is NULL"))
+}
+
+/// # Safety
+/// `array` is null or has room for `capacity` elements.
+unsafe fn borrow_array<'a, T>(array: *mut T, capacity: usize) -> Result<&'a mut [T], Failure> {
+    if capacity == 0 {
+        return Ok(&mut []);
+    }
+    if array.is_null() {
+        return Err(refused("there is no array for the answer: it is NULL"));
+    }
+    // SAFETY: the caller's promise; all types here are plain numbers.
+    Ok(unsafe { slice::from_raw_parts_mut(array, capacity) })
 }

@@ -40,6 +40,18 @@ fn null_is_refused_and_not_followed() {
         assert_eq!(vmalab_get_size(ptr::null(), ptr::null_mut()), -1);
         assert_eq!(vmalab_set_size(ptr::null(), 1), -1);
         assert_eq!(vmalab_get_stats(ptr::null(), 0, ptr::null_mut()), -1);
+        let (none, nowhere) = (ptr::null(), ptr::null_mut());
+        assert_eq!(
+            vmalab_get_areas(none, 0, 1, nowhere, 0, ptr::null_mut()),
+            -1
+        );
+        assert_eq!(Errno::last(), Errno::EINVAL);
+        let steps = ptr::null_mut();
+        assert_eq!(
+            vmalab_would_unmap(none, 0, 1, 1, steps, 0, ptr::null_mut()),
+            -1
+        );
+        assert_eq!(Errno::last(), Errno::EINVAL);
         let addr = vmalab_map(ptr::null(), ptr::null_mut(), 1, 0, libc::MAP_SHARED, 0);
         assert_eq!(addr, libc::MAP_FAILED);
         vmalab_close(ptr::null_mut());

@@ -62,7 +62,10 @@ fn requests() -> [(u32, usize); 6] {
         (sys::VMALAB_IOC_SET_SIZE, size_of::<sys::vmalab_size>()),
         (sys::VMALAB_IOC_SET_HOOKS, size_of::<sys::vmalab_hooks>()),
         (sys::VMALAB_IOC_AREAS, size_of::<sys::vmalab_areas>()),
-        (sys::VMALAB_IOC_UNMAP, size_of::<sys::vmalab_unmap>()),
+        (
+            sys::VMALAB_IOC_WOULD_UNMAP,
+            size_of::<sys::vmalab_unmapping>(),
+        ),
     ]
 }
 

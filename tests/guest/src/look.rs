@@ -681,7 +681,7 @@ fn bad_arguments(_lab: &Lab) -> Verdict {
             Err(Errno::EFAULT),
             "{bad:#x}"
         );
-        let mut request = sys::vmalab_unmap {
+        let mut request = sys::vmalab_unmapping {
             len: 1 << 40,
             steps: bad,
             capacity: u32::MAX,
@@ -690,7 +690,7 @@ fn bad_arguments(_lab: &Lab) -> Verdict {
             ..Default::default()
         };
         request.addr = 0;
-        let answer = ask(&device, sys::VMALAB_IOC_UNMAP, &mut request);
+        let answer = ask(&device, sys::VMALAB_IOC_WOULD_UNMAP, &mut request);
         // There may be nothing to be written.
         assert!(
             request.count == 0 || answer == Err(Errno::EFAULT),
@@ -726,13 +726,13 @@ fn bad_arguments(_lab: &Lab) -> Verdict {
     );
     request.capacity = 1;
     assert_eq!(ask(&device, sys::VMALAB_IOC_AREAS, &mut request), Ok(()));
-    let mut unmap = sys::vmalab_unmap {
+    let mut unmap = sys::vmalab_unmapping {
         step_size: 8,
         capacity: 1,
         ..Default::default()
     };
     assert_eq!(
-        ask(&device, sys::VMALAB_IOC_UNMAP, &mut unmap),
+        ask(&device, sys::VMALAB_IOC_WOULD_UNMAP, &mut unmap),
         Err(Errno::EINVAL)
     );
     Ok(())
@@ -755,7 +755,7 @@ fn no_kernel_address(lab: &Lab) -> Verdict {
     for area in device.areas().unwrap().areas {
         // Its last page.
         let mut steps = vec![0_u8; 20 * size_of::<sys::vmalab_step>()];
-        let mut unmap = sys::vmalab_unmap {
+        let mut unmap = sys::vmalab_unmapping {
             addr: (area.end - PAGE) as u64,
             len: PAGE as u64,
             max_map_count: 65530,
@@ -764,7 +764,7 @@ fn no_kernel_address(lab: &Lab) -> Verdict {
             step_size: size_of::<sys::vmalab_step>() as u32,
             ..Default::default()
         };
-        ask(&device, sys::VMALAB_IOC_UNMAP, &mut unmap).unwrap();
+        ask(&device, sys::VMALAB_IOC_WOULD_UNMAP, &mut unmap).unwrap();
         assert!(unmap.count > 0);
         found.extend(words(&steps));
     }
@@ -1338,7 +1338,7 @@ fn at_the_limit(lab: &Lab) -> Verdict {
     );
 
     // munmap of all of them: each a step, and the pages.
-    let mut unmap = sys::vmalab_unmap {
+    let mut unmap = sys::vmalab_unmapping {
         addr: filler as u64,
         len: (2 * limit * PAGE) as u64,
         max_map_count: limit as u64,
@@ -1348,7 +1348,7 @@ fn at_the_limit(lab: &Lab) -> Verdict {
         ..Default::default()
     };
     let start = Instant::now();
-    ask(&device, sys::VMALAB_IOC_UNMAP, &mut unmap).unwrap();
+    ask(&device, sys::VMALAB_IOC_WOULD_UNMAP, &mut unmap).unwrap();
     let took = start.elapsed();
     lab.row(
         "foretelling munmap of all areas",
