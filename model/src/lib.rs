@@ -110,6 +110,7 @@
 //! | `account` | counters and limits | `mm/mmap.c`, `mm/util.c` |
 //! | `fault` | touching, stacks that grow | `mm/memory.c`, `mm/vma.c` |
 //! | `mprotect`, `mlock`, `madvise`, `mremap`, `fork` | as they are called | the files of those names |
+//! | `page_table` | which page tables go with areas | `mm/memory.c` |
 //! | `userfaultfd` | areas that are watched from user space | `mm/userfaultfd.c` |
 //! | `invariants` | what must always hold | `validate_mm` |
 //!
@@ -117,7 +118,7 @@
 //!
 //! Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, the pool of huge pages,
 //! protection keys but for reading execute-only memory, memory policies, the program break,
-//! and failing allocations of the kernel itself.
+//! and failing allocations of the kernel itself, but for those of areas ([`Failing`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -141,6 +142,7 @@ mod mremap;
 mod munmap;
 mod op;
 mod outcome;
+pub mod page_table;
 pub mod rules;
 mod space;
 mod split;
