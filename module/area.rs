@@ -28,7 +28,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    mm::virt::{vm_flags_t, VmaNew, VmaRef},
+    mm::virt::{flags, vm_flags_t, VmaNew, VmaRef},
     prelude::*,
     sync::{Arc, ArcBorrow},
 };
@@ -56,6 +56,9 @@ pub(crate) fn mmap(object: ArcBorrow<'_, Object>, vma: &VmaNew) -> Result {
         argument: 0,
     };
     object.on(Hook::Mmap, call, || {
+        if forbids_writing(&object, vma.flags())? {
+            vma.try_clear_maywrite()?;
+        }
         object.stats().add(|s| &s.areas, 1);
         if object.tracks_writes() {
             vm_ops::install::<ObjectAreas<false, true>>(vma, object.into());
@@ -64,6 +67,22 @@ pub(crate) fn mmap(object: ArcBorrow<'_, Object>, vma: &VmaNew) -> Result {
         }
         Ok(())
     })
+}
+
+/// Whether a new area must never become writable, because the object is sealed; as
+/// `memfd_check_seals_mmap` in the kernel.
+///
+/// # Errors
+///
+/// EPERM if it is to be writable from the begin.
+fn forbids_writing(object: &Object, wanted: vm_flags_t) -> Result<bool> {
+    if wanted & flags::SHARED == 0 || !object.is_write_sealed() {
+        return Ok(false);
+    }
+    if wanted & flags::WRITE != 0 {
+        return Err(EPERM);
+    }
+    Ok(true)
 }
 
 /// `.mmap_prepare`: the same, before it is known whether there will be a new area.
@@ -80,6 +99,9 @@ pub(crate) fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDes
         Hook::Mmap,
         || call,
         || {
+            if forbids_writing(&object, desc.flags())? {
+                desc.try_clear_maywrite()?;
+            }
             if object.tracks_writes() {
                 desc.install::<ObjectAreas<true, true>>(object);
             } else {

@@ -23,6 +23,7 @@ use crate::{
     ioctl::ioctl,
     misc,
     object::Object,
+    objects,
     page_cache::PageCache,
     vm_ops::AreaDesc, //
 };
@@ -41,6 +42,7 @@ use kernel::{
     },
     mm::virt::VmaNew,
     prelude::*,
+    seq_file::SeqFile,
     sync::{
         atomic::{
             Acquire,
@@ -73,7 +75,7 @@ fn open() -> Result<Arc<Object>> {
     if OPEN.load(Acquire) == 0 {
         return Err(ENXIO);
     }
-    Object::new()
+    objects::open()
 }
 
 /// `/dev/vmalab`.
@@ -99,6 +101,14 @@ impl MiscDevice for Node {
 
     fn mmap(object: ArcBorrow<'_, Object>, _file: &File, vma: &VmaNew) -> Result {
         area::mmap(object, vma)
+    }
+
+    fn release(object: Arc<Object>, _file: &File) {
+        objects::close(&object);
+    }
+
+    fn show_fdinfo(object: ArcBorrow<'_, Object>, out: &SeqFile, _file: &File) {
+        objects::show_fdinfo(&object, out);
     }
 
     fn read_iter(kiocb: Kiocb<'_, Arc<Object>>, to: &mut IovIterDest<'_>) -> Result<usize> {
@@ -137,6 +147,14 @@ impl MiscDevice for PrepareNode {
 
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Object>> {
         open()
+    }
+
+    fn release(object: Arc<Object>, _file: &File) {
+        objects::close(&object);
+    }
+
+    fn show_fdinfo(object: ArcBorrow<'_, Object>, out: &SeqFile, _file: &File) {
+        objects::show_fdinfo(&object, out);
     }
 
     fn read_iter(kiocb: Kiocb<'_, Arc<Object>>, to: &mut IovIterDest<'_>) -> Result<usize> {

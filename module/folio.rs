@@ -9,7 +9,7 @@
 use crate::helpers;
 use core::{
     mem::ManuallyDrop,
-    ops::Deref,
+    ops::{Deref, Range},
     ptr::NonNull, //
 };
 use kernel::{alloc::AllocError, bindings, prelude::*};
@@ -59,6 +59,16 @@ impl Folio {
     pub(crate) fn pfn(&self) -> usize {
         // SAFETY: By the type invariants, the folio is alive.
         unsafe { helpers::vmalab_folio_pfn(self.as_ptr()) }
+    }
+
+    /// Which pages of its page cache it is, as offsets in pages, if it is in one. While it is not locked,
+    /// it may leave the cache at any time.
+    pub(crate) fn indices(&self) -> Range<usize> {
+        // SAFETY: By the type invariants, the folio is alive.
+        unsafe {
+            let first = helpers::vmalab_folio_index(self.as_ptr());
+            first..first + helpers::vmalab_folio_nr_pages(self.as_ptr())
+        }
     }
 
     /// The folio, for as long as `self` lives.

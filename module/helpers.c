@@ -4,6 +4,7 @@
  * has no helper in the kernel's own rust/helpers.
  */
 #include <linux/anon_inodes.h>
+#include <linux/cred.h>
 #include <linux/err.h>
 #include <linux/fcntl.h>
 #include <linux/file.h>
@@ -77,6 +78,56 @@ unsigned long vmalab_folio_pfn(struct folio *folio)
 	return folio_pfn(folio);
 }
 
+pgoff_t vmalab_folio_index(struct folio *folio)
+{
+	return folio->index;
+}
+
+unsigned long vmalab_folio_nr_pages(struct folio *folio)
+{
+	return folio_nr_pages(folio);
+}
+
+bool vmalab_folio_maybe_dma_pinned(struct folio *folio)
+{
+	return folio_maybe_dma_pinned(folio);
+}
+
+/*
+ * Whether the folio, which is locked, has been written to. What says so in page
+ * tables is cleared, and is in the flag of the folio from then on.
+ */
+bool vmalab_folio_written(struct folio *folio)
+{
+	if (folio_mkclean(folio))
+		folio_mark_dirty(folio);
+	return folio_test_dirty(folio);
+}
+
+void vmalab_folio_clear_dirty(struct folio *folio)
+{
+	folio_clear_dirty(folio);
+}
+
+/* Whether the folio is as it was allocated, and nobody looks at it now. */
+bool vmalab_folio_unused(struct folio *folio)
+{
+	unsigned long nr;
+	bool unused;
+
+	if (!folio_trylock(folio))
+		return false;
+	unused = !folio_test_dirty(folio) && !folio_mapped(folio);
+	for (nr = 0; unused && nr < folio_nr_pages(folio); nr++) {
+		void *bytes = kmap_local_folio(folio, nr * PAGE_SIZE);
+
+		unused = !memchr_inv(bytes, 0, PAGE_SIZE);
+		kunmap_local(bytes);
+	}
+	folio_unlock(folio);
+	return unused;
+}
+
 void vmalab_folio_get(struct folio *folio)
 {
 	folio_get(folio);
@@ -137,6 +188,19 @@ struct inode *vmalab_anon_inode(const struct address_space_operations *aops)
 	return inode;
 }
 
+/* The permission bits only. Nobody else writes to them. */
+void vmalab_inode_set_mode(struct inode *inode, umode_t mode)
+{
+	WRITE_ONCE(inode->i_mode, (inode->i_mode & ~0777) | (mode & 0777));
+}
+
+int vmalab_inode_permission(struct inode *inode, bool read, bool write)
+{
+	int mask = (read ? MAY_READ : 0) | (write ? MAY_WRITE : 0);
+
+	return inode_permission(&nop_mnt_idmap, inode, mask);
+}
+
 loff_t vmalab_i_size_read(const struct inode *inode)
 {
 	return i_size_read(inode);
@@ -155,6 +219,48 @@ gfp_t vmalab_mapping_gfp_mask(struct address_space *mapping)
 struct folio *vmalab_filemap_get_folio(struct address_space *mapping, pgoff_t index)
 {
 	return filemap_get_folio(mapping, index);
+}
+
+/* Of the marks of the index, those that writeback has no use for here. */
+#define VMALAB_AHEAD PAGECACHE_TAG_TOWRITE
+
+static struct folio *next_folio(struct address_space *mapping, pgoff_t first, pgoff_t last,
+				xa_mark_t mark)
+{
+	struct folio *folio;
+
+	while (xa_find(&mapping->i_pages, &first, last, mark)) {
+		folio = filemap_get_folio(mapping, first);
+		if (!IS_ERR(folio))
+			return folio;
+		/* Removed in between. */
+		if (first++ == last)
+			break;
+	}
+	return NULL;
+}
+
+/* The first folio from @first to @last, with a reference, or NULL. */
+struct folio *vmalab_filemap_next_folio(struct address_space *mapping, pgoff_t first, pgoff_t last)
+{
+	return next_folio(mapping, first, last, XA_PRESENT);
+}
+
+/* The same of those that vmalab_mark_ahead() has marked. */
+struct folio *vmalab_filemap_next_ahead(struct address_space *mapping, pgoff_t first)
+{
+	return next_folio(mapping, first, ULONG_MAX, VMALAB_AHEAD);
+}
+
+/* Nothing happens if there is no page. */
+void vmalab_mark_ahead(struct address_space *mapping, pgoff_t index, bool ahead)
+{
+	xa_lock_irq(&mapping->i_pages);
+	if (ahead)
+		__xa_set_mark(&mapping->i_pages, index, VMALAB_AHEAD);
+	else
+		__xa_clear_mark(&mapping->i_pages, index, VMALAB_AHEAD);
+	xa_unlock_irq(&mapping->i_pages);
 }
 
 struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index)
@@ -177,6 +283,11 @@ void vmalab_filemap_invalidate_lock(struct address_space *mapping)
 	filemap_invalidate_lock(mapping);
 }
 
+bool vmalab_filemap_invalidate_trylock(struct address_space *mapping)
+{
+	return down_write_trylock(&mapping->invalidate_lock);
+}
+
 void vmalab_filemap_invalidate_unlock(struct address_space *mapping)
 {
 	filemap_invalidate_unlock(mapping);
@@ -190,6 +301,18 @@ void vmalab_filemap_invalidate_lock_shared(struct address_space *mapping)
 void vmalab_filemap_invalidate_unlock_shared(struct address_space *mapping)
 {
 	filemap_invalidate_unlock_shared(mapping);
+}
+
+int vmalab_mapping_deny_writable(struct address_space *mapping)
+{
+	return mapping_deny_writable(mapping);
+}
+
+/* What was written before is seen by who maps it writable after. */
+void vmalab_mapping_allow_writable(struct address_space *mapping)
+{
+	smp_mb__before_atomic();
+	mapping_allow_writable(mapping);
 }
 
 /* The folio is locked, and @pos, in bytes of its file, is in it. */
@@ -212,6 +335,12 @@ bool vmalab_interrupted(void)
 void vmalab_file_atomic_pos(struct file *file)
 {
 	file->f_mode |= FMODE_ATOMIC_POS;
+}
+
+/* What open(2) does once it has found the node. */
+struct file *vmalab_open_again(struct file *file, unsigned int flags)
+{
+	return dentry_open(&file->f_path, flags | O_LARGEFILE, current_cred());
 }
 
 bool vmalab_kiocb_append(const struct kiocb *kiocb)

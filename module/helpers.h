@@ -33,6 +33,12 @@ struct folio *vmalab_page_folio_get(struct page *page);
 /* folio: <linux/mm.h>, <linux/pagemap.h>, <linux/gfp.h> */
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order);
 unsigned long vmalab_folio_pfn(struct folio *folio);
+pgoff_t vmalab_folio_index(struct folio *folio);
+unsigned long vmalab_folio_nr_pages(struct folio *folio);
+bool vmalab_folio_maybe_dma_pinned(struct folio *folio);
+bool vmalab_folio_written(struct folio *folio);
+void vmalab_folio_clear_dirty(struct folio *folio);
+bool vmalab_folio_unused(struct folio *folio);
 void vmalab_folio_get(struct folio *folio);
 void vmalab_folio_put(struct folio *folio);
 void vmalab_folio_lock(struct folio *folio);
@@ -41,22 +47,31 @@ struct page *vmalab_folio_file_page(struct folio *folio, pgoff_t index);
 
 /* page_cache: <linux/fs.h>, <linux/pagemap.h>, <linux/anon_inodes.h> */
 struct inode *vmalab_anon_inode(const struct address_space_operations *aops);
+void vmalab_inode_set_mode(struct inode *inode, umode_t mode);
+int vmalab_inode_permission(struct inode *inode, bool read, bool write);
 loff_t vmalab_i_size_read(const struct inode *inode);
 unsigned long vmalab_nrpages(const struct address_space *mapping);
 gfp_t vmalab_mapping_gfp_mask(struct address_space *mapping);
 struct folio *vmalab_filemap_get_folio(struct address_space *mapping, pgoff_t index);
+struct folio *vmalab_filemap_next_folio(struct address_space *mapping, pgoff_t first, pgoff_t last);
+struct folio *vmalab_filemap_next_ahead(struct address_space *mapping, pgoff_t first);
+void vmalab_mark_ahead(struct address_space *mapping, pgoff_t index, bool ahead);
 struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index);
 void vmalab_inode_lock(struct inode *inode);
 void vmalab_inode_unlock(struct inode *inode);
 void vmalab_filemap_invalidate_lock(struct address_space *mapping);
+bool vmalab_filemap_invalidate_trylock(struct address_space *mapping);
 void vmalab_filemap_invalidate_unlock(struct address_space *mapping);
 void vmalab_filemap_invalidate_lock_shared(struct address_space *mapping);
 void vmalab_filemap_invalidate_unlock_shared(struct address_space *mapping);
+int vmalab_mapping_deny_writable(struct address_space *mapping);
+void vmalab_mapping_allow_writable(struct address_space *mapping);
 size_t vmalab_write_to_folio(struct folio *folio, loff_t pos, size_t bytes, struct iov_iter *from);
 bool vmalab_interrupted(void);
 
 /* misc: <linux/fs.h> */
 void vmalab_file_atomic_pos(struct file *file);
+struct file *vmalab_open_again(struct file *file, unsigned int flags);
 bool vmalab_kiocb_append(const struct kiocb *kiocb);
 
 /* areas: <linux/mm.h>, <linux/mmap_lock.h>, <linux/rmap.h>, <linux/userfaultfd_k.h> */

@@ -6,6 +6,7 @@
 use crate::{
     look,
     object::Object,
+    object_ioctl,
     stats,
     uapi::*, //
 };
@@ -30,14 +31,20 @@ use kernel::{
 use zerocopy::Immutable;
 
 /// Answers one request; a value that is not negative is the value of the ioctl.
-type Handler = fn(ArcBorrow<'_, Object>, &File, &Argument) -> Result<isize>;
+pub(crate) type Handler = fn(ArcBorrow<'_, Object>, &File, &Argument) -> Result<isize>;
 
 /// All requests.
-static REQUESTS: [(u32, Handler); 6] = [
+static REQUESTS: [(u32, Handler); 12] = [
     (VMALAB_IOC_STATS, get_stats),
     (VMALAB_IOC_GET_SIZE, get_size),
     (VMALAB_IOC_SET_SIZE, set_size),
     (VMALAB_IOC_SET_HOOKS, set_hooks),
+    (VMALAB_IOC_FALLOCATE, object_ioctl::fallocate),
+    (VMALAB_IOC_ADD_SEALS, object_ioctl::add_seals),
+    (VMALAB_IOC_GET_SEALS, object_ioctl::get_seals),
+    (VMALAB_IOC_WRITTEN, object_ioctl::written),
+    (VMALAB_IOC_SET_NAME, object_ioctl::set_name),
+    (VMALAB_IOC_OPEN_NAME, object_ioctl::open_name),
     (VMALAB_IOC_AREAS, look::areas),
     (VMALAB_IOC_WOULD_UNMAP, look::unmap),
 ];

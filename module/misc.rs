@@ -18,14 +18,15 @@
 //! with an `owner` there, the first half of this file can go.
 
 use crate::{helpers, page_cache::PageCache, vm_ops::AreaDesc, THIS_MODULE};
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
-    error::{to_result, VTABLE_DEFAULT_ERROR},
+    error::{from_err_ptr, to_result, VTABLE_DEFAULT_ERROR},
     ffi,
-    fs::Kiocb,
+    fs::{File, Kiocb},
     miscdevice::{MiscDevice, MiscDeviceOptions},
     prelude::*,
+    sync::aref::ARef,
     types::{ForeignOwnable, Opaque},
 };
 
@@ -57,6 +58,22 @@ pub(crate) trait Device: MiscDevice {
 pub(crate) fn appends<T: ForeignOwnable>(kiocb: &Kiocb<'_, T>) -> bool {
     // SAFETY: A `Kiocb` is a valid `struct kiocb`.
     unsafe { helpers::vmalab_kiocb_append(kiocb.as_raw()) }
+}
+
+/// Opens what `file` is of once more, without looking at the rights of the task again: it is up to the
+/// caller that `flags` (of `open(2)`) give no access that `file` does not have.
+///
+/// # Errors
+///
+/// Those of `open(2)`.
+#[allow(dead_code, reason = "a driver uses the part of this that it needs")]
+pub(crate) fn open_again(file: &File, flags: u32) -> Result<ARef<File>> {
+    // SAFETY: A `File` is a valid `struct file` that was opened.
+    let raw = from_err_ptr(unsafe { helpers::vmalab_open_again(file.as_ptr(), flags) })?;
+    let raw = NonNull::new(raw).ok_or(ENFILE)?;
+    // SAFETY: The file is new and comes with a reference. No task has a descriptor of it yet, hence none
+    // is in the middle of using its position.
+    Ok(unsafe { ARef::from_raw(raw.cast::<File>()) })
 }
 
 /// What is registered for a device: the tables of the kernel crate, and what they lack.

@@ -6,7 +6,8 @@
 //! area; each area also holds the open file, and the file holds the module. So the object lives
 //! until the last descriptor and the last area are gone, and its pages go with it.
 //!
-//! It adds no lock to those of the page cache: the counts are atomic.
+//! It adds no lock to those of the page cache: the counts are atomic, and the seals change under the
+//! lock of the cache only.
 
 use crate::{
     folio::LockedFolio,
@@ -15,27 +16,61 @@ use crate::{
         Call,
         Hook, //
     },
-    module_parameters,
-    page_cache::{self, Account, PageCache},
+    module_parameters, objects,
+    page_cache::{self, Account, Locked, PageCache},
+    shrinker::{Scanned, Shrinker},
     stats::Stats,
+    uapi::*,
 };
+use core::{cmp::Ordering, ops::Range};
 use kernel::{
     bindings,
     iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Acquire, Atomic, Relaxed, Release},
         Arc, //
     },
 };
 
+/// The sum of [`Object::ahead`].
+static AHEAD: Atomic<usize> = Atomic::new(0);
+
+/// The shrinker: pages that were allocated ahead, and that nobody has used since.
+pub(crate) struct Ahead;
+
+impl Shrinker for Ahead {
+    const NAME: &'static CStr = c"vmalab";
+
+    fn count() -> usize {
+        AHEAD.load(Relaxed)
+    }
+
+    fn scan(wanted: usize) -> Scanned {
+        objects::drop_unused(wanted)
+    }
+}
+
+/// The number of the object that was made last.
+static LAST: Atomic<u64> = Atomic::new(0);
+
 /// A memory object.
 pub(crate) struct Object {
+    /// By which it is known; no other object ever has it.
+    number: u64,
     cache: PageCache,
     stats: Stats,
     /// 1 if areas from now on are to have the hook `page_mkwrite`. It orders nothing.
     tracks_writes: Atomic<u32>,
+    /// How many pages were allocated ahead and have not been looked at by the shrinker yet: at most. It is
+    /// larger if some were removed in other ways.
+    ahead: Atomic<usize>,
+    /// Where the shrinker goes on.
+    next_ahead: Atomic<usize>,
+    /// `VMALAB_SEAL_*`. Bits are only ever added, under the lock of the cache. What that lock protects
+    /// looks at them under it; a new area, under the mmap lock: see [`add_seals`](Self::add_seals).
+    seals: Atomic<u32>,
 }
 
 impl Object {
@@ -47,9 +82,13 @@ impl Object {
     /// parameters contradict each other, ENOMEM.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let object = Self {
+            number: LAST.fetch_add(1, Relaxed) + 1,
             cache: PageCache::new()?,
             stats: Stats::new(),
             tracks_writes: Atomic::new(0),
+            ahead: Atomic::new(0),
+            next_ahead: Atomic::new(0),
+            seals: Atomic::new(0),
         };
         let max = limit(*module_parameters::max_objects.value());
         if !object.stats.add_up_to(|s| &s.objects, 1, max) {
@@ -58,6 +97,11 @@ impl Object {
         // From here on, whatever fails drops it, which takes this back.
         object.set_size(*module_parameters::object_size.value())?;
         Ok(Arc::new(object, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// By which it is known; no other object ever has it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Its counts.
@@ -82,6 +126,11 @@ impl Object {
         self.tracks_writes.load(Relaxed) != 0
     }
 
+    /// Which optional hooks areas from now on are to have: a mask, as in `uapi/vmalab.h`.
+    pub(crate) fn optional_hooks(&self) -> u64 {
+        u64::from(self.tracks_writes()) << VMALAB_HOOK_PAGE_MKWRITE
+    }
+
     /// Changes what [`tracks_writes`](Self::tracks_writes) says; areas that are there stay as they are.
     pub(crate) fn track_writes(&self, yes: bool) {
         self.tracks_writes.store(yes.into(), Relaxed);
@@ -102,15 +151,130 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// EFBIG if it is larger than the module's parameter `max_object_size`.
+    /// EFBIG if it is larger than the module's parameter `max_object_size`, EPERM if it is sealed
+    /// against that.
     pub(crate) fn set_size(&self, bytes: u64) -> Result {
-        if bytes > *module_parameters::max_object_size.value() {
-            return Err(EFBIG);
+        let size = size_for(bytes)?;
+        let cache = self.cache.lock();
+        self.check_size(&cache, size)?;
+        cache.resize(size, self)
+    }
+
+    /// Whether the seals allow this size.
+    fn check_size(&self, cache: &Locked<'_>, size: u64) -> Result {
+        let forbidden = match size.cmp(&cache.size()) {
+            Ordering::Less => VMALAB_SEAL_SHRINK,
+            Ordering::Equal => 0,
+            Ordering::Greater => VMALAB_SEAL_GROW,
+        };
+        self.check_seals(forbidden)
+    }
+
+    /// Whether none of these seals is set.
+    fn check_seals(&self, forbidden: u32) -> Result {
+        if self.seals() & forbidden != 0 {
+            return Err(EPERM);
         }
-        let size = bytes
-            .checked_next_multiple_of(PAGE_SIZE as u64)
-            .ok_or(EFBIG)?;
-        self.cache.lock().resize(size, self)
+        Ok(())
+    }
+
+    /// What can no longer be done with it: `VMALAB_SEAL_*`.
+    pub(crate) fn seals(&self) -> u32 {
+        self.seals.load(Acquire)
+    }
+
+    /// Whether it can no longer be written to, in other ways than through areas that are there.
+    pub(crate) fn is_write_sealed(&self) -> bool {
+        self.seals() & WRITE_SEALS != 0
+    }
+
+    /// Adds seals; as `memfd_add_seals` in the kernel.
+    ///
+    /// A new shared area that is writable, or can become so, is counted by the kernel before the mmap
+    /// handler looks at the seals, and the kernel refuses to count one while that is denied. So either the
+    /// count is seen here, or the seal is seen there.
+    ///
+    /// # Errors
+    ///
+    /// EPERM if it is sealed against that. EBUSY if it is to be sealed against writing, and somebody can
+    /// write to it without asking again.
+    pub(crate) fn add_seals(&self, seals: u32) -> Result {
+        let cache = self.cache.lock();
+        self.check_seals(VMALAB_SEAL_SEAL)?;
+
+        let _denied = if seals & !self.seals() & VMALAB_SEAL_WRITE != 0 {
+            let denied = cache.deny_writable()?;
+            if cache.has_pinned_pages() {
+                return Err(EBUSY);
+            }
+            Some(denied)
+        } else {
+            None
+        };
+        self.seals.store(self.seals() | seals, Release);
+        Ok(())
+    }
+
+    /// Frees the bytes of `range`: see [`Locked::punch_hole`].
+    ///
+    /// # Errors
+    ///
+    /// EPERM if it is sealed against writing.
+    pub(crate) fn punch_hole(&self, range: Range<u64>) -> Result {
+        let cache = self.cache.lock();
+        self.check_seals(WRITE_SEALS)?;
+        cache.punch_hole(range, self);
+        Ok(())
+    }
+
+    /// Adds the pages that `range` touches, and grows as far as needed, if `grow` says so; if not, nothing
+    /// is done past the end. See [`Locked::allocate`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_size`](Self::set_size); ENOSPC if there are as many pages as `max_pages` allows;
+    /// ENOMEM, EINTR.
+    pub(crate) fn allocate(&self, mut range: Range<u64>, grow: bool) -> Result {
+        let cache = self.cache.lock();
+        if grow && range.end > cache.size() {
+            let size = size_for(range.end)?;
+            self.check_size(&cache, size)?;
+            cache.allocate(range, self, || self.count_ahead(1))?;
+            cache.resize(size, self)
+        } else {
+            range.end = range.end.min(cache.size());
+            cache.allocate(range, self, || self.count_ahead(1))
+        }
+    }
+
+    fn count_ahead(&self, pages: usize) {
+        self.ahead.add(pages, Relaxed);
+        AHEAD.add(pages, Relaxed);
+    }
+
+    /// Looks at `wanted` pages that were allocated ahead, or fewer, and frees those that nobody has used
+    /// since: see [`PageCache::drop_unused`].
+    pub(crate) fn drop_unused(&self, wanted: usize) -> Scanned {
+        let left = self.ahead.load(Relaxed);
+        if left == 0 {
+            return Scanned::default();
+        }
+        let first = self.next_ahead.load(Relaxed);
+        let Some(done) = self.cache.drop_unused(first, wanted, self) else {
+            return Scanned::default();
+        };
+        self.next_ahead.store(done.next, Relaxed);
+        let settled = if first == 0 && done.next == 0 {
+            // These were all: those that are not among them have gone in another way.
+            left - (done.scanned - done.removed - done.used).min(left)
+        } else {
+            (done.removed + done.used).min(left)
+        };
+        self.count_ahead(settled.wrapping_neg());
+        Scanned {
+            scanned: done.scanned,
+            freed: done.removed,
+        }
     }
 
     /// Copies bytes from `at` on into `to`, up to the end, and says how many: see [`PageCache::read`].
@@ -123,14 +287,18 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// ENOSPC at the end and past it, and if there are as many pages as `max_pages` allows; ENOMEM,
-    /// EFAULT, EINTR.
+    /// ENOSPC at the end and past it, and if there are as many pages as `max_pages` allows; EPERM if it is
+    /// sealed against writing; ENOMEM, EFAULT, EINTR.
     pub(crate) fn write(&self, at: u64, from: &mut IovIterSource<'_>) -> Result<usize> {
         let mut done = 0;
         while !from.is_empty() {
-            let step = page_cache::fault_in(from)
-                .and_then(|()| self.cache.lock().write(at + done as u64, from, self));
-            match step {
+            let mut step = || {
+                page_cache::fault_in(from)?;
+                let cache = self.cache.lock();
+                self.check_seals(WRITE_SEALS)?;
+                cache.write(at + done as u64, from, self)
+            };
+            match step() {
                 Ok(copied) => done += copied,
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),
@@ -166,6 +334,19 @@ impl Account for Object {
     }
 }
 
+/// What writes to an object in other ways than through areas that are there.
+const WRITE_SEALS: u32 = VMALAB_SEAL_WRITE | VMALAB_SEAL_FUTURE_WRITE;
+
+/// The size of an object of so many bytes: whole pages.
+fn size_for(bytes: u64) -> Result<u64> {
+    if bytes > *module_parameters::max_object_size.value() {
+        return Err(EFBIG);
+    }
+    bytes
+        .checked_next_multiple_of(PAGE_SIZE as u64)
+        .ok_or(EFBIG)
+}
+
 /// The largest number that a parameter allows, of which 0 means that there is none.
 fn limit(parameter: u64) -> u64 {
     if parameter == 0 {
@@ -180,5 +361,6 @@ impl Drop for Object {
         // Its pages go right after this.
         self.stats.sub(|s| &s.pages, self.stats.pages.get());
         self.stats.sub(|s| &s.objects, self.stats.objects.get());
+        AHEAD.add(self.ahead.load(Relaxed).wrapping_neg(), Relaxed);
     }
 }

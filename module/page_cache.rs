@@ -17,8 +17,9 @@
 //! - what asks the inode for its size gets the right one: the kernel maps a large folio at once only
 //!   if it ends before the size of `f_mapping->host`.
 //!
-//! Pages are never written out, swapped or reclaimed: they stay until the size shrinks below them or
-//! the cache is dropped.
+//! Pages are never written out, swapped or reclaimed by the kernel: they stay until the size shrinks below
+//! them, a hole is punched, or the cache is dropped. But for those that were allocated ahead: as long as
+//! nobody has used them, [`PageCache::drop_unused`] may.
 //!
 //! # Lock order
 //!
@@ -27,8 +28,9 @@
 //! 1. the mmap lock of a process, or the lock of an area (held by the caller of a fault), *or* the
 //!    lock of the inode ([`PageCache::lock`]): never the one inside the other;
 //! 2. `invalidate_lock` of the cache: shared where a page is added, exclusive where pages are removed;
-//! 3. `i_mmap_rwsem` of the cache (the kernel's, while it unmaps), or the lock of a folio;
-//! 4. the lock of the page table; the lock of the index (`i_pages`).
+//! 3. the lock of a folio;
+//! 4. `i_mmap_rwsem` of the cache (the kernel's, while it unmaps or write-protects);
+//! 5. the lock of the page table; the lock of the index (`i_pages`).
 //!
 //! As copying to or from user memory may fault, and thus take 1 and 2, [`PageCache::read`] copies under
 //! none of them. [`Locked::write`] copies under all of them, with page faults switched off: what is not
@@ -47,13 +49,32 @@
 //! - came earlier, on behalf of a write to a private mapping: its page was copied, and the copy is in
 //!   the page table, or comes there. The second unmapping takes it out.
 
+//!
+//! # Pages that nobody uses
+//!
+//! A page that was allocated ahead has a mark in the index. It may be removed if, with its folio locked, it
+//! is clean, not mapped, and all zeros: then who looks for it later finds zeros, as before. The invalidate
+//! lock, exclusive, keeps faults, writes and [`PageCache::written`] away, between that look and the removal,
+//! for which the kernel takes the folio's lock anew. What can still come is `map_pages`, which holds a
+//! reference while it maps, and then marks what it has written as dirty: the kernel removes no folio that
+//! has either.
+//!
+//! # Which pages were written
+//!
+//! A page has been written if its folio is dirty, or an entry of a page table that maps it into a shared
+//! area is dirty, or writable. [`PageCache::written`] asks for both with the folio locked, and makes the
+//! entries read-only and clean. So a write that it does not tell of has still to come through a fault, or
+//! comes from who holds on to the page (direct I/O into a mapping): both mark the folio as dirty when they
+//! are done, and so does the kernel when it drops a dirty entry. Hence no write is lost; one may be told
+//! of twice.
+
 #![allow(dead_code, reason = "a driver uses the part of this that it needs")]
 
 use crate::{
     folio::{Folio, LockedFolio},
     helpers,
 };
-use core::ptr::NonNull;
+use core::{ops::Range, ptr::NonNull};
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
@@ -126,6 +147,24 @@ impl PageCache {
         unsafe { (*self.inode.as_ptr()).i_mapping }
     }
 
+    /// Says who may use the pages, as the mode of a file: see [`check_access`](Self::check_access). At
+    /// first it is the owner alone.
+    pub(crate) fn set_mode(&self, mode: u16) {
+        // SAFETY: By the type invariants, the inode is valid.
+        unsafe { helpers::vmalab_inode_set_mode(self.inode.as_ptr(), mode) };
+    }
+
+    /// Whether the running task may read or write the pages, by the mode, the owner (who has made the
+    /// cache), its capabilities and the security modules (`inode_permission`).
+    ///
+    /// # Errors
+    ///
+    /// EACCES, or what a security module says.
+    pub(crate) fn check_access(&self, read: bool, write: bool) -> Result {
+        // SAFETY: By the type invariants, the inode is valid.
+        to_result(unsafe { helpers::vmalab_inode_permission(self.inode.as_ptr(), read, write) })
+    }
+
     /// The size, in bytes.
     pub(crate) fn size(&self) -> u64 {
         // SAFETY: By the type invariants, the inode is valid. A size is never negative.
@@ -165,13 +204,25 @@ impl PageCache {
         if index as u64 >= self.size().div_ceil(PAGE_SIZE as u64) {
             return Err(ENXIO);
         }
+        self.find_or_add(index, gfp, account)
+            .map(|(folio, _)| folio)
+    }
+
+    /// As [`lock_page`](Self::lock_page), also past the end; says whether the page was added. The invalidate
+    /// lock is held.
+    fn find_or_add(
+        &self,
+        index: usize,
+        gfp: bindings::gfp_t,
+        account: &impl Account,
+    ) -> Result<(LockedFolio, bool)> {
         loop {
             if let Some(folio) = self.find(index) {
-                return Ok(folio);
+                return Ok((folio, false));
             }
             account.charge(1)?;
             match self.add(index, gfp) {
-                Ok(folio) => return Ok(folio),
+                Ok(folio) => return Ok((folio, true)),
                 Err(error) => {
                     account.uncharge(1);
                     // If it is there, another was faster.
@@ -218,6 +269,123 @@ impl PageCache {
         }
     }
 
+    /// Calls `found` for each run of pages within `pages` that have been written since they were last
+    /// looked at with `clear`, or came into being, in order. Gives the page to go on with: the end of
+    /// `pages`, or the begin of the first run that `found` has refused, or has not come to.
+    ///
+    /// Pages are told apart by folios: of a large one that was written to anywhere, all are told. In
+    /// areas without the hook `page_mkwrite`, a page that could have been written to counts as
+    /// written, even if it was only read.
+    pub(crate) fn written(
+        &self,
+        pages: Range<usize>,
+        clear: bool,
+        mut found: impl FnMut(Range<usize>) -> bool,
+    ) -> usize {
+        // No page is removed meanwhile, not even by a shrinker, to which it looks clean.
+        let _invalidate = self.invalidate_lock_shared();
+        let mut next = pages.start;
+        while next < pages.end {
+            let Some(folio) = self.next(next, pages.end - 1) else {
+                return pages.end;
+            };
+            let folio = folio.lock();
+            let whole = folio.indices();
+            let part = whole.start.max(next)..whole.end.min(pages.end);
+            // SAFETY: The folio is locked.
+            if !part.is_empty() && unsafe { helpers::vmalab_folio_written(folio.as_ptr()) } {
+                if !found(part.clone()) {
+                    return part.start;
+                }
+                if clear {
+                    // SAFETY: The folio is locked.
+                    unsafe { helpers::vmalab_folio_clear_dirty(folio.as_ptr()) };
+                }
+            }
+            next = part.end.max(next + 1);
+            if interrupted() {
+                break;
+            }
+        }
+        next
+    }
+
+    /// Takes back that [`written`](Self::written) has told of these pages.
+    pub(crate) fn mark_written(&self, pages: Range<usize>) {
+        let mut next = pages.start;
+        while next < pages.end {
+            let Some(folio) = self.next(next, pages.end - 1) else {
+                return;
+            };
+            let folio = folio.lock();
+            next = folio.indices().end.max(next + 1);
+            // SAFETY: `folio` keeps it alive; it is locked. If it was removed, this does nothing that
+            // matters.
+            unsafe { bindings::folio_mark_dirty(folio.as_ptr()) };
+        }
+    }
+
+    /// Looks at `wanted` pages that were allocated ahead, from `first` on, and removes those that nobody has
+    /// used since. `None` if others are busy with the cache.
+    ///
+    /// It waits for no lock, and allocates nothing: for shrinkers.
+    pub(crate) fn drop_unused(
+        &self,
+        first: usize,
+        wanted: usize,
+        account: &impl Account,
+    ) -> Option<Unused> {
+        let _invalidate = self.try_invalidate_lock()?;
+        let mut done = Unused {
+            next: first,
+            ..Unused::default()
+        };
+        while done.scanned < wanted {
+            // SAFETY: `as_ptr` is valid.
+            let raw = unsafe { helpers::vmalab_filemap_next_ahead(self.as_ptr(), done.next) };
+            let Some(raw) = NonNull::new(raw) else {
+                done.next = 0;
+                break;
+            };
+            // SAFETY: The function gives a reference.
+            let folio = unsafe { Folio::from_raw(raw) };
+            let indices = folio.indices();
+            // SAFETY: `folio` keeps it alive.
+            let unused = unsafe { helpers::vmalab_folio_unused(folio.as_ptr()) };
+            // Who holds a reference uses the page.
+            drop(folio);
+            done.scanned += indices.len();
+            done.next = indices.end;
+            if unused {
+                let before = self.pages();
+                // SAFETY: `as_ptr` is valid.
+                unsafe {
+                    bindings::invalidate_mapping_pages(
+                        self.as_ptr(),
+                        indices.start,
+                        indices.end - 1,
+                    )
+                };
+                let removed = before.saturating_sub(self.pages());
+                account.uncharge(removed);
+                done.removed += removed;
+            } else {
+                done.used += indices.len();
+                // SAFETY: `as_ptr` is valid.
+                unsafe { helpers::vmalab_mark_ahead(self.as_ptr(), indices.start, false) };
+            }
+        }
+        Some(done)
+    }
+
+    /// The first page that is there, from `first` to `last`.
+    fn next(&self, first: usize, last: usize) -> Option<Folio> {
+        // SAFETY: `as_ptr` is valid.
+        let raw = unsafe { helpers::vmalab_filemap_next_folio(self.as_ptr(), first, last) };
+        // SAFETY: If there is one, the function gives a reference to it.
+        NonNull::new(raw).map(|raw| unsafe { Folio::from_raw(raw) })
+    }
+
     /// The page at `index`, if it is there. It may be removed, and changed, at any time.
     fn get(&self, index: usize) -> Option<Folio> {
         // SAFETY: `as_ptr` is valid.
@@ -257,6 +425,16 @@ impl PageCache {
         ScopeGuard::new(|| {
             // SAFETY: It was taken just above.
             unsafe { helpers::vmalab_filemap_invalidate_unlock(self.as_ptr()) }
+        })
+    }
+
+    fn try_invalidate_lock(&self) -> Option<impl Drop + '_> {
+        // SAFETY: `as_ptr` is valid.
+        unsafe { helpers::vmalab_filemap_invalidate_trylock(self.as_ptr()) }.then(|| {
+            ScopeGuard::new(|| {
+                // SAFETY: It was taken just above.
+                unsafe { helpers::vmalab_filemap_invalidate_unlock(self.as_ptr()) }
+            })
         })
     }
 
@@ -306,6 +484,115 @@ impl Locked<'_> {
         Ok(())
     }
 
+    /// Frees the bytes of `range`: whole pages are removed, from the cache and from all shared areas, and
+    /// the rest becomes zeros. Copies of private areas stay.
+    ///
+    /// As `fallocate` with `FALLOC_FL_PUNCH_HOLE`.
+    pub(crate) fn punch_hole(&self, range: Range<u64>, account: &impl Account) {
+        let cache = self.0;
+        let end = range.end.min(cache.size());
+        if range.start >= end {
+            return;
+        }
+        let _invalidate = cache.invalidate_lock();
+
+        let before = cache.pages();
+        // SAFETY: By the invariants of `PageCache`, the inode is valid. Its lock is held, and the
+        // invalidate lock, which keeps faults away. The range is not empty, and within the size, which
+        // fits.
+        unsafe {
+            bindings::truncate_pagecache_range(
+                cache.inode.as_ptr(),
+                range.start as bindings::loff_t,
+                (end - 1) as bindings::loff_t,
+            )
+        };
+        account.uncharge(before.saturating_sub(cache.pages()));
+
+        // What is left of the pages at the edges has been written to.
+        for at in [range.start, end] {
+            if at % PAGE_SIZE as u64 != 0 {
+                let index = (at / PAGE_SIZE as u64) as usize;
+                cache.mark_written(index..index + 1);
+            }
+        }
+    }
+
+    /// Adds the pages that `range` touches, as far as they are not there, also past the end. If that
+    /// fails, what was added past the end is removed again, and what was added before it stays. `added` is
+    /// called for each page that is new.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EINTR if a signal is pending, and those of `account`.
+    pub(crate) fn allocate(
+        &self,
+        range: Range<u64>,
+        account: &impl Account,
+        mut added: impl FnMut(),
+    ) -> Result {
+        let cache = self.0;
+        let pages = (range.start / PAGE_SIZE as u64) as usize
+            ..range.end.div_ceil(PAGE_SIZE as u64) as usize;
+        // SAFETY: `as_ptr` is valid.
+        let gfp = unsafe { helpers::vmalab_mapping_gfp_mask(cache.as_ptr()) };
+        let result = pages.into_iter().try_for_each(|index| {
+            let _invalidate = cache.invalidate_lock_shared();
+            let (folio, is_new) = cache.find_or_add(index, gfp, account)?;
+            if is_new {
+                // SAFETY: `as_ptr` is valid. The folio is locked, so that it is there.
+                unsafe { helpers::vmalab_mark_ahead(cache.as_ptr(), index, true) };
+                added();
+            }
+            drop(folio);
+            if interrupted() || kernel::current!().signal_pending() {
+                return Err(EINTR);
+            }
+            Ok(())
+        });
+        if result.is_err() && range.end > cache.size() {
+            self.resize(cache.size(), account)?;
+        }
+        result
+    }
+
+    /// Whether somebody may write to a page without a mapping: direct I/O into one that is gone
+    /// (`folio_maybe_dma_pinned`).
+    pub(crate) fn has_pinned_pages(&self) -> bool {
+        let cache = self.0;
+        let mut next = 0;
+        while let Some(folio) = cache.next(next, usize::MAX) {
+            // SAFETY: `folio` keeps it alive.
+            if unsafe { helpers::vmalab_folio_maybe_dma_pinned(folio.as_ptr()) } {
+                return true;
+            }
+            next = folio.indices().end.max(next + 1);
+            interrupted();
+        }
+        false
+    }
+
+    /// Keeps shared areas that are or can become writable from coming into being until the result is
+    /// dropped (`mapping_deny_writable`).
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if there is one.
+    pub(crate) fn deny_writable(&self) -> Result<impl Drop + '_> {
+        let mapping = self.0.as_ptr();
+        // SAFETY: `as_ptr` is valid.
+        to_result(unsafe { helpers::vmalab_mapping_deny_writable(mapping) })?;
+        Ok(ScopeGuard::new(move || {
+            // SAFETY: It was denied just above.
+            unsafe { helpers::vmalab_mapping_allow_writable(mapping) }
+        }))
+    }
+
+    /// The size, which does not change now.
+    pub(crate) fn size(&self) -> u64 {
+        self.0.size()
+    }
+
     /// Copies bytes from `from` to `at` on, in one page at most, and says how many: none if `from` is
     /// not in memory, for which see [`fault_in`]. A page that is not there is added.
     ///
@@ -341,6 +628,19 @@ impl Drop for Locked<'_> {
         // `PageCache`.
         unsafe { helpers::vmalab_inode_unlock(self.0.inode.as_ptr()) };
     }
+}
+
+/// What [`PageCache::drop_unused`] has done.
+#[derive(Default)]
+pub(crate) struct Unused {
+    /// Where to go on: 0 after the last page.
+    pub(crate) next: usize,
+    /// How many pages were looked at.
+    pub(crate) scanned: usize,
+    /// How many of them are gone.
+    pub(crate) removed: usize,
+    /// How many of them are used, and will not be looked at again. The rest cannot be removed now.
+    pub(crate) used: usize,
 }
 
 /// Bytes of a single page.

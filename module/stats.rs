@@ -76,6 +76,12 @@ impl Stats {
         Iterator::chain(alive.into_iter(), names.zip(&self.calls))
     }
 
+    /// The counts of calls, with the names that they have in debugfs.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (&'static CStr, u64)> + '_ {
+        let names = Hook::ALL.iter().map(|(_, name)| *name);
+        names.zip(self.calls.iter().map(Counter::get))
+    }
+
     /// Counts a call of a hook, here and in the module's.
     pub(crate) fn count(&self, hook: Hook) {
         for stats in [self, &MODULE] {

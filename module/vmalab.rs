@@ -11,17 +11,20 @@
 //! | `ioctl.rs` | the ioctls of `uapi/vmalab.h` |
 //! | `area.rs` | what the nodes do at each hook of their areas |
 //! | `hook.rs` | a call of a hook, whichever it is |
-//! | `object.rs` | the memory object: its size, its pages, its counts |
+//! | `object_ioctl.rs` | those about what is in an object |
+//! | `object.rs` | the memory object: its size, its pages, its seals, its counts |
+//! | `objects.rs` | all live objects, by number and by name |
 //! | `look.rs` | what areas the caller has, and what munmap would do to them |
 //! | `stats.rs`, `debugfs.rs` | the counts, and where they can be read |
 //! | `vm_ops.rs`, `vm_ops/` | `vm_operations_struct` in safe Rust, for any driver |
 //! | `areas.rs` | an address space to look at, for any driver |
 //! | `page_cache.rs`, `folio.rs` | pages by index, and their locks, for any driver |
+//! | `shrinker.rs` | giving memory back, for any driver |
 //! | `misc.rs` | what `kernel::miscdevice` lacks |
 //! | `uapi.rs`, `helpers.rs` | C headers, as bindgen reads them |
 //!
 //! The locks of pages and their order are at the top of `page_cache.rs`, that of an address space at the
-//! top of `areas.rs`; no other file has any.
+//! top of `areas.rs`, that of the list of objects at the top of `objects.rs`; no other file has any.
 
 mod area;
 mod areas;
@@ -34,7 +37,10 @@ mod ioctl;
 mod look;
 mod misc;
 mod object;
+mod object_ioctl;
+mod objects;
 mod page_cache;
+mod shrinker;
 mod stats;
 mod uapi;
 mod vm_ops;
@@ -78,12 +84,15 @@ struct Vmalab {
     #[pin]
     _prepare_node: misc::Registration<device::PrepareNode>,
     _debugfs: debugfs::Dir,
+    _shrinker: shrinker::Registration<object::Ahead>,
 }
 
 impl kernel::InPlaceModule for Vmalab {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _: { check_parameters()? },
+            _: { objects::init() },
+            _shrinker: shrinker::Registration::register()?,
             _debugfs: debugfs::Dir::new(c"vmalab", &stats::MODULE),
             _node <- misc::Registration::register(),
             _prepare_node <- misc::Registration::register(),

@@ -23,6 +23,7 @@
 #ifndef _UAPI_VMALAB_H
 #define _UAPI_VMALAB_H
 
+#include <linux/falloc.h>
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
@@ -142,6 +143,157 @@ struct vmalab_hooks {
  * EBADF: the descriptor is not open for writing.
  */
 #define VMALAB_IOC_SET_HOOKS	_IOW(VMALAB_IOC_TYPE, 0x03, struct vmalab_hooks)
+
+/*
+ * --- The object: what is in it, and its name ---
+ */
+
+/*
+ * What VMALAB_IOC_FALLOCATE does, as in <linux/falloc.h>. (The kernel does not
+ * let fallocate(2) and MADV_REMOVE through to any character device: ENODEV.)
+ */
+enum vmalab_fallocate_mode {
+	/* Allocate what is not there, and grow if the range ends past the end. */
+	VMALAB_FALLOCATE_ALLOCATE = 0,
+	/* Allocate what is not there, up to the end. */
+	VMALAB_FALLOCATE_KEEP_SIZE = FALLOC_FL_KEEP_SIZE,
+	/*
+	 * Free whole pages, and fill the rest of the range with zeros. Private
+	 * copies stay.
+	 */
+	VMALAB_FALLOCATE_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+};
+
+/*
+ * @offset:    in: bytes
+ * @length:    in: bytes, more than 0
+ * @mode:      in: enum vmalab_fallocate_mode
+ * @reserved:  in: zero
+ */
+struct vmalab_fallocate {
+	__u64 offset;
+	__u64 length;
+	__u32 mode;
+	__u32 reserved;
+};
+
+/*
+ * What can no longer be done with the object, by anyone: the numbers are those
+ * of F_ADD_SEALS, which the kernel does not let through to a device.
+ */
+enum vmalab_seal {
+	VMALAB_SEAL_SEAL = 0x01,	/* adding seals */
+	VMALAB_SEAL_SHRINK = 0x02,	/* making it smaller */
+	VMALAB_SEAL_GROW = 0x04,	/* making it larger */
+	VMALAB_SEAL_WRITE = 0x08,	/* writing to it, in whatever way */
+	VMALAB_SEAL_FUTURE_WRITE = 0x10, /* the same, but through areas that are there */
+};
+
+/*
+ * @seals:     in for ADD_SEALS, out for GET_SEALS: enum vmalab_seal, ored
+ * @reserved:  in: zero
+ */
+struct vmalab_seals {
+	__u32 seals;
+	__u32 reserved;
+};
+
+/* Bytes of the object. */
+struct vmalab_range {
+	__u64 offset;
+	__u64 length;
+};
+
+/* Flags of VMALAB_IOC_WRITTEN. */
+enum vmalab_written_flag {
+	/* From now on, these pages have not been written to. */
+	VMALAB_WRITTEN_CLEAR = 1,
+};
+
+/*
+ * @offset:    in: where to look, in bytes, a multiple of the page size;
+ *             out: where to go on, if there was no space for more ranges
+ * @length:    in: how much to look at, in bytes, a multiple of the page size;
+ *             out: what is left of it, 0 if all was looked at
+ * @ranges:    in: a pointer to an array of struct vmalab_range, which is filled
+ *             with pages that have been written to, in order
+ * @n_ranges:  in: how many it can hold, at least 1; out: how many were filled
+ * @flags:     in: enum vmalab_written_flag, ored
+ */
+struct vmalab_written {
+	__u64 offset;
+	__u64 length;
+	__u64 ranges;
+	__u32 n_ranges;
+	__u32 flags;
+};
+
+/* The longest name has one character less. */
+#define VMALAB_NAME_SIZE 64
+
+/*
+ * @name:      in: printable characters of ASCII, and zeros behind them
+ * @mode:      in for SET_NAME: who may open the object by this name, as the mode
+ *             of a file, within 0666; the owner is who has made the object;
+ *             in for OPEN_NAME: zero
+ * @flags:     in for OPEN_NAME: O_RDONLY, O_WRONLY or O_RDWR of open(2), ored with
+ *             O_CLOEXEC or not; in for SET_NAME: zero
+ */
+struct vmalab_name {
+	__u8 name[VMALAB_NAME_SIZE];
+	__u32 mode;
+	__u32 flags;
+};
+
+/*
+ * Allocate pages, or free them. Pages that are allocated and never written may
+ * be freed again if the system needs memory.
+ *
+ * EINVAL: an empty range. EOPNOTSUPP: another mode. EFBIG: the range ends past
+ * the module parameter max_object_size. ENOSPC: the module parameter max_pages.
+ * EPERM: a seal. EBADF: the descriptor is not open for writing. ENOMEM, EINTR:
+ * what was allocated so far stays, but the size is as it was.
+ */
+#define VMALAB_IOC_FALLOCATE	_IOW(VMALAB_IOC_TYPE, 0x10, struct vmalab_fallocate)
+/*
+ * Add seals. None can ever be taken away.
+ *
+ * EPERM: VMALAB_SEAL_SEAL is set, or the descriptor is not open for writing.
+ * EBUSY for VMALAB_SEAL_WRITE: there is a shared area that is writable or can
+ * be made so by mprotect, or direct I/O into one is under way.
+ */
+#define VMALAB_IOC_ADD_SEALS	_IOW(VMALAB_IOC_TYPE, 0x11, struct vmalab_seals)
+/* Read the seals. */
+#define VMALAB_IOC_GET_SEALS	_IOWR(VMALAB_IOC_TYPE, 0x12, struct vmalab_seals)
+/*
+ * Which pages have been written to, through shared areas and with write(2),
+ * since the last call with VMALAB_WRITTEN_CLEAR; no write is ever missed. With
+ * that flag, the pages are write-protected again. A page may be told that was
+ * only read, unless it was mapped with VMALAB_HOOK_PAGE_MKWRITE; and one that
+ * was written while the call was running, twice. Pages that have become zeros
+ * because a hole was punched or the end was moved are not told.
+ *
+ * EINVAL: no multiples of the page size, or no space for a range. EBADF: the
+ * flag is set, and the descriptor is not open for writing. ENOMEM. After EFAULT
+ * nothing has been cleared.
+ */
+#define VMALAB_IOC_WRITTEN	_IOWR(VMALAB_IOC_TYPE, 0x13, struct vmalab_written)
+/*
+ * Give the object a name, or take it away if @name is empty. The name is gone
+ * with the last descriptor and the last area of the object.
+ *
+ * EEXIST: another object has this name. EBUSY: the object has a name. EBADF: the
+ * descriptor is not open for writing.
+ */
+#define VMALAB_IOC_SET_NAME	_IOW(VMALAB_IOC_TYPE, 0x14, struct vmalab_name)
+/*
+ * Open the object that has this name. The value is a new descriptor of it, for
+ * the same node as the asking one, the object of which does not matter.
+ *
+ * ENOENT: no object has this name. EACCES: its mode does not allow it, or the
+ * asking descriptor does not have this access itself. EMFILE, ENFILE, ENOMEM.
+ */
+#define VMALAB_IOC_OPEN_NAME	_IOW(VMALAB_IOC_TYPE, 0x15, struct vmalab_name)
 
 /*
  * --- Looking: the calling process's own areas, whoever's they are ---

@@ -6,7 +6,11 @@ use super::{AreaData, VmOperations};
 use core::{marker::PhantomData, ops::Range, ptr::NonNull};
 use kernel::{
     bindings,
-    mm::virt::vm_flags_t,
+    mm::virt::{
+        flags,
+        vm_flags_t, //
+    },
+    prelude::*,
     types::ForeignOwnable, //
 };
 
@@ -37,7 +41,7 @@ impl<'a> AreaDesc<'a> {
     }
 
     fn raw(&self) -> &bindings::vm_area_desc {
-        // SAFETY: By the type invariants, it is valid; only `install` writes to it.
+        // SAFETY: By the type invariants, it is valid; only who borrows `self` mutably writes to it.
         unsafe { self.desc.as_ref() }
     }
 
@@ -55,6 +59,22 @@ impl<'a> AreaDesc<'a> {
     pub(crate) fn flags(&self) -> vm_flags_t {
         // The others are beyond the first word.
         self.raw().vma_flags.__vma_flags[0]
+    }
+
+    /// The area cannot be made writable with mprotect: `VM_MAYWRITE` is cleared.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if it is to be writable from the begin, as
+    /// [`VmaNew::try_clear_maywrite`](kernel::mm::virt::VmaNew::try_clear_maywrite).
+    pub(crate) fn try_clear_maywrite(&mut self) -> Result {
+        if self.flags() & flags::WRITE != 0 {
+            return Err(EINVAL);
+        }
+        // SAFETY: By the type invariants, it is valid, and we are the only ones to use it. A driver may
+        // take this flag away from what is not writable.
+        unsafe { self.desc.as_mut() }.vma_flags.__vma_flags[0] &= !flags::MAYWRITE;
+        Ok(())
     }
 
     /// The area, if there will be a new one, is `T`'s, and gets a reference to `data` of its own when

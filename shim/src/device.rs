@@ -130,8 +130,8 @@ impl Device {
     ///
     /// # Errors
     /// `EFBIG` if it is larger than the module's parameter `max_object_size`; `EBADF` if the
-    /// descriptor is open for reading only; `ENOTTY` if the descriptor is not one of the
-    /// node.
+    /// descriptor is open for reading only; `EPERM` if it is sealed against that
+    /// ([`add_seals`](Self::add_seals)); `ENOTTY` if the descriptor is not one of the node.
     pub fn set_size(&self, size: u64) -> Result<(), Error> {
         let mut argument = sys::vmalab_size {
             size,
@@ -177,8 +177,8 @@ impl Device {
     ///
     /// # Errors
     /// `ENOSPC` at the end and past it, which stays where it is ([`set_size`](Self::set_size)), or if
-    /// there are as many pages as the module's parameter `max_pages` allows; `EBADF` if the descriptor
-    /// is open for reading only.
+    /// there are as many pages as the module's parameter `max_pages` allows; `EPERM` if it is sealed
+    /// against writing; `EBADF` if the descriptor is open for reading only.
     pub fn write_at(&self, data: &[u8], offset: u64) -> Result<usize, Error> {
         let length = data.len();
         let error = |errno| Error::new(Action::Write { offset, length }, errno);

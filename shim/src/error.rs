@@ -5,7 +5,7 @@ use std::{fmt, io, ops::Range, path::PathBuf};
 
 use nix::errno::Errno;
 
-use crate::{HookSet, page_size};
+use crate::{HookSet, Seals, page_size, sys};
 
 /// A failed call: what was tried, the error number, and advice.
 ///
@@ -43,6 +43,15 @@ pub(crate) enum Action {
         length: usize,
     },
     MaxMapCount,
+    Fallocate {
+        mode: u32,
+        range: Range<u64>,
+    },
+    AddSeals(Seals),
+    GetSeals,
+    Written(Range<u64>),
+    SetName(String),
+    OpenName(String),
     Map {
         length: usize,
         offset: u64,
@@ -99,7 +108,13 @@ impl Error {
                 | Action::SetSize(_)
                 | Action::SetHooks(_)
                 | Action::Areas
-                | Action::WouldUnmap { .. },
+                | Action::WouldUnmap { .. }
+                | Action::Fallocate { .. }
+                | Action::AddSeals(_)
+                | Action::GetSeals
+                | Action::Written(_)
+                | Action::SetName(_)
+                | Action::OpenName(_),
                 Errno::ENOTTY,
             ) => {
                 "the descriptor is not one of /dev/vmalab, or the loaded module does not know \
@@ -129,13 +144,54 @@ impl Error {
             (Action::MaxMapCount, _) => {
                 "mount /proc, or say how many areas are allowed: `would_unmap_within`"
             }
-            (Action::SetSize(_), Errno::EFBIG) => {
+            (
+                Action::SetSize(_) | Action::Fallocate { .. } | Action::Write { .. },
+                Errno::EPERM,
+            ) => "the object is sealed against that: seals stay, so use another object",
+            (Action::AddSeals(_), Errno::EPERM) => {
+                "the object is sealed against more seals, or the descriptor is open for reading only"
+            }
+            (Action::AddSeals(_), Errno::EBUSY) => {
+                "somebody can still write to it: unmap all shared mappings of a descriptor that is open \
+                 for writing, and wait for direct I/O into them; or seal with FUTURE_WRITE"
+            }
+            (Action::Fallocate { .. }, Errno::EINVAL) => "the range must not be empty",
+            (Action::Fallocate { .. }, Errno::ENOSPC) => {
+                "the module's parameter max_pages allows no more pages: free some, or load the module \
+                 with a larger one"
+            }
+            (Action::Fallocate { .. } | Action::Written(_), Errno::EBADF) => {
+                "the descriptor is open for reading only: open the node for writing"
+            }
+            (Action::SetName(_) | Action::OpenName(_), Errno::EINVAL) => {
+                "a name has 1 to 63 printable characters of ASCII, and a mode is within 0666"
+            }
+            (Action::SetName(_), Errno::EEXIST) => "another object has this name: choose another",
+            (Action::SetName(_), Errno::EBUSY) => "the object has a name: remove that first",
+            (Action::SetName(_), Errno::EBADF) => {
+                "the descriptor is open for reading only: open the node for writing"
+            }
+            (Action::OpenName(_), Errno::ENOENT) => {
+                "a name is gone with the last descriptor and mapping of its object: \
+                 is the process that gave it still there?"
+            }
+            (Action::OpenName(_), Errno::EACCES) => {
+                "the mode that was given with the name does not allow it to this user, \
+                 or the node is open for less"
+            }
+            (Action::Written(_), Errno::EINVAL) => {
+                return Some(format!(
+                    "begin and length must be multiples of the page size, {}, and there must be space \
+                     for a range",
+                    page_size()
+                ));
+            }
+            (Action::SetSize(_) | Action::Fallocate { .. }, Errno::EFBIG) => {
                 "ask for less, or load the module with a larger max_object_size"
             }
-            (
-                Action::SetSize(_) | Action::SetHooks(_),
-                Errno::EBADF | Errno::EACCES | Errno::EPERM,
-            ) => "the descriptor is open for reading only: open the node for writing",
+            (Action::SetSize(_) | Action::SetHooks(_), Errno::EBADF) => {
+                "the descriptor is open for reading only: open the node for writing"
+            }
             (Action::Read { .. }, Errno::EBADF) => {
                 "the descriptor is open for writing only: open the node for reading"
             }
@@ -152,6 +208,9 @@ impl Error {
                     "the offset and a requested address must be multiples of the page size, {}",
                     page_size()
                 ));
+            }
+            (Action::Map { .. }, Errno::EPERM) => {
+                "the object is sealed against writing: map it for reading only, or privately"
             }
             (Action::Map { .. }, Errno::EACCES) => {
                 "a shared mapping for writing needs a descriptor that is open for writing, \
@@ -227,6 +286,26 @@ impl fmt::Display for Action {
                 write!(f, "cannot ask what munmap({addr:#x}, {length}) would do")
             }
             Self::MaxMapCount => write!(f, "cannot read /proc/sys/vm/max_map_count"),
+            Self::Fallocate { mode, range } => {
+                let what = if *mode == sys::VMALAB_FALLOCATE_PUNCH_HOLE {
+                    "free"
+                } else {
+                    "allocate"
+                };
+                let Range { start, end } = range;
+                write!(f, "cannot {what} bytes {start}..{end} of the object")
+            }
+            Self::AddSeals(seals) => write!(f, "cannot seal the object with {seals:?}"),
+            Self::GetSeals => write!(f, "cannot read the seals of the object"),
+            Self::Written(Range { start, end }) => {
+                write!(
+                    f,
+                    "cannot tell which pages of bytes {start}..{end} were written"
+                )
+            }
+            Self::SetName(name) if name.is_empty() => write!(f, "cannot name the object"),
+            Self::SetName(name) => write!(f, "cannot name the object {name:?}"),
+            Self::OpenName(name) => write!(f, "cannot open the object named {name:?}"),
             Self::Map { length, offset } => {
                 write!(f, "cannot map {length} bytes from offset {offset}")
             }

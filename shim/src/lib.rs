@@ -44,12 +44,14 @@ mod error;
 mod hook;
 mod look;
 mod mapping;
+mod object;
 
 pub use device::{Device, Stats};
 pub use error::Error;
 pub use hook::{Hook, HookCounts, HookSet};
 pub use look::{AnonVma, Area, AreaFile, Change, Counters, Snapshot, Step, StepKind, Unmapping};
 pub use mapping::{MapOptions, Mapping, Prot, RawMapping, Remains, Sharing, UnmapError};
+pub use object::{Seals, Written};
 
 /// `uapi/vmalab.h` as bindgen reads it: the structures and numbers of the ioctls.
 ///
@@ -57,6 +59,8 @@ pub use mapping::{MapOptions, Mapping, Prot, RawMapping, Remains, Sharing, Unmap
 /// use the node.
 pub mod sys {
     #![allow(missing_docs, non_camel_case_types)]
+    // bindgen writes a `Default` by hand for a structure with an array that is longer than 32.
+    #![allow(clippy::undocumented_unsafe_blocks)]
     include!(concat!(env!("OUT_DIR"), "/sys.rs"));
 }
 

@@ -75,13 +75,14 @@ int vmalab_get_size(const struct vmalab_device *device, uint64_t *size);
  * Sets the size of the object to size bytes, rounded up to whole pages. Pages past a smaller end
  * are freed, and touching them raises SIGBUS, as with ftruncate(2).
  *
- * Returns 0, or -1. Errors: EFBIG if it is larger than the module allows, EINVAL if the device is
- * NULL.
+ * Returns 0, or -1. Errors: EFBIG if it is larger than the module allows, EPERM if the object is sealed
+ * against it, EINVAL if the device is NULL.
  *
  * # Safety
  * device is NULL or an open device.
  */
-int vmalab_set_size(const struct vmalab_device *device, uint64_t size);
+int vmalab_set_size(const struct vmalab_device *device,
+                    uint64_t size);
 
 /**
  * Reads the counts into *stats.
@@ -140,6 +141,89 @@ int vmalab_would_unmap(const struct vmalab_device *device,
                        struct vmalab_step *steps,
                        size_t capacity,
                        struct vmalab_unmapping *answer);
+
+/**
+ * Allocates pages of the object, or frees them, as fallocate(2) does with a file.
+ *
+ * mode: VMALAB_FALLOCATE_ALLOCATE, VMALAB_FALLOCATE_KEEP_SIZE or VMALAB_FALLOCATE_PUNCH_HOLE.
+ *
+ * Returns 0, or -1. Errors: EINVAL if length is 0 or the device is NULL, EOPNOTSUPP for another mode,
+ * EFBIG past the largest size that the module allows, ENOSPC if it allows no more pages, EPERM if the
+ * object is sealed against it, ENOMEM, EINTR.
+ *
+ * # Safety
+ * device is NULL or an open device.
+ */
+int vmalab_fallocate(const struct vmalab_device *device,
+                     uint32_t mode,
+                     uint64_t offset,
+                     uint64_t length);
+
+/**
+ * Forbids something for good, for all who have the object: VMALAB_SEAL_*, ored, as F_ADD_SEALS of
+ * fcntl(2) does for a memfd.
+ *
+ * Returns 0, or -1. Errors: EBUSY for VMALAB_SEAL_WRITE while somebody can still write to a shared
+ * mapping, EPERM if it is sealed against more seals, EINVAL for an unknown seal or if the device is
+ * NULL.
+ *
+ * # Safety
+ * device is NULL or an open device.
+ */
+int vmalab_add_seals(const struct vmalab_device *device, uint32_t seals);
+
+/**
+ * Reads what is forbidden into *seals.
+ *
+ * Returns 0, or -1. Errors: EINVAL if an argument is NULL.
+ *
+ * # Safety
+ * device is NULL or an open device; seals is NULL or may be written to.
+ */
+int vmalab_get_seals(const struct vmalab_device *device, uint32_t *seals);
+
+/**
+ * Which pages have been written to since the last call with VMALAB_WRITTEN_CLEAR. *written says where
+ * to look and has the space for the answer; afterwards it says where to go on: call it until length
+ * is 0.
+ *
+ * Returns 0, or -1. Errors: EINVAL if these are no whole pages, if there is no space, or if an
+ * argument is NULL; ENOMEM; EFAULT.
+ *
+ * # Safety
+ * device is NULL or an open device; written is NULL or may be written to, and so may n_ranges ranges at
+ * the address in it.
+ */
+int vmalab_get_written(const struct vmalab_device *device,
+                       struct vmalab_written *written);
+
+/**
+ * Gives the object a name, by which other processes can open it: those whom mode allows, as the mode
+ * of a file. Or takes its name away, if name is NULL. It is gone with the last descriptor and the last
+ * mapping of the object, too.
+ *
+ * Returns 0, or -1. Errors: EEXIST if another object has this name, EBUSY if this one has a name,
+ * EINVAL for a name that is empty, too long or not printable, for a mode that is not within 0666, or if
+ * the device is NULL; ENOMEM.
+ *
+ * # Safety
+ * device is NULL or an open device; name is NULL or a string that ends with a zero byte.
+ */
+int vmalab_set_name(const struct vmalab_device *device,
+                    const char *name,
+                    uint32_t mode);
+
+/**
+ * Opens the object that has this name, for reading and writing.
+ *
+ * Returns the device, to be closed with vmalab_close(), or NULL. Errors: ENOENT if no object has this
+ * name, EACCES if its mode does not allow it, EINVAL if name is NULL or no name, and those of
+ * vmalab_open().
+ *
+ * # Safety
+ * name is NULL or a string that ends with a zero byte.
+ */
+struct vmalab_device *vmalab_open_named(const char *name);
 
 /**
  * Maps length bytes of the object from offset on, as mmap(2) does.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use vmalab::{Device, Hook, Mapping, Prot, RawMapping, Sharing, sys};
+use vmalab::{Device, Hook, Mapping, Prot, RawMapping, Seals, Sharing, sys};
 
 /// A descriptor of the node, from vmalab_open() to vmalab_close().
 pub struct vmalab_device(Device);
@@ -92,8 +92,8 @@ pub unsafe extern "C" fn vmalab_get_size(device: *const vmalab_device, size: *mu
 /// Sets the size of the object to size bytes, rounded up to whole pages. Pages past a smaller end
 /// are freed, and touching them raises SIGBUS, as with ftruncate(2).
 ///
-/// Returns 0, or -1. Errors: EFBIG if it is larger than the module allows, EINVAL if the device is
-/// NULL.
+/// Returns 0, or -1. Errors: EFBIG if it is larger than the module allows, EPERM if the object is sealed
+/// against it, EINVAL if the device is NULL.
 ///
 /// # Safety
 /// device is NULL or an open device.
@@ -204,6 +204,138 @@ pub unsafe extern "C" fn vmalab_would_unmap(
         let steps = unsafe { borrow_array(steps, capacity)? };
         *answer = device.read_unmap_steps(addr, length, max_map_count, steps)?;
         Ok(0)
+    })
+}
+
+/// Allocates pages of the object, or frees them, as fallocate(2) does with a file.
+///
+/// mode: VMALAB_FALLOCATE_ALLOCATE, VMALAB_FALLOCATE_KEEP_SIZE or VMALAB_FALLOCATE_PUNCH_HOLE.
+///
+/// Returns 0, or -1. Errors: EINVAL if length is 0 or the device is NULL, EOPNOTSUPP for another mode,
+/// EFBIG past the largest size that the module allows, ENOSPC if it allows no more pages, EPERM if the
+/// object is sealed against it, ENOMEM, EINTR.
+///
+/// # Safety
+/// device is NULL or an open device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_fallocate(
+    device: *const vmalab_device,
+    mode: u32,
+    offset: u64,
+    length: u64,
+) -> c_int {
+    guard(-1, || {
+        let end = offset
+            .checked_add(length)
+            .ok_or_else(|| refused("offset plus length is too large"))?;
+        // SAFETY: the caller's promise.
+        unsafe { borrow(device) }?.fallocate(mode, offset..end)?;
+        Ok(0)
+    })
+}
+
+/// Forbids something for good, for all who have the object: VMALAB_SEAL_*, ored, as F_ADD_SEALS of
+/// fcntl(2) does for a memfd.
+///
+/// Returns 0, or -1. Errors: EBUSY for VMALAB_SEAL_WRITE while somebody can still write to a shared
+/// mapping, EPERM if it is sealed against more seals, EINVAL for an unknown seal or if the device is
+/// NULL.
+///
+/// # Safety
+/// device is NULL or an open device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_add_seals(device: *const vmalab_device, seals: u32) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        unsafe { borrow(device) }?.add_seals(Seals::from_bits_retain(seals))?;
+        Ok(0)
+    })
+}
+
+/// Reads what is forbidden into *seals.
+///
+/// Returns 0, or -1. Errors: EINVAL if an argument is NULL.
+///
+/// # Safety
+/// device is NULL or an open device; seals is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_get_seals(device: *const vmalab_device, seals: *mut u32) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let (device, seals) = unsafe { (borrow(device)?, borrow_mut(seals)?) };
+        *seals = device.seals()?.bits();
+        Ok(0)
+    })
+}
+
+/// Which pages have been written to since the last call with VMALAB_WRITTEN_CLEAR. *written says where
+/// to look and has the space for the answer; afterwards it says where to go on: call it until length
+/// is 0.
+///
+/// Returns 0, or -1. Errors: EINVAL if these are no whole pages, if there is no space, or if an
+/// argument is NULL; ENOMEM; EFAULT.
+///
+/// # Safety
+/// device is NULL or an open device; written is NULL or may be written to, and so may n_ranges ranges at
+/// the address in it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_get_written(
+    device: *const vmalab_device,
+    written: *mut sys::vmalab_written,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        unsafe { borrow(device)?.written_into(borrow_mut(written)?) }?;
+        Ok(0)
+    })
+}
+
+/// Gives the object a name, by which other processes can open it: those whom mode allows, as the mode
+/// of a file. Or takes its name away, if name is NULL. It is gone with the last descriptor and the last
+/// mapping of the object, too.
+///
+/// Returns 0, or -1. Errors: EEXIST if another object has this name, EBUSY if this one has a name,
+/// EINVAL for a name that is empty, too long or not printable, for a mode that is not within 0666, or if
+/// the device is NULL; ENOMEM.
+///
+/// # Safety
+/// device is NULL or an open device; name is NULL or a string that ends with a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_set_name(
+    device: *const vmalab_device,
+    name: *const c_char,
+    mode: u32,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let device = unsafe { borrow(device) }?;
+        if name.is_null() {
+            device.remove_name()?;
+        } else {
+            // SAFETY: the caller's promise.
+            device.set_name(unsafe { text(name) }?, mode)?;
+        }
+        Ok(0)
+    })
+}
+
+/// Opens the object that has this name, for reading and writing.
+///
+/// Returns the device, to be closed with vmalab_close(), or NULL. Errors: ENOENT if no object has this
+/// name, EACCES if its mode does not allow it, EINVAL if name is NULL or no name, and those of
+/// vmalab_open().
+///
+/// # Safety
+/// name is NULL or a string that ends with a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_open_named(name: *const c_char) -> *mut vmalab_device {
+    guard(ptr::null_mut(), || {
+        if name.is_null() {
+            return Err(refused("the name is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        let device = Device::open_named(unsafe { text(name) }?)?;
+        Ok(Box::into_raw(Box::new(vmalab_device(device))))
     })
 }
 
@@ -353,6 +485,15 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic")
+}
+
+/// # Safety
+/// `text` is a C string, and stays one during 'a.
+unsafe fn text<'a>(text: *const c_char) -> Result<&'a str, Failure> {
+    // SAFETY: the caller's promise.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_str()
+        .map_err(|_| refused("a name has printable characters of ASCII only"))
 }
 
 /// # Safety

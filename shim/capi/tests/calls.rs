@@ -52,6 +52,14 @@ fn null_is_refused_and_not_followed() {
             -1
         );
         assert_eq!(Errno::last(), Errno::EINVAL);
+        assert_eq!(vmalab_fallocate(ptr::null(), 0, 0, 1), -1);
+        assert_eq!(vmalab_fallocate(ptr::null(), 0, u64::MAX, 1), -1);
+        assert!(last_error().contains("too large"));
+        assert_eq!(vmalab_add_seals(ptr::null(), 1), -1);
+        assert_eq!(vmalab_get_seals(ptr::null(), ptr::null_mut()), -1);
+        assert_eq!(vmalab_get_written(ptr::null(), ptr::null_mut()), -1);
+        assert_eq!(vmalab_set_name(ptr::null(), ptr::null(), 0), -1);
+        assert!(vmalab_open_named(ptr::null()).is_null());
         let addr = vmalab_map(ptr::null(), ptr::null_mut(), 1, 0, libc::MAP_SHARED, 0);
         assert_eq!(addr, libc::MAP_FAILED);
         vmalab_close(ptr::null_mut());

@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What a test is given: objects to map, and what can be asked of them, device or memfd.
 
-use std::{cell::RefCell, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    cell::RefCell,
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+};
 
 use nix::{
+    errno::Errno,
     sys::{
         memfd::{MFdFlags, memfd_create},
         stat::fstat,
     },
     unistd::ftruncate,
 };
-use vmalab::{Device, HookCounts};
+use vmalab::{Device, HookCounts, Seals};
 
 use crate::{mem::PAGE, report::Row};
+
+/// What the error number of the library is for the tests.
+fn errno(error: vmalab::Error) -> Errno {
+    Errno::from_raw(error.errno())
+}
 
 /// What is tested.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,6 +38,27 @@ impl Subject {
         match self {
             Self::Device => "device",
             Self::Memfd => "memfd",
+        }
+    }
+
+    /// fallocate(2), in bytes: for threads, which cannot share a [`Lab`].
+    pub(crate) fn fallocate(
+        self,
+        device: &Device,
+        mode: u32,
+        from: usize,
+        length: usize,
+    ) -> Result<(), Errno> {
+        match self {
+            Self::Device => device
+                .fallocate(mode, from as u64..(from + length) as u64)
+                .map_err(errno),
+            Self::Memfd => {
+                let (fd, mode) = (device.as_raw_fd(), mode as i32);
+                // SAFETY: it takes numbers only.
+                let done = unsafe { libc::fallocate(fd, mode, from as i64, length as i64) };
+                Errno::result(done).map(drop)
+            }
         }
     }
 }
@@ -56,7 +87,8 @@ impl Lab {
         let device = match self.subject {
             Subject::Device => Device::open().unwrap(),
             Subject::Memfd => {
-                let fd: OwnedFd = memfd_create(c"vmalab", MFdFlags::MFD_CLOEXEC).unwrap();
+                let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+                let fd: OwnedFd = memfd_create(c"vmalab", flags).unwrap();
                 fd.into()
             }
         };
@@ -65,10 +97,52 @@ impl Lab {
     }
 
     /// Sets the size of the object.
+    #[track_caller]
     pub(crate) fn resize(&self, device: &Device, pages: usize) {
+        self.try_resize(device, pages).unwrap();
+    }
+
+    /// Sets the size of the object, or does not.
+    pub(crate) fn try_resize(&self, device: &Device, pages: usize) -> Result<(), Errno> {
         match self.subject {
-            Subject::Device => device.set_size((pages * PAGE) as u64).unwrap(),
-            Subject::Memfd => ftruncate(device, (pages * PAGE) as i64).unwrap(),
+            Subject::Device => device.set_size((pages * PAGE) as u64).map_err(errno),
+            Subject::Memfd => ftruncate(device, (pages * PAGE) as i64),
+        }
+    }
+
+    /// fallocate(2), in bytes.
+    pub(crate) fn fallocate(
+        &self,
+        device: &Device,
+        mode: u32,
+        from: usize,
+        length: usize,
+    ) -> Result<(), Errno> {
+        self.subject.fallocate(device, mode, from, length)
+    }
+
+    /// Adds seals.
+    pub(crate) fn seal(&self, device: &Device, seals: Seals) -> Result<(), Errno> {
+        match self.subject {
+            Subject::Device => device.add_seals(seals).map_err(errno),
+            Subject::Memfd => {
+                // SAFETY: it takes numbers only.
+                let done =
+                    unsafe { libc::fcntl(device.as_raw_fd(), libc::F_ADD_SEALS, seals.bits()) };
+                Errno::result(done).map(drop)
+            }
+        }
+    }
+
+    /// The seals.
+    pub(crate) fn seals(&self, device: &Device) -> Seals {
+        match self.subject {
+            Subject::Device => device.seals().unwrap(),
+            Subject::Memfd => {
+                // SAFETY: it takes numbers only.
+                let seals = unsafe { libc::fcntl(device.as_raw_fd(), libc::F_GET_SEALS) };
+                Seals::from_bits_retain(Errno::result(seals).unwrap() as u32)
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod contents;
 mod driver;
 mod fork;
 mod gup;
+mod holes;
 mod hooks;
 mod io;
 mod ioctl;
@@ -24,9 +25,13 @@ mod look;
 mod mapping;
 mod mem;
 mod munmap;
+mod named;
+mod pressure;
 mod report;
 mod run;
+mod seals;
 mod size;
+mod written;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -79,6 +84,11 @@ fn main() -> ExitCode {
         lifetime::TESTS,
         size::TESTS,
         io::TESTS,
+        holes::TESTS,
+        seals::TESTS,
+        written::TESTS,
+        named::TESTS,
+        pressure::TESTS,
         mapping::TESTS,
         gup::TESTS,
         ioctl::TESTS,
