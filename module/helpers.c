@@ -453,3 +453,9 @@ void vmalab_file_inode(const struct file *file, unsigned int *major, unsigned in
 	*minor = MINOR(inode->i_sb->s_dev);
 	*ino = inode->i_ino;
 }
+
+struct file *vmalab_anon_inode_getfile(const char *name, const struct file_operations *fops,
+				       void *private_data, int flags)
+{
+	return anon_inode_getfile(name, fops, private_data, flags);
+}

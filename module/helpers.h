@@ -12,6 +12,7 @@
 struct address_space;
 struct address_space_operations;
 struct file;
+struct file_operations;
 struct folio;
 struct inode;
 struct iov_iter;
@@ -91,5 +92,9 @@ bool vmalab_vma_anon_vma(struct vm_area_struct *vma, unsigned long *anon_vma,
 			 unsigned long *root);
 void vmalab_file_inode(const struct file *file, unsigned int *major, unsigned int *minor,
 		       u64 *ino);
+
+/* anon_file: <linux/anon_inodes.h> */
+struct file *vmalab_anon_inode_getfile(const char *name, const struct file_operations *fops,
+				       void *private_data, int flags);
 
 #endif /* _VMALAB_HELPERS_H */

@@ -62,7 +62,6 @@ impl Hook {
 }
 
 /// A call of a hook, as the kernel made it.
-#[expect(dead_code, reason = "the hook alone decides so far")]
 pub(crate) struct Call {
     /// Which hook.
     pub(crate) hook: Hook,
@@ -130,7 +129,6 @@ impl Call {
 /// What a hook answers.
 pub(crate) trait Answer {
     /// The answer as the kernel takes it: 0, a negative errno, or `VM_FAULT_*`.
-    #[allow(dead_code, reason = "nobody asks so far")]
     fn code(&self) -> i32;
 }
 

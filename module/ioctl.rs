@@ -8,7 +8,8 @@ use crate::{
     object::Object,
     object_ioctl,
     stats,
-    uapi::*, //
+    uapi::*,
+    watch, //
 };
 use kernel::{
     fs::{
@@ -34,7 +35,7 @@ use zerocopy::Immutable;
 pub(crate) type Handler = fn(ArcBorrow<'_, Object>, &File, &Argument) -> Result<isize>;
 
 /// All requests.
-static REQUESTS: [(u32, Handler); 12] = [
+static REQUESTS: [(u32, Handler); 13] = [
     (VMALAB_IOC_STATS, get_stats),
     (VMALAB_IOC_GET_SIZE, get_size),
     (VMALAB_IOC_SET_SIZE, set_size),
@@ -47,6 +48,7 @@ static REQUESTS: [(u32, Handler); 12] = [
     (VMALAB_IOC_OPEN_NAME, object_ioctl::open_name),
     (VMALAB_IOC_AREAS, look::areas),
     (VMALAB_IOC_WOULD_UNMAP, look::unmap),
+    (VMALAB_IOC_WATCH, watch),
 ];
 
 /// `ioctl` of all nodes. `compat_ioctl` is the same: the structures have the same layout for 32-bit
@@ -57,7 +59,7 @@ pub(crate) fn ioctl(
     cmd: u32,
     arg: usize,
 ) -> Result<isize> {
-    let argument = Argument { cmd, arg };
+    let argument = Argument::new(cmd, arg);
     let (_, handler) = REQUESTS
         .iter()
         .find(|(request, _)| argument.is(*request))
@@ -107,6 +109,13 @@ fn set_hooks(object: ArcBorrow<'_, Object>, file: &File, argument: &Argument) ->
     Ok(0)
 }
 
+/// `VMALAB_IOC_WATCH`.
+fn watch(object: ArcBorrow<'_, Object>, file: &File, argument: &Argument) -> Result<isize> {
+    let wanted = argument.read::<vmalab_watch>()?;
+    check_writable(file)?;
+    watch::open(object.watchers(), &wanted)
+}
+
 /// What changes the object for all needs a descriptor that is open for writing.
 pub(crate) fn check_writable(file: &File) -> Result {
     if file.flags() & flags::O_ACCMODE == flags::O_RDONLY {
@@ -146,8 +155,13 @@ pub(crate) struct Argument {
 }
 
 impl Argument {
+    /// The two that an ioctl comes with.
+    pub(crate) fn new(cmd: u32, arg: usize) -> Self {
+        Self { cmd, arg }
+    }
+
     /// Whether the request is `cmd`, in whatever version of its structure.
-    fn is(&self, cmd: u32) -> bool {
+    pub(crate) fn is(&self, cmd: u32) -> bool {
         let parts = |cmd| (_IOC_TYPE(cmd), _IOC_NR(cmd), _IOC_DIR(cmd));
         parts(self.cmd) == parts(cmd)
     }

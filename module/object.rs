@@ -20,7 +20,9 @@ use crate::{
     page_cache::{self, Account, Locked, PageCache},
     shrinker::{Scanned, Shrinker},
     stats::Stats,
+    trace,
     uapi::*,
+    watch::Watchers, //
 };
 use core::{cmp::Ordering, ops::Range};
 use kernel::{
@@ -61,6 +63,7 @@ pub(crate) struct Object {
     number: u64,
     cache: PageCache,
     stats: Stats,
+    watchers: Arc<Watchers>,
     /// 1 if areas from now on are to have the hook `page_mkwrite`. It orders nothing.
     tracks_writes: Atomic<u32>,
     /// How many pages were allocated ahead and have not been looked at by the shrinker yet: at most. It is
@@ -81,10 +84,12 @@ impl Object {
     /// ENOSPC if there are as many objects as the module's parameter `max_objects` allows, EFBIG if the
     /// parameters contradict each other, ENOMEM.
     pub(crate) fn new() -> Result<Arc<Self>> {
+        let number = LAST.fetch_add(1, Relaxed) + 1;
         let object = Self {
-            number: LAST.fetch_add(1, Relaxed) + 1,
+            number,
             cache: PageCache::new()?,
             stats: Stats::new(),
+            watchers: Watchers::new(number)?,
             tracks_writes: Atomic::new(0),
             ahead: Atomic::new(0),
             next_ahead: Atomic::new(0),
@@ -114,11 +119,32 @@ impl Object {
     pub(crate) fn on<R: Answer>(
         &self,
         hook: Hook,
-        _call: impl FnOnce() -> Call,
+        call: impl FnOnce() -> Call,
         answer: impl FnOnce() -> R,
     ) -> R {
         self.stats.count(hook);
-        answer()
+        if !self.watchers.want(hook) && !trace::is_on() {
+            return answer();
+        }
+        let call = call();
+        let answer = answer();
+        self.tell(&call, answer.code());
+        answer
+    }
+
+    /// Tells those who watch or trace of a call and its result.
+    #[cold]
+    fn tell(&self, call: &Call, result: i32) {
+        let event = call.event(result);
+        if self.watchers.want(call.hook) {
+            self.watchers.record(&event);
+        }
+        trace::hook(self.number, &event);
+    }
+
+    /// Those who watch it.
+    pub(crate) fn watchers(&self) -> &Arc<Watchers> {
+        &self.watchers
     }
 
     /// Whether areas from now on are to have the hook `page_mkwrite`.
@@ -358,6 +384,7 @@ fn limit(parameter: u64) -> u64 {
 
 impl Drop for Object {
     fn drop(&mut self) {
+        self.watchers.finish();
         // Its pages go right after this.
         self.stats.sub(|s| &s.pages, self.stats.pages.get());
         self.stats.sub(|s| &s.objects, self.stats.objects.get());

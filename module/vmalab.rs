@@ -15,17 +15,21 @@
 //! | `object.rs` | the memory object: its size, its pages, its seals, its counts |
 //! | `objects.rs` | all live objects, by number and by name |
 //! | `look.rs` | what areas the caller has, and what munmap would do to them |
+//! | `watch.rs`, `trace.rs` | records of the calls of hooks, for who watches an object or traces all |
 //! | `stats.rs`, `debugfs.rs` | the counts, and where they can be read |
 //! | `vm_ops.rs`, `vm_ops/` | `vm_operations_struct` in safe Rust, for any driver |
 //! | `areas.rs` | an address space to look at, for any driver |
 //! | `page_cache.rs`, `folio.rs` | pages by index, and their locks, for any driver |
 //! | `shrinker.rs` | giving memory back, for any driver |
 //! | `misc.rs` | what `kernel::miscdevice` lacks |
+//! | `anon_file.rs`, `ring.rs`, `task.rs` | files without a node, rings that can be mapped, numbers of threads |
 //! | `uapi.rs`, `helpers.rs` | C headers, as bindgen reads them |
 //!
 //! The locks of pages and their order are at the top of `page_cache.rs`, that of an address space at the
-//! top of `areas.rs`, that of the list of objects at the top of `objects.rs`; no other file has any.
+//! top of `areas.rs`, that of the list of objects at the top of `objects.rs`; `watch.rs` has one more,
+//! inside of all.
 
+mod anon_file;
 mod area;
 mod areas;
 mod debugfs;
@@ -40,10 +44,14 @@ mod object;
 mod object_ioctl;
 mod objects;
 mod page_cache;
+mod ring;
 mod shrinker;
 mod stats;
+mod task;
+mod trace;
 mod uapi;
 mod vm_ops;
+mod watch;
 
 use kernel::prelude::*;
 

@@ -296,6 +296,163 @@ struct vmalab_name {
 #define VMALAB_IOC_OPEN_NAME	_IOW(VMALAB_IOC_TYPE, 0x15, struct vmalab_name)
 
 /*
+ * --- Watching: what the kernel calls, as it happens ---
+ */
+
+/*
+ * A record: one of these for each call of a hook.
+ *
+ * @sequence:  the number of the call among those that this watch was to
+ *             record, from 0 on; where one is missing, it was lost
+ * @time:      CLOCK_MONOTONIC, in nanoseconds; it never goes back
+ * @hook:      enum vmalab_hook
+ * @result:    what the kernel was answered: 0 or a negative errno; for the
+ *             hooks of a fault, what the kernel calls VM_FAULT_*
+ * @pid, @tid: the process and the thread that called, as they are seen in the
+ *             pid namespace in which VMALAB_IOC_WATCH was called; 0 if they
+ *             are not. A copy that a fork makes is the parent's call.
+ * @start,
+ * @end:       the addresses that it is about: of the area; of the part of it
+ *             (MPROTECT); of the page (FAULT, PAGE_MKWRITE); of the pages
+ *             that may be mapped (MAP_PAGES)
+ * @offset:    where @start is in the object, in bytes
+ * @flags:     the flags of the area, the kernel's VM_*, before the call; 0 in
+ *             MAPPED
+ * @argument:  MAY_SPLIT: the address at which; MPROTECT: the flags that the
+ *             part will have; the hooks of a fault: FAULT_FLAG_*; else 0
+ */
+struct vmalab_event {
+	__u64 sequence;
+	__u64 time;
+	__u32 hook;
+	__s32 result;
+	__u32 pid;
+	__u32 tid;
+	__u64 start;
+	__u64 end;
+	__u64 offset;
+	__u64 flags;
+	__u64 argument;
+};
+
+/*
+ * What to watch.
+ *
+ * @hooks:     in: a mask of the hooks to record; perhaps none for now
+ * @records:   in: for how many records that nobody has read yet there is room:
+ *             a power of two, at most VMALAB_WATCH_MAX_RECORDS
+ * @flags:     in: VMALAB_WATCH_*
+ */
+struct vmalab_watch {
+	__u64 hooks;
+	__u32 records;
+	__u32 flags;
+};
+
+#define VMALAB_WATCH_NONBLOCK		1	/* O_NONBLOCK for the new descriptor */
+
+#define VMALAB_WATCH_MAX_RECORDS	65536
+/* No object is watched by more than this many at a time. */
+#define VMALAB_MAX_WATCHES		8
+
+/*
+ * How a watch is.
+ *
+ * @hooks:     out: the mask of the hooks that it records
+ * @object:    out: the number of the object, by which the tracepoint
+ *             vmalab:vmalab_hook knows it, too
+ * @recorded:  out: the records so far
+ * @lost:      out: the calls for which there was no room
+ * @records:   out: for how many there is room
+ * @record_size: out: the size of a record in bytes
+ */
+struct vmalab_watch_state {
+	__u64 hooks;
+	__u64 object;
+	__u64 recorded;
+	__u64 lost;
+	__u32 records;
+	__u32 record_size;
+};
+
+/*
+ * The ring of a watch, for who reads it without system calls: mmap(2) of the
+ * watch's descriptor, MAP_SHARED.
+ *
+ * At VMALAB_WATCH_MMAP_TAIL, one page, to be mapped read-write: the reader's
+ * position, the only thing that a reader writes. At VMALAB_WATCH_MMAP_RING, to
+ * be mapped read-only (else EACCES): struct vmalab_ring in a page, and the
+ * records from data_offset on. One read-only mapping of all is possible, too.
+ * EINVAL past the end, or MAP_PRIVATE.
+ *
+ * Positions count records and never wrap: record n is in place n % records.
+ * The kernel writes a record and then, with release order, head; but only if
+ * head - tail < records, with tail read in acquire order; otherwise the record
+ * is lost, and counted. So a reader does this:
+ *
+ *	head = load_acquire(&ring->head);
+ *	while (tail != head) {
+ *		use(records[tail % ring->records]);
+ *		tail++;
+ *	}
+ *	store_release(&control->tail, tail);
+ *
+ * and sleeps in poll(2) when there is nothing more. read(2) does the same in
+ * the kernel, with the same tail: use one of them at a time. A tail that is not
+ * between head - records and head is the reader's mistake: until it is put
+ * right all records are lost, read(2) answers EIO, and poll(2) POLLERR.
+ *
+ * @head:      how many records were written
+ * @lost:      how many were lost; stored before the next head
+ * @records:   for how many there is room
+ * @record_size: of one, in bytes: sizeof(struct vmalab_event), or more in a
+ *             later version, which has more at the end
+ * @data_offset: where the first one is, in bytes from this structure
+ * @reserved:  zero
+ */
+struct vmalab_ring {
+	__u64 head;
+	__u64 lost;
+	__u32 records;
+	__u32 record_size;
+	__u32 data_offset;
+	__u32 reserved;
+};
+
+struct vmalab_ring_tail {
+	__u64 tail;
+};
+
+#define VMALAB_WATCH_MMAP_TAIL	0x0000
+#define VMALAB_WATCH_MMAP_RING	0x1000
+
+/*
+ * Record the calls of some hooks of the object from now on. The value is a new
+ * descriptor, with close-on-exec:
+ *
+ * read(2) gives whole records, as many as there are and fit, and waits for one
+ * if there is none. EAGAIN: none now, and O_NONBLOCK; EINVAL: shorter than a
+ * record. 0: the object is gone with its areas, there will be no more. poll(2)
+ * tells POLLIN, and then POLLHUP. mmap(2): see struct vmalab_ring. The next two
+ * requests below.
+ *
+ * It keeps neither the object nor its pages alive. When it is closed, recording
+ * ends. The ring is charged to the memory cgroup of the caller.
+ *
+ * EINVAL: no such hook, flag or number of records. EBUSY: VMALAB_MAX_WATCHES.
+ * EBADF: the descriptor is not open for writing; for who may only read must
+ * not learn the addresses of others. ENOMEM, EMFILE, ENFILE.
+ */
+#define VMALAB_IOC_WATCH	_IOW(VMALAB_IOC_TYPE, 0x20, struct vmalab_watch)
+/*
+ * On the descriptor of a watch: record these hooks, and no others, from now on.
+ * Records that are there stay.
+ */
+#define VMALAB_IOC_WATCH_SET	_IOW(VMALAB_IOC_TYPE, 0x21, struct vmalab_hooks)
+/* On the descriptor of a watch: how it is. */
+#define VMALAB_IOC_WATCH_STATE	_IOWR(VMALAB_IOC_TYPE, 0x22, struct vmalab_watch_state)
+
+/*
  * --- Looking: the calling process's own areas, whoever's they are ---
  */
 
