@@ -19,7 +19,7 @@ use nix::{
     },
 };
 
-use crate::{Error, HookCounts, HookSet, MapOptions, error::Action, sys};
+use crate::{Error, HookCounts, HookSet, MapOptions, WatchOptions, error::Action, sys};
 
 /// An open descriptor of `/dev/vmalab`.
 ///
@@ -189,6 +189,12 @@ impl Device {
     /// Begins a mapping of the object: see [`MapOptions`].
     pub fn map(&self) -> MapOptions<'_> {
         MapOptions::new(self.fd.as_fd())
+    }
+
+    /// Begins to watch the object: a record of each call of a hook. See [`WatchOptions`] and
+    /// [`Watch`](crate::Watch).
+    pub fn watch(&self) -> WatchOptions<'_> {
+        WatchOptions::new(self)
     }
 
     /// # Safety

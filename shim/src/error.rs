@@ -29,6 +29,9 @@ pub(crate) enum Action {
     GetSize,
     SetSize(u64),
     SetHooks(HookSet),
+    Watch,
+    ReadWatch,
+    MapWatch,
     Read {
         offset: u64,
         length: usize,
@@ -114,7 +117,8 @@ impl Error {
                 | Action::GetSeals
                 | Action::Written(_)
                 | Action::SetName(_)
-                | Action::OpenName(_),
+                | Action::OpenName(_)
+                | Action::Watch,
                 Errno::ENOTTY,
             ) => {
                 "the descriptor is not one of /dev/vmalab, or the loaded module does not know \
@@ -130,6 +134,19 @@ impl Error {
             ) => {
                 "the loaded module is older than this library: \
                  load the vmalab.ko that belongs to it"
+            }
+            (Action::Watch, Errno::EINVAL) => {
+                "the number of records must be a power of two and at most 65536, \
+                 and the loaded module must know the hooks"
+            }
+            (Action::Watch, Errno::EBUSY) => "eight watch this object already: close one of them",
+            (Action::Watch, Errno::EBADF) => {
+                "a watch tells where others map the object: \
+                 it needs a descriptor that is open for writing"
+            }
+            (Action::ReadWatch, Errno::EIO) => {
+                "somebody has mapped the ring and stored a wrong tail: \
+                 put it between head - records and head"
             }
             (Action::SetHooks(_), Errno::EINVAL) => {
                 "one of them is not optional, or the loaded module is older than this library"
@@ -306,6 +323,9 @@ impl fmt::Display for Action {
             Self::SetName(name) if name.is_empty() => write!(f, "cannot name the object"),
             Self::SetName(name) => write!(f, "cannot name the object {name:?}"),
             Self::OpenName(name) => write!(f, "cannot open the object named {name:?}"),
+            Self::Watch => write!(f, "cannot watch the object"),
+            Self::ReadWatch => write!(f, "cannot read the events of the object"),
+            Self::MapWatch => write!(f, "cannot map the ring of events"),
             Self::Map { length, offset } => {
                 write!(f, "cannot map {length} bytes from offset {offset}")
             }

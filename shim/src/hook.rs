@@ -25,6 +25,19 @@ macro_rules! hooks {
                     $(Self::$hook => stringify!($field),)*
                 }
             }
+
+            /// Its name as C has strings.
+            pub const fn c_name(self) -> &'static std::ffi::CStr {
+                match self {
+                    $(Self::$hook => {
+                        const NAME: &str = concat!(stringify!($field), "\0");
+                        match std::ffi::CStr::from_bytes_with_nul(NAME.as_bytes()) {
+                            Ok(name) => name,
+                            Err(_) => unreachable!(),
+                        }
+                    })*
+                }
+            }
         }
 
         bitflags::bitflags! {

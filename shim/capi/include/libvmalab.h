@@ -257,6 +257,45 @@ void *vmalab_map(const struct vmalab_device *device,
 int vmalab_unmap(void *addr, size_t length);
 
 /**
+ * Watches the object: records the calls of some hooks from now on.
+ *
+ * hooks: which, a mask of 1 << VMALAB_HOOK_...
+ * records: for how many that are not read yet there is room, a power of two up to 65536.
+ *
+ * Returns a new descriptor, to be closed with close(2), or -1. It does not block; vmalab_watch_read()
+ * waits, and so does poll(2). It can be mapped, as struct vmalab_ring says. Errors: EINVAL for a
+ * hook or a number that is not possible, or if the device is NULL; EBUSY if eight watch the object
+ * already; EBADF if the device is open for reading only.
+ *
+ * # Safety
+ * device is NULL or an open device.
+ */
+int vmalab_watch_open(const struct vmalab_device *device,
+                      uint64_t hooks,
+                      uint32_t records);
+
+/**
+ * Reads up to count records of a watch into events. Where a sequence number is missing, calls were
+ * lost because nobody read in time.
+ *
+ * watch: the descriptor from vmalab_watch_open().
+ * timeout: in milliseconds, how long to wait for the first; 0 not at all, -1 without a limit.
+ *
+ * Returns how many there are; 0 if the time was over, or the object is gone, of which poll(2) tells
+ * with POLLHUP; or -1. Errors: EINVAL if events is NULL or count is 0; EBADF; EINTR by a signal;
+ * EIO if somebody has mapped the ring and stored a wrong tail.
+ *
+ * # Safety
+ * events is NULL or has room for count records.
+ */
+ptrdiff_t vmalab_watch_read(int watch, struct vmalab_event *events, size_t count, int timeout);
+
+/**
+ * The kernel's name of a hook, enum vmalab_hook, or NULL if there is none of that number.
+ */
+const char *vmalab_hook_name(uint32_t hook);
+
+/**
  * What went wrong in the last call of this library that failed in this thread, and what to do: a
  * sentence without a line end. The empty string if none has failed.
  *

@@ -11,13 +11,16 @@ use std::{
     any::Any,
     cell::RefCell,
     ffi::{CStr, CString, OsStr, c_char, c_int, c_void},
-    os::{fd::AsRawFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsRawFd, IntoRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     panic::{AssertUnwindSafe, catch_unwind},
     ptr, slice,
 };
 
 use nix::errno::Errno;
-use vmalab::{Device, Hook, Mapping, Prot, RawMapping, Seals, Sharing, sys};
+use vmalab::{Device, Hook, HookSet, Mapping, Prot, RawMapping, Seals, Sharing, sys};
 
 /// A descriptor of the node, from vmalab_open() to vmalab_close().
 pub struct vmalab_device(Device);
@@ -424,6 +427,88 @@ pub unsafe extern "C" fn vmalab_unmap(addr: *mut c_void, length: usize) -> c_int
     })
 }
 
+/// Watches the object: records the calls of some hooks from now on.
+///
+/// hooks: which, a mask of 1 << VMALAB_HOOK_...
+/// records: for how many that are not read yet there is room, a power of two up to 65536.
+///
+/// Returns a new descriptor, to be closed with close(2), or -1. It does not block; vmalab_watch_read()
+/// waits, and so does poll(2). It can be mapped, as struct vmalab_ring says. Errors: EINVAL for a
+/// hook or a number that is not possible, or if the device is NULL; EBUSY if eight watch the object
+/// already; EBADF if the device is open for reading only.
+///
+/// # Safety
+/// device is NULL or an open device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_watch_open(
+    device: *const vmalab_device,
+    hooks: u64,
+    records: u32,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let device = unsafe { borrow(device) }?;
+        let options = device.watch().hooks(HookSet::from_bits_retain(hooks));
+        let watch: OwnedFd = options.records(records).open()?.into();
+        Ok(watch.into_raw_fd())
+    })
+}
+
+/// Reads up to count records of a watch into events. Where a sequence number is missing, calls were
+/// lost because nobody read in time.
+///
+/// watch: the descriptor from vmalab_watch_open().
+/// timeout: in milliseconds, how long to wait for the first; 0 not at all, -1 without a limit.
+///
+/// Returns how many there are; 0 if the time was over, or the object is gone, of which poll(2) tells
+/// with POLLHUP; or -1. Errors: EINVAL if events is NULL or count is 0; EBADF; EINTR by a signal;
+/// EIO if somebody has mapped the ring and stored a wrong tail.
+///
+/// # Safety
+/// events is NULL or has room for count records.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_watch_read(
+    watch: c_int,
+    events: *mut sys::vmalab_event,
+    count: usize,
+    timeout: c_int,
+) -> isize {
+    const SIZE: usize = size_of::<sys::vmalab_event>();
+    guard(-1, || {
+        if events.is_null() || count == 0 {
+            return Err(refused("there is no room for a record"));
+        }
+        let mut ready = libc::pollfd {
+            fd: watch,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: it is one pollfd.
+        match Errno::result(unsafe { libc::poll(&mut ready, 1, timeout) }) {
+            Ok(0) => return Ok(0),
+            Ok(_) => {}
+            Err(errno) => return Err(failed("cannot wait for records", errno)),
+        }
+        let bytes = count.saturating_mul(SIZE).min(isize::MAX as usize);
+        // SAFETY: the caller's promise.
+        match Errno::result(unsafe { libc::read(watch, events.cast(), bytes) }) {
+            Ok(length) => Ok(length / SIZE as isize),
+            // Another reader was faster.
+            Err(Errno::EAGAIN) => Ok(0),
+            Err(errno) => Err(failed("cannot read records", errno)),
+        }
+    })
+}
+
+/// The kernel's name of a hook, enum vmalab_hook, or NULL if there is none of that number.
+#[unsafe(no_mangle)]
+pub extern "C" fn vmalab_hook_name(hook: u32) -> *const c_char {
+    match Hook::from_number(hook) {
+        Some(hook) => hook.c_name().as_ptr(),
+        None => ptr::null(),
+    }
+}
+
 /// What went wrong in the last call of this library that failed in this thread, and what to do: a
 /// sentence without a line end. The empty string if none has failed.
 ///
@@ -459,6 +544,14 @@ fn refused(why: &str) -> Failure {
     Failure {
         errno: libc::EINVAL,
         text: format!("{why} (EINVAL)"),
+    }
+}
+
+/// A system call that failed.
+fn failed(what: &str, errno: Errno) -> Failure {
+    Failure {
+        errno: errno as i32,
+        text: format!("{what}: {} ({errno:?})", errno.desc()),
     }
 }
 
