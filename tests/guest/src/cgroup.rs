@@ -28,10 +28,10 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A memory cgroup of our own, gone when dropped.
-struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new(name: &str) -> Result<Self, Skip> {
+    pub(crate) fn new(name: &str) -> Result<Self, Skip> {
         let root = PathBuf::from("/sys/fs/cgroup");
         if !root.join("cgroup.controllers").exists() {
             let none: Option<&str> = None;
@@ -49,16 +49,16 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    fn enter(&self) {
+    pub(crate) fn enter(&self) {
         fs::write(self.0.join("cgroup.procs"), Pid::this().to_string()).unwrap();
     }
 
-    fn set(&self, file: &str, value: impl ToString) {
+    pub(crate) fn set(&self, file: &str, value: impl ToString) {
         fs::write(self.0.join(file), value.to_string()).unwrap();
     }
 
     /// In bytes.
-    fn current(&self) -> u64 {
+    pub(crate) fn current(&self) -> u64 {
         fs::read_to_string(self.0.join("memory.current"))
             .unwrap()
             .trim()

@@ -31,6 +31,7 @@ mod report;
 mod run;
 mod seals;
 mod size;
+mod watch;
 mod written;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         look::TESTS,
         cgroup::TESTS,
         driver::TESTS,
+        watch::TESTS,
         load::TESTS,
     ]
     .concat();
