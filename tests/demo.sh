@@ -22,6 +22,9 @@ step() {
 loaded() { grep -q '^vmalab ' /proc/modules && [ -c /dev/vmalab ]; }
 unloaded() { rmmod vmalab && ! grep -q '^vmalab ' /proc/modules && [ ! -e /dev/vmalab ]; }
 
+hooks_shown() { ./watch-c >watch-c.out && ./watch-rust >watch-rust.out && cat watch-c.out && cmp watch-c.out watch-rust.out; }
+watched() { ./vmalab watch -- ./watch-c >watched && cat watched && grep -q ' may_split object=' watched && grep -q ' close object=' watched; }
+
 # All counts of what is alive are 0.
 nothing_left() {
 	./vmalab stats >counts && cat counts && [ "$(awk '$1 ~ /^(objects|areas|pages)$/ && $2 == 0' counts | wc -l)" = 3 ]
@@ -30,6 +33,8 @@ nothing_left() {
 step "insmod: the node is there" loaded
 step "the C example" ./example-c
 step "the Rust example" ./example-rust
+step "the hooks of an munmap, in C and in Rust" hooks_shown
+step "the hooks of a command" watched
 step "10,000 operations against the model" \
 	./vmalab diff --ops 10000 --seed 1 --device /dev/vmalab --report "$VMALAB_OUT/diff.json"
 step "no object, area or page is left" nothing_left

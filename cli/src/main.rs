@@ -5,6 +5,7 @@ mod diff;
 mod eras;
 mod replay;
 mod stats;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Command {
     Replay(replay::Args),
     /// Show what /dev/vmalab counts: live objects, areas and pages, and calls of its hooks
     Stats(stats::Args),
+    /// Show the calls of the hooks of /dev/vmalab as they happen: of a command, or of all programs
+    Watch(watch::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Eras(args) => eras::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Watch(args) => watch::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("vmalab: {error:#}");
