@@ -193,7 +193,7 @@ const HIDDEN: u64 = 0x1f << 32;
 /// What smaps has to show of an area.
 fn shown(area: &Area) -> Shown {
     let bit = |number: u32, yes: char, no: char| {
-        if area.flags >> number & 1 != 0 {
+        if (area.flags >> number) & 1 != 0 {
             yes
         } else {
             no
@@ -221,7 +221,7 @@ fn shown(area: &Area) -> Shown {
         offset: area.file.map_or(0, |_| area.page_offset * PAGE as u64),
         device,
         inode,
-        flags: (0..64).filter(|n| flags >> n & 1 != 0).map(name).collect(),
+        flags: (0..64).filter(|n| (flags >> n) & 1 != 0).map(name).collect(),
     }
 }
 
@@ -324,7 +324,7 @@ fn check_recount(seen: &Snapshot) {
         assert!(last <= area.start && area.start < area.end, "{area:x?}");
         last = area.end;
         let pages = ((area.end - area.start) / PAGE) as u64;
-        let has = |number: u32| area.flags >> number & 1 != 0;
+        let has = |number: u32| (area.flags >> number) & 1 != 0;
         let (write, exec, shared, stack) = (has(1), has(2), has(3), has(8));
         recount.map_count += 1;
         recount.total_vm += pages;
