@@ -18,6 +18,7 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
+#include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/userfaultfd_k.h>
@@ -329,6 +330,11 @@ bool vmalab_interrupted(void)
 {
 	cond_resched();
 	return fatal_signal_pending(current);
+}
+
+void vmalab_account_reclaimed(unsigned long pages)
+{
+	mm_account_reclaimed_pages(pages);
 }
 
 /* For ->open(), before anybody else has the file. */

@@ -70,6 +70,9 @@ void vmalab_mapping_allow_writable(struct address_space *mapping);
 size_t vmalab_write_to_folio(struct folio *folio, loff_t pos, size_t bytes, struct iov_iter *from);
 bool vmalab_interrupted(void);
 
+/* shrinker: <linux/swap.h> */
+void vmalab_account_reclaimed(unsigned long pages);
+
 /* misc: <linux/fs.h> */
 void vmalab_file_atomic_pos(struct file *file);
 struct file *vmalab_open_again(struct file *file, unsigned int flags);

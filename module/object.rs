@@ -18,7 +18,7 @@ use crate::{
     },
     module_parameters, objects,
     page_cache::{self, Account, Locked, PageCache},
-    shrinker::{Scanned, Shrinker},
+    shrinker::{self, Scanned, Shrinker},
     stats::Stats,
     trace,
     uapi::*,
@@ -50,7 +50,9 @@ impl Shrinker for Ahead {
     }
 
     fn scan(wanted: usize) -> Scanned {
-        objects::drop_unused(wanted)
+        let done = objects::drop_unused(wanted);
+        shrinker::accounted(done.freed);
+        done
     }
 }
 

@@ -16,9 +16,8 @@
 //!
 //! # Locks
 //!
-//! One mutex. Nothing is allocated under it, and no object dropped: so a shrinker may try to take it. The
-//! lock of an inode may be taken under it, as names are set; no mmap lock is taken, and no user memory
-//! touched.
+//! One mutex. Nothing is allocated under it, no object dropped, and no lock waited for but the spinlocks of
+//! page caches: so a shrinker may take it, whatever else its task holds.
 
 use crate::{
     misc,
@@ -221,10 +220,12 @@ pub(crate) fn open_named(file: &File, name: &Name, wanted: u32) -> Result<isize>
     let claim = with(|all| {
         let number = *all.names.get(name).ok_or(ENOENT)?;
         let entry = all.by_number.get_mut(&number).ok_or(ENOENT)?;
-        entry.object.cache().check_access(read, write)?;
         entry.files += 1;
         Ok(Claim(Some(entry.object.clone())))
     })?;
+    if let Some(object) = &claim.0 {
+        object.cache().check_access(read, write)?;
+    }
 
     // The kernel calls `open` in this task. There it takes the claim; if it does not come so far, the
     // claim is dropped here.
@@ -243,10 +244,10 @@ pub(crate) fn open_named(file: &File, name: &Name, wanted: u32) -> Result<isize>
 }
 
 /// Looks at `wanted` pages that were allocated ahead, or about as many, in all objects, and frees those that
-/// nobody has used since. It does nothing if somebody else is busy here.
+/// nobody has used since. For the shrinker.
 pub(crate) fn drop_unused(wanted: usize) -> Scanned {
     let mut done = Scanned::default();
-    if let Some(all) = ALL.try_lock().as_mut().and_then(|all| all.as_mut()) {
+    let _ = with(|all| {
         for entry in all.by_number.values() {
             if done.scanned >= wanted {
                 break;
@@ -255,7 +256,8 @@ pub(crate) fn drop_unused(wanted: usize) -> Scanned {
             done.scanned += more.scanned;
             done.freed += more.freed;
         }
-    }
+        Ok(())
+    });
     done
 }
 

@@ -5,9 +5,10 @@
 //! C header: [`include/linux/shrinker.h`](srctree/include/linux/shrinker.h)
 //!
 //! The kernel asks in the middle of an allocation, in whatever task that is, and whatever locks that task
-//! holds. So a shrinker must not wait for a lock under which anybody allocates memory, but try to take it,
-//! and must not allocate any itself.
+//! holds. So a shrinker must not allocate memory, and not wait for a lock under which anybody does; it may
+//! try to take it.
 
+use crate::helpers;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{bindings, ffi, prelude::*};
 
@@ -19,7 +20,8 @@ pub(crate) trait Shrinker: 'static {
     /// About how many things could be freed. It is asked often: it should look at a number.
     fn count() -> usize;
 
-    /// Looks at `wanted` things, or about as many, and frees those that can be freed.
+    /// Looks at `wanted` things, or about as many, and frees those that can be freed. Whole pages are to be
+    /// [`accounted`] for.
     fn scan(wanted: usize) -> Scanned;
 }
 
@@ -30,6 +32,13 @@ pub(crate) struct Scanned {
     pub(crate) scanned: usize,
     /// How many of them it has freed.
     pub(crate) freed: usize,
+}
+
+/// Tells who reclaims memory in this task that so many pages were freed, which do not come from the slab:
+/// else it does not see that there is progress, and has a process killed (`mm_account_reclaimed_pages`).
+pub(crate) fn accounted(pages: usize) {
+    // SAFETY: It looks at the running task only.
+    unsafe { helpers::vmalab_account_reclaimed(pages) };
 }
 
 /// A shrinker, registered as long as this lives.

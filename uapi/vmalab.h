@@ -251,8 +251,9 @@ struct vmalab_name {
  *
  * EINVAL: an empty range. EOPNOTSUPP: another mode. EFBIG: the range ends past
  * the module parameter max_object_size. ENOSPC: the module parameter max_pages.
- * EPERM: a seal. EBADF: the descriptor is not open for writing. ENOMEM, EINTR:
- * what was allocated so far stays, but the size is as it was.
+ * EPERM: a seal. EBADF: the descriptor is not open for writing. ENOMEM, EINTR.
+ * After ENOSPC, ENOMEM and EINTR what was allocated before the end stays, and the
+ * size is as it was.
  */
 #define VMALAB_IOC_FALLOCATE	_IOW(VMALAB_IOC_TYPE, 0x10, struct vmalab_fallocate)
 /*

@@ -24,6 +24,7 @@ mod log;
 mod look;
 mod mapping;
 mod mem;
+mod memory;
 mod munmap;
 mod named;
 mod pressure;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         named::TESTS,
         pressure::TESTS,
         mapping::TESTS,
+        memory::TESTS,
         gup::TESTS,
         ioctl::TESTS,
         look::TESTS,

@@ -87,14 +87,14 @@ fn written_stays(lab: &Lab) -> Verdict {
 /// More is allocated ahead than would leave enough for the process: it gets it nevertheless.
 fn it_makes_room(lab: &Lab) -> Verdict {
     let free = kilobytes("/proc/meminfo", "MemAvailable:") as usize * 1024;
-    let ahead = free / 10 * 6;
+    let ahead = free / 20 * 16;
     let object = lab.open(ahead / PAGE);
     object.allocate(0..(ahead / PAGE * PAGE) as u64).unwrap();
     assert_eq!(pwrite(&object, b"kept", 0), Ok(4));
     let before = object.stats().unwrap().pages;
     assert_eq!(before, (ahead / PAGE) as u64);
     child(|| {
-        let pages = free / 10 * 6 / PAGE;
+        let pages = free / 20 * 7 / PAGE;
         let addr = map_anonymous(0, pages, RW, libc::MAP_NORESERVE).unwrap();
         for page in 0..pages {
             // SAFETY: it was just mapped.

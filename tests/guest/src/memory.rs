@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What else programs do with memory, as on a memfd: advice, mincore, guards, futexes; and where the
+//! device is another thing. module/README.md has the table.
+
+use std::{
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use nix::{
+    errno::Errno,
+    sys::stat::{SFlag, fstat},
+};
+
+use crate::{
+    lab::{Lab, Subject},
+    mem::*,
+    run::{Skip, Test, Verdict},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test::both("memory::madvise_populate", populate),
+    Test::both("memory::advice_that_changes_nothing", changes_nothing),
+    Test::both("memory::mincore", mincore),
+    Test::both("memory::guard_pages", guard_pages),
+    Test::both("memory::futex_between_processes", futex),
+    Test::both("memory::mremap_leaves_a_private_place", leaves_private),
+    Test::device("memory::the_file_is_the_node", the_file_is_the_node),
+    Test::device("memory::no_userfaultfd", no_userfaultfd),
+];
+
+fn populate(lab: &Lab) -> Verdict {
+    for kind in KINDS {
+        let object = lab.open(4);
+        let addr = map(&object, kind, 0, 6);
+        advise(addr, 2, libc::MADV_POPULATE_READ).unwrap();
+        lab.check_pages(&object, 2);
+        advise(addr + PAGE, 2, libc::MADV_POPULATE_WRITE).unwrap();
+        lab.check_pages(&object, 3);
+        let faults = lab.hooks(&object).map(|hooks| hooks.fault);
+        letters(addr + PAGE, 2, 'A');
+        assert_eq!(
+            lab.hooks(&object).map(|hooks| hooks.fault),
+            faults,
+            "all were there already"
+        );
+        assert_eq!(look(addr, 6), "0AB0!!");
+        // It tells of the end, unlike MAP_POPULATE.
+        for advice in [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE] {
+            assert_eq!(advise(addr + 3 * PAGE, 2, advice), Err(Errno::EFAULT));
+        }
+        let read_only = try_map(&object, 0, 2, RO, kind, 0).unwrap();
+        assert_eq!(
+            advise(read_only, 2, libc::MADV_POPULATE_WRITE),
+            Err(Errno::EINVAL)
+        );
+        advise(read_only, 2, libc::MADV_POPULATE_READ).unwrap();
+    }
+    Ok(())
+}
+
+fn changes_nothing(lab: &Lab) -> Verdict {
+    for kind in KINDS {
+        let object = lab.open(4);
+        let addr = map(&object, kind, 0, 4);
+        letters(addr, 3, 'A');
+        for advice in [
+            libc::MADV_NORMAL,
+            libc::MADV_RANDOM,
+            libc::MADV_SEQUENTIAL,
+            libc::MADV_WILLNEED,
+            libc::MADV_COLD,
+            libc::MADV_PAGEOUT,
+            libc::MADV_DONTDUMP,
+            libc::MADV_DODUMP,
+            libc::MADV_DOFORK,
+        ] {
+            assert_eq!(advise(addr, 4, advice), Ok(()), "{advice}");
+            assert_eq!(look(addr, 3), "ABC", "{advice}");
+        }
+        // For private anonymous memory only.
+        for advice in [libc::MADV_FREE, libc::MADV_WIPEONFORK] {
+            assert_eq!(advise(addr, 4, advice), Err(Errno::EINVAL), "{advice}");
+        }
+        assert_eq!(advise(addr, 4, 12345), Err(Errno::EINVAL));
+        assert_eq!(look(addr, 4), "ABC0");
+    }
+    Ok(())
+}
+
+/// What is in the object, whether this area has it in its page table or not.
+fn mincore(lab: &Lab) -> Verdict {
+    for kind in KINDS {
+        let object = lab.open(6);
+        letters(map(&object, SHARED, 0, 6), 2, 'A');
+        let addr = map(&object, kind, 0, 8);
+        let resident = || {
+            let mut pages = [0xff_u8; 8];
+            // SAFETY: there is a byte for each page.
+            let done = unsafe { libc::mincore(pointer(addr).cast(), 8 * PAGE, pages.as_mut_ptr()) };
+            assert_eq!(Errno::result(done), Ok(0));
+            pages
+                .map(|page| if page & 1 == 1 { '#' } else { '.' })
+                .iter()
+                .collect::<String>()
+        };
+        assert_eq!(resident(), "##......");
+        letters(addr + 4 * PAGE, 1, 'E');
+        assert_eq!(resident(), "##..#...");
+        lab.fallocate(&object, 3, 0, PAGE).unwrap();
+        assert_eq!(resident(), ".#..#...");
+        lab.resize(&object, 1);
+        assert_eq!(resident(), "........");
+    }
+    Ok(())
+}
+
+fn guard_pages(lab: &Lab) -> Verdict {
+    const INSTALL: i32 = 102;
+    const REMOVE: i32 = 103;
+    for kind in KINDS {
+        let object = lab.open(4);
+        let addr = map(&object, kind, 0, 4);
+        letters(addr, 4, 'A');
+        match advise(addr + PAGE, 2, INSTALL) {
+            Err(Errno::EINVAL) if lab.subject == Subject::Memfd => {
+                return Err(Skip::new("this kernel has no guards in files"));
+            }
+            result => result.unwrap(),
+        }
+        assert_eq!(look(addr, 4), "A!!D");
+        let guarded = Some((libc::SIGSEGV, SEGV_MAPERR, true));
+        let access = |at| fault(addr + at * PAGE, Access::Write);
+        assert_eq!((access(0), access(1)), (None, guarded));
+        advise(addr + PAGE, 1, REMOVE).unwrap();
+        // In a private area the copies are gone.
+        let again = if kind == SHARED { 'B' } else { '0' };
+        assert_eq!(look(addr + PAGE, 3), format!("{again}!D"));
+        advise(addr, 4, REMOVE).unwrap();
+    }
+    Ok(())
+}
+
+/// Known by the object and the offset, not by the address.
+fn futex(lab: &Lab) -> Verdict {
+    let object = lab.open(2);
+    let (here, there) = (map(&object, SHARED, 0, 2), map(&object, SHARED, 1, 1));
+    let call = |addr: usize, operation: i32, value: u32| {
+        let none = std::ptr::null::<libc::timespec>();
+        // SAFETY: the address is of a mapped word.
+        Errno::result(unsafe {
+            libc::syscall(libc::SYS_futex, pointer(addr), operation, value, none)
+        })
+    };
+    // SAFETY: the words are mapped as long as this process lives, and only used as atomics.
+    let word = |addr: usize| unsafe { AtomicU32::from_ptr(pointer(addr).cast()) };
+    let ready = word(here + PAGE + 8);
+    // SAFETY: this process has one thread.
+    let waiter = match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            ready.store(1, Ordering::Release);
+            while word(here + PAGE).load(Ordering::Acquire) == 0 {
+                let _ = call(here + PAGE, libc::FUTEX_WAIT, 0);
+            }
+            std::process::exit(7);
+        }
+        nix::unistd::ForkResult::Parent { child } => child,
+    };
+    while ready.load(Ordering::Acquire) == 0 {
+        std::thread::yield_now();
+    }
+    // Until it waits, there is nobody to be woken.
+    while call(there, libc::FUTEX_WAKE, 1).unwrap() == 0 {
+        std::thread::yield_now();
+    }
+    word(there).store(1, Ordering::Release);
+    call(there, libc::FUTEX_WAKE, 1).unwrap();
+    let status = nix::sys::wait::waitpid(waiter, None);
+    assert_eq!(status, Ok(nix::sys::wait::WaitStatus::Exited(waiter, 7)));
+    Ok(())
+}
+
+fn leaves_private(lab: &Lab) -> Verdict {
+    let object = lab.open(3);
+    letters(map(&object, SHARED, 0, 3), 3, 'A');
+    let addr = map(&object, PRIVATE, 0, 3);
+    letters(addr, 2, 'x');
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP;
+    let moved = remap(addr, 3, 3, flags, 0).unwrap();
+    // The copies went along; the old place has what the object has.
+    assert_eq!(
+        (look(addr, 3), look(moved, 3)),
+        ("ABC".into(), "xyC".into())
+    );
+    Ok(())
+}
+
+/// stat, the holes of lseek and copy_file_range are about the node, or of regular files only.
+fn the_file_is_the_node(lab: &Lab) -> Verdict {
+    let object = lab.open(4);
+    letters(map(&object, SHARED, 0, 4), 1, 'A');
+    let stat = fstat(&object).unwrap();
+    assert_eq!((stat.st_size, stat.st_blocks, stat.st_nlink), (0, 0, 1));
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    assert_eq!(kind, SFlag::S_IFCHR);
+    // All is data.
+    let seek = |at, whence| nix::unistd::lseek(&object, at, whence);
+    assert_eq!(
+        seek(2 * PAGE as i64, nix::unistd::Whence::SeekData),
+        Ok(2 * PAGE as i64)
+    );
+    assert_eq!(seek(0, nix::unistd::Whence::SeekHole), Ok(4 * PAGE as i64));
+    let other = lab.open(4);
+    let (from, to) = (object.as_raw_fd(), other.as_raw_fd());
+    let (mut at, mut there) = (0, 0);
+    // SAFETY: the offsets may be written to.
+    let copied = unsafe { libc::copy_file_range(from, &mut at, to, &mut there, PAGE, 0) };
+    assert_eq!(Errno::result(copied), Err(Errno::EINVAL));
+    Ok(())
+}
+
+/// The kernel's table of it (`vm_uffd_ops`) is not for modules.
+fn no_userfaultfd(lab: &Lab) -> Verdict {
+    let object = lab.open(2);
+    let addr = map(&object, SHARED, 0, 2);
+    let refused = try_userfaultfd(addr)?;
+    assert_eq!(refused, Err(Errno::EINVAL));
+    let anonymous = map_anonymous(0, 2, RW, 0).unwrap();
+    assert_eq!(try_userfaultfd(anonymous)?, Ok(()));
+    Ok(())
+}
+
+/// Registers two pages for missing pages.
+fn try_userfaultfd(addr: usize) -> Result<Result<(), Errno>, Skip> {
+    // UFFDIO_API and UFFDIO_REGISTER of linux/userfaultfd.h.
+    const API: libc::c_ulong = 0xc018_aa3f;
+    const REGISTER: libc::c_ulong = 0xc020_aa00;
+    let skip = |errno| Skip(format!("no userfaultfd: {errno}"));
+    // SAFETY: it takes a number.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) });
+    // SAFETY: it is a new descriptor.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd.map_err(skip)? as i32) };
+    let mut api = [0xaa_u64, 0, 0];
+    // SAFETY: the structure has that size.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), API, api.as_mut_ptr()) }).map_err(skip)?;
+    // start, length, mode (missing), ioctls
+    let mut range = [addr as u64, 2 * PAGE as u64, 1, 0];
+    // SAFETY: as above.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), REGISTER, range.as_mut_ptr()) };
+    Ok(Errno::result(done).map(drop))
+}
