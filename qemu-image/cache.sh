@@ -91,6 +91,27 @@ cached() {
 # key WORD…: a short hash of the standard input and the words.
 key() { { cat; printf '%s\n' "$@"; } | sha256sum | cut -c1-16; }
 
+# kernel_to_use: prints the directory of the kernel that KERNEL picks: a version, or `debug`.
+kernel_to_use() {
+	case ${KERNEL:-} in
+	debug | debug-*) "$here/debug-kernel" ;;
+	*) "$here/kernel" ;;
+	esac
+}
+
+# kernel_tools DIR: prints make's argument that names the compilers of the kernel in this directory.
+kernel_tools() {
+	if grep -q '^CONFIG_CC_IS_CLANG=y' "$1/linux/.config"; then echo LLVM=1; else echo CC=x86_64-linux-gnu-gcc-14; fi
+}
+
+# products NAME: prints the directory below build/ for what is built for the kernel that KERNEL picks.
+products() {
+	case ${KERNEL:-} in
+	debug | debug-*) echo "$checkout/build/$1-debug" ;;
+	*) echo "$checkout/build/$1" ;;
+	esac
+}
+
 # step NAME TEXT CMD…: runs the command with its output in build/log/NAME.log, and shows that it
 # runs: on a terminal the last line of the log, else a line now and then.
 step() {
