@@ -1,18 +1,27 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Pages are charged to a memory cgroup, and its limit hits the one who exceeds it.
 
-use std::{fs, path::PathBuf};
-
-use nix::{
-    mount::{MsFlags, mount},
-    sys::{signal::Signal, wait::WaitStatus},
-    unistd::{Pid, pipe},
+use std::{
+    fs,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::PathBuf,
 };
 
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+    sys::{
+        signal::Signal,
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{Pid, pipe},
+};
+use vmalab::{Device, sys};
+
 use crate::{
-    lab::Lab,
+    lab::{Lab, Subject},
     mem::*,
-    run::{Skip, Test, Verdict, child, child_status},
+    run::{Skip, Test, Verdict, child, child_status, start_child},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -25,6 +34,11 @@ pub(crate) const TESTS: &[Test] = &[
         the_first_to_touch_is_charged,
     ),
     Test::both("cgroup::over_the_limit_the_right_one_dies", over_the_limit).logs(),
+    Test::both(
+        "cgroup::over_the_limit_by_a_passed_descriptor",
+        by_a_passed_descriptor,
+    )
+    .logs(),
 ];
 
 /// A memory cgroup of our own, gone when dropped.
@@ -160,52 +174,122 @@ fn the_first_to_touch_is_charged(lab: &Lab) -> Verdict {
     Ok(())
 }
 
-fn over_the_limit(lab: &Lab) -> Verdict {
-    const PAGES: usize = 16384;
-    let cgroup = Cgroup::new("limit")?;
-    cgroup.set("memory.max", 16 * MIB);
+/// A new object of each node.
+fn of_each_node(lab: &Lab, pages: usize) -> Vec<Device> {
+    let mut objects = vec![lab.open(pages)];
+    if lab.subject == Subject::Device {
+        let path = sys::VMALAB_PREPARE_PATH.to_str().unwrap();
+        let object = Device::open_at(path).unwrap();
+        lab.resize(&object, pages);
+        objects.push(object);
+    }
+    objects
+}
+
+/// A cgroup that may have 16 MiB.
+fn small(name: &str) -> Result<Cgroup, Skip> {
+    let cgroup = Cgroup::new(name)?;
+    cgroup.set("memory.max", LIMIT);
     // Not there without swap.
     let _ = fs::write(cgroup.0.join("memory.swap.max"), "0");
-    // The bystander has a mapping, too, and lives until the pipe is closed.
-    let (reader, writer) = pipe().unwrap();
-    let (ready, bystander_ready) = pipe().unwrap();
-    // SAFETY: this process has one thread.
-    let bystander = match unsafe { nix::unistd::fork() }.unwrap() {
-        nix::unistd::ForkResult::Child => {
-            drop(writer);
-            cgroup.enter();
-            let object = lab.open(16);
-            letters(map(&object, SHARED, 0, 16), 16, 'A');
-            nix::unistd::write(&bystander_ready, b"1").unwrap();
-            let _ = nix::unistd::read(&reader, &mut [0]);
-            std::process::exit(0);
-        }
-        nix::unistd::ForkResult::Parent { child } => child,
-    };
-    nix::unistd::read(&ready, &mut [0]).unwrap();
-    let greedy = child_status(|| {
-        cgroup.enter();
-        let object = lab.open(PAGES);
-        touch(map(&object, SHARED, 0, PAGES), PAGES);
-    });
+    Ok(cgroup)
+}
+
+const LIMIT: u64 = 16 * MIB;
+/// As many pages as are far over the limit.
+const GREEDY: usize = 16384;
+
+#[track_caller]
+fn was_killed(status: WaitStatus) {
     assert!(
-        matches!(greedy, WaitStatus::Signaled(_, Signal::SIGKILL, _)),
-        "{greedy:?}"
+        matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)),
+        "{status:?}"
     );
-    assert_eq!(cgroup.event("oom_kill "), 1);
-    assert_eq!(
-        nix::sys::signal::kill(bystander, None),
-        Ok(()),
-        "the bystander lives"
-    );
-    assert_eq!(
-        fs::read_to_string(cgroup.0.join("cgroup.procs"))
-            .unwrap()
-            .trim(),
-        bystander.to_string()
-    );
-    drop(writer);
-    let status = nix::sys::wait::waitpid(bystander, None);
-    assert_eq!(status, Ok(WaitStatus::Exited(bystander, 0)));
+}
+
+fn over_the_limit(lab: &Lab) -> Verdict {
+    for node in 0..of_each_node(lab, 0).len() {
+        let cgroup = small("limit")?;
+        // The bystander has a mapping, too, and lives until the pipe is closed.
+        let (reader, writer) = pipe().unwrap();
+        let (ready, bystander_ready) = pipe().unwrap();
+        // SAFETY: this process has one thread.
+        let bystander = match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                drop(writer);
+                cgroup.enter();
+                let object = &of_each_node(lab, 16)[node];
+                letters(map(object, SHARED, 0, 16), 16, 'A');
+                nix::unistd::write(&bystander_ready, b"1").unwrap();
+                let _ = nix::unistd::read(&reader, &mut [0]);
+                std::process::exit(0);
+            }
+            nix::unistd::ForkResult::Parent { child } => child,
+        };
+        nix::unistd::read(&ready, &mut [0]).unwrap();
+        was_killed(child_status(|| {
+            cgroup.enter();
+            let object = &of_each_node(lab, GREEDY)[node];
+            touch(map(object, SHARED, 0, GREEDY), GREEDY);
+        }));
+        assert_eq!(cgroup.event("oom_kill "), 1);
+        assert_eq!(
+            nix::sys::signal::kill(bystander, None),
+            Ok(()),
+            "the bystander lives"
+        );
+        assert_eq!(
+            fs::read_to_string(cgroup.0.join("cgroup.procs"))
+                .unwrap()
+                .trim(),
+            bystander.to_string()
+        );
+        drop(writer);
+        let status = nix::sys::wait::waitpid(bystander, None);
+        assert_eq!(status, Ok(WaitStatus::Exited(bystander, 0)));
+    }
     Ok(())
+}
+
+/// Who was given the descriptor and touches too much dies, not who opened the object. What was touched
+/// until then stays in the object, and the object can be used on.
+fn by_a_passed_descriptor(lab: &Lab) -> Verdict {
+    for object in of_each_node(lab, GREEDY) {
+        let cgroup = small("passed")?;
+        let opener = Pid::this();
+        let greedy = start_child(|| {
+            cgroup.enter();
+            touch(map(taken_from(opener, &object), SHARED, 0, GREEDY), GREEDY);
+        });
+        was_killed(waitpid(greedy, None).unwrap());
+        assert_eq!(cgroup.event("oom_kill "), 1);
+
+        let addr = map(&object, SHARED, 0, GREEDY);
+        // SAFETY: it is mapped.
+        assert_eq!(unsafe { pointer(addr).read_volatile() }, 1);
+        letters(addr + (GREEDY - 8) * PAGE, 8, 'A');
+        assert_eq!(look(addr + (GREEDY - 8) * PAGE, 8), "ABCDEFGH");
+        let charged = cgroup.current();
+        assert!(
+            charged > LIMIT / 2,
+            "only {charged} left of what was touched"
+        );
+        lab.resize(&object, 1);
+        lab.check_pages(&object, 1);
+        let left = cgroup.current();
+        assert!(left <= TOLERANCE, "{left} left of pages that are gone");
+    }
+    Ok(())
+}
+
+/// A descriptor of another process, as if it had been passed over a socket: pidfd_getfd(2).
+fn taken_from(process: Pid, theirs: &Device) -> OwnedFd {
+    // SAFETY: they make descriptors, which nobody else has.
+    unsafe {
+        let process = Errno::result(libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0));
+        let process = OwnedFd::from_raw_fd(process.unwrap() as i32);
+        let (from, fd) = (process.as_raw_fd(), theirs.as_raw_fd());
+        let ours = Errno::result(libc::syscall(libc::SYS_pidfd_getfd, from, fd, 0));
+        OwnedFd::from_raw_fd(ours.unwrap() as i32)
+    }
 }

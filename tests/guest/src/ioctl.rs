@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The contract of uapi/vmalab.h, from its wrong side, and the calls that the node does not have.
 
-use std::os::fd::AsRawFd;
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+};
 
 use nix::errno::Errno;
 use vmalab::{Device, sys};
@@ -35,10 +38,10 @@ const READ: u32 = 2;
 /// A structure that may be longer or shorter than the kernel thinks.
 const SPACE: usize = 1 << 14;
 
-fn call(device: &Device, number: u32, argument: usize) -> Result<i32, Errno> {
+fn call(device: impl AsFd, number: u32, argument: usize) -> Result<i32, Errno> {
     // SAFETY: the numbers here are of this device's type, whose calls use no more than the size in
     // the number at the argument; the tests give as much, or a bad pointer for the kernel to check.
-    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), number.into(), argument) })
+    Errno::result(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), number.into(), argument) })
 }
 
 fn call_with(device: &Device, number: u32, bytes: &mut [u8; SPACE]) -> Result<i32, Errno> {
@@ -54,35 +57,30 @@ fn resized(like: u32, size: usize) -> u32 {
     number(like >> 30, (like >> 8) & 0xff, like & 0xff, size)
 }
 
-/// The requests and the sizes of their structures.
-fn requests() -> [(u32, usize); 12] {
-    [
-        (sys::VMALAB_IOC_STATS, size_of::<sys::vmalab_stats>()),
-        (sys::VMALAB_IOC_GET_SIZE, size_of::<sys::vmalab_size>()),
-        (sys::VMALAB_IOC_SET_SIZE, size_of::<sys::vmalab_size>()),
-        (sys::VMALAB_IOC_SET_HOOKS, size_of::<sys::vmalab_hooks>()),
-        (sys::VMALAB_IOC_AREAS, size_of::<sys::vmalab_areas>()),
-        (
-            sys::VMALAB_IOC_WOULD_UNMAP,
-            size_of::<sys::vmalab_unmapping>(),
-        ),
-        (
-            sys::VMALAB_IOC_FALLOCATE,
-            size_of::<sys::vmalab_fallocate>(),
-        ),
-        (sys::VMALAB_IOC_ADD_SEALS, size_of::<sys::vmalab_seals>()),
-        (sys::VMALAB_IOC_GET_SEALS, size_of::<sys::vmalab_seals>()),
-        (sys::VMALAB_IOC_WRITTEN, size_of::<sys::vmalab_written>()),
-        (sys::VMALAB_IOC_SET_NAME, size_of::<sys::vmalab_name>()),
-        (sys::VMALAB_IOC_OPEN_NAME, size_of::<sys::vmalab_name>()),
-    ]
+/// All requests of `uapi/vmalab.h`, by name.
+pub(crate) const REQUESTS: &[(&str, u32)] = include!(concat!(env!("OUT_DIR"), "/requests.rs"));
+
+/// The size in the number of a request: that of its structure.
+pub(crate) fn size_in(request: u32) -> usize {
+    ((request >> 16) & 0x3fff) as usize
+}
+
+/// Those that the descriptor of a watch has, and that of an object has not; watch.rs tries them, too.
+const OF_A_WATCH: [u32; 2] = [sys::VMALAB_IOC_WATCH_SET, sys::VMALAB_IOC_WATCH_STATE];
+
+/// The requests of an object, and the sizes of their structures.
+fn requests() -> impl Iterator<Item = (u32, usize)> {
+    REQUESTS
+        .iter()
+        .filter(|(_, request)| !OF_A_WATCH.contains(request))
+        .map(|(_, request)| (*request, size_in(*request)))
 }
 
 /// The answer to a structure of zeros.
 fn to_zeros(request: u32) -> Result<i32, Errno> {
     match request {
         // Nothing to allocate, or no space for the answer.
-        sys::VMALAB_IOC_FALLOCATE | sys::VMALAB_IOC_WRITTEN => Err(Errno::EINVAL),
+        sys::VMALAB_IOC_FALLOCATE | sys::VMALAB_IOC_WRITTEN | sys::VMALAB_IOC_WATCH => Err(Errno::EINVAL),
         // Nobody is called that.
         sys::VMALAB_IOC_OPEN_NAME => Err(Errno::ENOENT),
         _ => Ok(0),
@@ -119,10 +117,12 @@ fn unlisted_numbers(lab: &Lab) -> Verdict {
                 "{other:#x}"
             );
         }
-        for other in [NONE, WRITE, READ, READ | WRITE]
-            .into_iter()
-            .filter(|way| *way != direction)
-        {
+        for other in [NONE, WRITE, READ, READ | WRITE] {
+            let listed =
+                |(request, _): (u32, usize)| request & 0xff == nr && request >> 30 == other;
+            if requests().any(listed) {
+                continue;
+            }
             let other = number(other, sys::VMALAB_IOC_TYPE, nr, size);
             assert_eq!(
                 call_with(&device, other, &mut bytes),
@@ -130,13 +130,8 @@ fn unlisted_numbers(lab: &Lab) -> Verdict {
                 "{other:#x}"
             );
         }
-        // Those of a watch are tried in watch.rs.
-        let watch = sys::VMALAB_IOC_WATCH;
-        let known = |nr| {
-            let mut listed = requests().into_iter().map(|(request, _)| request);
-            listed.any(|request| request & 0xff == nr) || watch & 0xff == nr
-        };
-        for nr in (0..256).filter(|nr| !known(*nr)) {
+        let unlisted = |nr: &u32| requests().all(|(request, _)| request & 0xff != *nr);
+        for nr in (0..256).filter(unlisted) {
             let other = number(direction, sys::VMALAB_IOC_TYPE, nr, size);
             assert_eq!(
                 call_with(&device, other, &mut bytes),
@@ -366,9 +361,9 @@ fn refused_changes_nothing(lab: &Lab) -> Verdict {
     Ok(())
 }
 
+/// As many as `--calls` says, on both nodes; what each does to the object is up to chance.
 fn thousands_at_random(lab: &Lab) -> Verdict {
-    let mut device = lab.open(4);
-    let mut addr = map(&device, SHARED, 0, 4);
+    const PAGES: usize = 16;
     // xorshift: the same numbers every time.
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = || {
@@ -377,80 +372,129 @@ fn thousands_at_random(lab: &Lab) -> Verdict {
         state ^= state << 17;
         state
     };
-    let mut bytes = [0; SPACE];
-    let mut answers = std::collections::BTreeMap::new();
-    for round in 1..5000 {
-        let (request, size) = requests()[random() as usize % requests().len()];
-        let request = match random() % 4 {
-            0 => request,
-            1 => resized(request, (size + random() as usize % 64) % SPACE),
-            2 => number(
-                random() as u32 % 4,
-                sys::VMALAB_IOC_TYPE,
-                random() as u32 % 8,
-                size,
-            ),
-            _ => number(
-                random() as u32 % 4,
-                sys::VMALAB_IOC_TYPE,
-                random() as u32 % 256,
-                random() as usize % SPACE,
-            ),
+    let mut answers = BTreeMap::new();
+    for node in [sys::VMALAB_PATH, sys::VMALAB_PREPARE_PATH] {
+        let fresh = || {
+            let device = Device::open_at(node.to_str().unwrap()).unwrap();
+            lab.resize(&device, PAGES);
+            let shared = map(&device, SHARED, 0, PAGES);
+            let private = map(&device, PRIVATE, 0, PAGES);
+            letters(private, PAGES / 2, 'a');
+            let watch = device.watch().open().unwrap();
+            (device, shared, private, watch)
         };
-        let dense = random() % 3;
-        bytes.fill_with(|| if dense == 0 { random() as u8 } else { 0 });
-        // Sizes that mean something, and would not be worth a long time to fill.
-        if dense == 1 {
-            let place = bytes.as_mut_ptr().expose_provenance() as u64 + 1024;
-            let words = [
-                random() % 16 * 4096,
-                random() % 16 * 4096 * (random() % 2),
-                [random() % 4, place][random() as usize % 2],
-                random() % 4,
-            ];
-            for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
-                to.copy_from_slice(&word.to_ne_bytes());
+        let (mut device, mut addr, mut private, mut watch) = fresh();
+        let pair = map_anonymous(0, 2, RW, 0).unwrap();
+        unmap(pair + PAGE, 1);
+        let mut bytes = [0; SPACE];
+        for call_number in 0..lab.calls / 2 {
+            let (_, request) = REQUESTS[random() as usize % REQUESTS.len()];
+            let size = size_in(request);
+            let request = match random() % 8 {
+                0 => resized(request, (size + random() as usize % 64) % SPACE),
+                1 => number(
+                    random() as u32 % 4,
+                    sys::VMALAB_IOC_TYPE,
+                    random() as u32 % 256,
+                    random() as usize % SPACE,
+                ),
+                _ => request,
+            };
+            // Whole words are what the structures are made of: small numbers, one bit, addresses of
+            // mappings, lengths, and noise.
+            bytes.fill(0);
+            let part = (size + 16).min(SPACE);
+            let dense = random() % 4;
+            for word in bytes[..part].chunks_exact_mut(4) {
+                if random() % 4 > dense {
+                    continue;
+                }
+                let value = match random() % 8 {
+                    0 => random() as u32,
+                    1 => 1 << (random() % 32),
+                    2 => (random() % PAGES as u64) as u32 * PAGE as u32,
+                    3 => u32::MAX,
+                    _ => random() as u32 % 16,
+                };
+                word.copy_from_slice(&value.to_ne_bytes());
+            }
+            for word in bytes[..part].chunks_exact_mut(8) {
+                if random() % 16 == 0 {
+                    let base = [addr, private, pair][random() as usize % 3];
+                    let value = base + random() as usize % (2 * PAGES) * PAGE;
+                    word.copy_from_slice(&value.to_ne_bytes());
+                }
+            }
+            // Not all the memory that there is.
+            if request & 0xff == sys::VMALAB_IOC_FALLOCATE & 0xff {
+                for word in bytes[..16].chunks_exact_mut(8) {
+                    word.copy_from_slice(&(random() % (2 * PAGES * PAGE) as u64).to_ne_bytes());
+                }
+            }
+            let argument = match random() % 8 {
+                0 => random() as usize,
+                1 => addr + random() as usize % (PAGES * PAGE),
+                2 => private + random() as usize % (PAGES * PAGE),
+                // Over the edge of what is mapped.
+                3 => {
+                    let room = random() as usize % (size + 8) + 1;
+                    write_from_kernel(pair, &[0; PAGE]).unwrap();
+                    pair + PAGE - room.min(PAGE)
+                }
+                _ => bytes.as_mut_ptr().expose_provenance(),
+            };
+            let answer = if OF_A_WATCH.contains(&request) {
+                call(&watch, request, argument)
+            } else {
+                call(&device, request, argument)
+            };
+            if let Ok(fd @ 3..) = answer {
+                // SAFETY: the call made it, and nobody else has it.
+                drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+            let errno = answer.map_or_else(|errno| errno as i32, |_| 0);
+            *answers.entry(errno).or_insert(0_u32) += 1;
+            // One that is sealed, or gigantic, has little left to answer.
+            if call_number % 64 == 0 {
+                unmap(addr, PAGES);
+                unmap(private, PAGES);
+                (device, addr, private, watch) = fresh();
             }
         }
-        let argument = match random() % 4 {
-            0 => random() as usize,
-            1 => addr + random() as usize % (4 * PAGE),
-            _ => bytes.as_mut_ptr().expose_provenance(),
-        };
-        let errno = call(&device, request, argument).map_or_else(|errno| errno as i32, |_| 0);
-        *answers.entry(errno).or_insert(0) += 1;
-        // One that is sealed has little left to answer.
-        if round % 64 == 0 {
-            device = lab.open(4);
-            addr = map(&device, SHARED, 0, 4);
-        }
+        unmap(addr, PAGES);
+        unmap(private, PAGES);
+        unmap(pair, 1);
+        // Whatever was done to that object, the node has others.
+        let other = lab.open(4);
+        let addr = map(&other, SHARED, 0, 4);
+        letters(addr, 4, 'A');
+        assert_eq!(look(addr, 4), "ABCD");
     }
-    let known = [
-        0,
-        libc::ENOTTY,
-        libc::EINVAL,
-        libc::EFAULT,
-        libc::E2BIG,
-        libc::EFBIG,
-        libc::EPERM,
-        libc::EBUSY,
-        libc::EOPNOTSUPP,
-        libc::ENOENT,
-    ];
     for (errno, times) in answers {
-        assert!(known.contains(&errno), "errno {errno}, {times} times");
+        assert!(ANSWERS.contains(&errno), "errno {errno}, {times} times");
         lab.row(
             &format!("random ioctls answered with {}", errno_name(errno)),
             times.into(),
             "calls",
         );
     }
-    let device = lab.open(4);
-    let addr = map(&device, SHARED, 0, 4);
-    letters(addr, 4, 'A');
-    assert_eq!(look(addr, 4), "ABCD");
     Ok(())
 }
+
+/// All answers that uapi/vmalab.h tells of.
+const ANSWERS: &[i32] = &[
+    0,
+    libc::ENOTTY,
+    libc::EINVAL,
+    libc::EFAULT,
+    libc::E2BIG,
+    libc::EFBIG,
+    libc::EPERM,
+    libc::EBUSY,
+    libc::EEXIST,
+    libc::ENOENT,
+    libc::EOPNOTSUPP,
+];
 
 fn errno_name(errno: i32) -> String {
     if errno == 0 {

@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
+    time::Duration,
 };
 
 use nix::{
@@ -69,15 +70,31 @@ pub(crate) struct Lab {
     pub(crate) subject: Subject,
     pub(crate) module: Option<PathBuf>,
     pub(crate) driver: Option<PathBuf>,
+    /// The kernel checks itself, which takes it many times as long.
+    pub(crate) debug_kernel: bool,
+    /// How many random ioctls.
+    pub(crate) calls: u32,
+    /// How long to let threads loose on shared objects.
+    pub(crate) time: Duration,
     rows: RefCell<Vec<Row>>,
 }
 
 impl Lab {
-    pub(crate) fn new(subject: Subject, module: Option<PathBuf>, driver: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        subject: Subject,
+        module: Option<PathBuf>,
+        driver: Option<PathBuf>,
+        debug_kernel: bool,
+        calls: u32,
+        time: Duration,
+    ) -> Self {
         Self {
             subject,
             module,
             driver,
+            debug_kernel,
+            calls,
+            time,
             rows: RefCell::default(),
         }
     }
@@ -94,6 +111,15 @@ impl Lab {
         };
         self.resize(&device, pages);
         device
+    }
+
+    /// How many of something that takes long: as usual, or for a kernel that takes many times as long.
+    pub(crate) fn many<T>(&self, usual: T, on_debug_kernel: T) -> T {
+        if self.debug_kernel {
+            on_debug_kernel
+        } else {
+            usual
+        }
     }
 
     /// Sets the size of the object.

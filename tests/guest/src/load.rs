@@ -33,12 +33,13 @@ pub(crate) const TESTS: &[Test] = &[
 
 const NAME: &CStr = c"vmalab";
 
-fn remove() -> Result<(), Errno> {
+/// rmmod.
+pub(crate) fn remove() -> Result<(), Errno> {
     delete_module(NAME, DeleteModuleFlags::O_NONBLOCK)
 }
 
 /// The module, or why it cannot be loaded again.
-fn module(lab: &Lab) -> Result<File, Skip> {
+pub(crate) fn module(lab: &Lab) -> Result<File, Skip> {
     let Some(path) = &lab.module else {
         return Err(Skip::new("it needs --module vmalab.ko to load it again"));
     };
@@ -50,7 +51,12 @@ fn insert(module: &File) {
 }
 
 fn insert_with(module: &File, parameters: &CStr) {
-    finit_module(module.as_fd(), parameters, ModuleInitFlags::empty()).unwrap();
+    try_insert(module, parameters).unwrap();
+}
+
+/// insmod.
+pub(crate) fn try_insert(module: &File, parameters: &CStr) -> Result<(), Errno> {
+    finit_module(module.as_fd(), parameters, ModuleInitFlags::empty())
 }
 
 fn refused_while_open(lab: &Lab) -> Verdict {
@@ -109,8 +115,8 @@ fn kernel_memory() -> [f64; 2] {
 /// take less than half a page for each load, in which a leak of one page shows, and of half a KiB in
 /// the slab. Smaller ones need a kernel with kmemleak.
 fn a_hundred_times(lab: &Lab) -> Verdict {
-    const ROUNDS: usize = 10;
     const PER_ROUND: usize = 10;
+    let rounds = lab.many(10, 2);
     // In KiB for each load.
     const FREE_TOLERANCE: f64 = 2.0;
     const SLAB_TOLERANCE: f64 = 0.5;
@@ -131,7 +137,7 @@ fn a_hundred_times(lab: &Lab) -> Verdict {
     };
     // What only the first times allocate is no leak.
     let mut samples = vec![round()];
-    samples.extend((0..ROUNDS).map(|_| round()));
+    samples.extend((0..rounds).map(|_| round()));
     assert_eq!(log.warnings(), Vec::<String>::new());
 
     // In KiB for each load, in the median round.
@@ -139,7 +145,7 @@ fn a_hundred_times(lab: &Lab) -> Verdict {
         let pairs = samples.windows(2);
         let mut change: Vec<f64> = pairs.map(|pair| pair[1][which] - pair[0][which]).collect();
         change.sort_by(f64::total_cmp);
-        change[ROUNDS / 2] / PER_ROUND as f64
+        change[rounds / 2] / PER_ROUND as f64
     };
     let (lost, slab) = (0.0 - change(0), change(1));
     lab.row(

@@ -10,11 +10,33 @@ use std::{
 /// KERN_WARNING.
 const WARNING: u32 = 4;
 
-/// Lines that loading any module from outside the kernel tree gives, once after boot.
-const EXPECTED: [&str; 2] = [
+/// Lines that loading any module from outside the kernel tree gives, once after boot, and one that only
+/// says that the host was busy.
+const EXPECTED: [&str; 3] = [
     "loading out-of-tree module taints kernel",
     "module verification failed: signature and/or required key missing",
+    "hrtimer: interrupt took",
 ];
+
+/// What is in the first lines of the kernel's reports of bugs: KASAN, lockdep, RCU, hung tasks, …
+const REPORTS: [&str; 11] = [
+    "BUG:",
+    "WARNING:",
+    "KASAN:",
+    "INFO:",
+    "Oops",
+    "general protection fault",
+    "Bad page",
+    "possible recursive",
+    "possible circular",
+    "refcount_t:",
+    "ODEBUG:",
+];
+
+/// Whether the line tells of a bug of the kernel's.
+pub(crate) fn is_report(line: &str) -> bool {
+    REPORTS.iter().any(|report| line.contains(report))
+}
 
 pub(crate) struct KernelLog(File);
 

@@ -11,6 +11,7 @@
 mod cgroup;
 mod contents;
 mod driver;
+mod failing;
 mod fork;
 mod gup;
 mod holes;
@@ -18,6 +19,7 @@ mod hooks;
 mod io;
 mod ioctl;
 mod lab;
+mod leaks;
 mod lifetime;
 mod load;
 mod log;
@@ -32,10 +34,11 @@ mod report;
 mod run;
 mod seals;
 mod size;
+mod stress;
 mod watch;
 mod written;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use lab::{Lab, Subject};
@@ -57,6 +60,15 @@ struct Args {
     /// Where to write the report, in JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// The kernel checks itself and is slow: what is done very often, do less often.
+    #[arg(long)]
+    debug_kernel: bool,
+    /// How many random ioctls.
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    calls: u32,
+    /// How many seconds to let threads and processes loose on shared objects.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    seconds: u64,
     #[command(flatten)]
     harness: libtest_mimic::Arguments,
 }
@@ -67,6 +79,9 @@ fn main() -> ExitCode {
         module,
         driver,
         report,
+        debug_kernel,
+        calls,
+        seconds,
         mut harness,
     } = Args::parse();
     // The tests fork, and the module's counts are of all of them.
@@ -99,12 +114,22 @@ fn main() -> ExitCode {
         cgroup::TESTS,
         driver::TESTS,
         watch::TESTS,
+        stress::TESTS,
+        failing::TESTS,
         load::TESTS,
+        leaks::TESTS,
     ]
     .concat();
 
     let results = run::Results::default();
-    let lab = Lab::new(subject, module, driver);
+    let lab = Lab::new(
+        subject,
+        module,
+        driver,
+        debug_kernel,
+        calls,
+        Duration::from_secs(seconds),
+    );
     let trials = tests
         .into_iter()
         .map(|test| run::trial(test, &lab, &results))

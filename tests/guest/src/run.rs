@@ -13,14 +13,14 @@ use std::{
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::{
     sys::wait::{WaitStatus, waitpid},
-    unistd::{ForkResult, alarm, fork, pipe},
+    unistd::{ForkResult, Pid, alarm, fork, pipe},
 };
 use serde::{Deserialize, Serialize};
 use vmalab::Device;
 
 use crate::{
     lab::{Lab, Subject},
-    log::KernelLog,
+    log::{self, KernelLog},
     report::{Note, Row},
 };
 
@@ -64,7 +64,7 @@ impl Test {
         }
     }
 
-    /// The kernel logs something about what the test does to itself.
+    /// The kernel logs something about what the test does to itself. A report of a bug is no such thing.
     pub(crate) const fn logs(self) -> Self {
         Self { logs: true, ..self }
     }
@@ -126,7 +126,7 @@ pub(crate) fn trial(test: Test, lab: &Lab, results: &Results) -> Trial {
 
 /// Runs the test; then nothing of it may be left.
 fn checked(test: Test, lab: &Lab) -> Outcome {
-    let log = KernelLog::from_now_on();
+    let kernel_log = KernelLog::from_now_on();
     let outcome = in_a_child(test, lab);
     if matches!(outcome, Outcome::Failed(_)) || lab.subject != Subject::Device {
         return outcome;
@@ -134,8 +134,9 @@ fn checked(test: Test, lab: &Lab) -> Outcome {
     if let Err(reason) = nothing_left() {
         return Outcome::Failed(reason);
     }
-    let lines = log.map(|mut log| log.warnings()).unwrap_or_default();
-    if !lines.is_empty() && !test.logs {
+    let mut lines = kernel_log.map(|mut log| log.warnings()).unwrap_or_default();
+    lines.retain(|line| !test.logs || log::is_report(line));
+    if !lines.is_empty() {
         return Outcome::Failed(format!("the kernel logged: {}", lines.join("\n")));
     }
     outcome
@@ -172,7 +173,7 @@ fn in_a_child(test: Test, lab: &Lab) -> Outcome {
         ForkResult::Child => {
             drop(reader);
             // A hang ends here, by SIGALRM.
-            alarm::set(120);
+            alarm::set(lab.many(120, 900));
             let outcome = run_body(test, lab);
             let text = serde_json::to_vec(&outcome).expect("plain data");
             let _ = File::from(writer).write_all(&text);
@@ -196,7 +197,11 @@ fn run_body(test: Test, lab: &Lab) -> Outcome {
     let place = Arc::new(Mutex::new(String::new()));
     let hook_place = place.clone();
     panic::set_hook(Box::new(move |info| {
-        *hook_place.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string();
+        // Of several threads that panic, the first says why.
+        let mut first = hook_place.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_empty() {
+            *first = info.to_string();
+        }
     }));
     match panic::catch_unwind(AssertUnwindSafe(|| (test.body)(lab))) {
         Ok(Ok(())) => Outcome::Passed(lab.take_rows()),
@@ -218,12 +223,18 @@ pub(crate) fn child(body: impl FnOnce()) {
 /// Runs `body` in a child process, and tells how that ended: 0 if it returned, 101 if it panicked.
 #[track_caller]
 pub(crate) fn child_status(body: impl FnOnce()) -> WaitStatus {
+    waitpid(start_child(body), None).unwrap()
+}
+
+/// Starts a child process, which ends as [`child_status`] says.
+#[track_caller]
+pub(crate) fn start_child(body: impl FnOnce()) -> Pid {
     // SAFETY: tests fork before they start threads.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             panic::set_hook(Box::new(|info| eprintln!("child: {info}")));
             exit(panic::catch_unwind(AssertUnwindSafe(body)).map_or(101, |()| 0));
         }
-        ForkResult::Parent { child } => waitpid(child, None).unwrap(),
+        ForkResult::Parent { child } => child,
     }
 }
