@@ -11,7 +11,7 @@ vm: export VMALAB_RUN := $(value RUN)
 vm: export VMALAB_FILES := $(value FILES)
 vm: export VMALAB_APPEND := $(value APPEND)
 
-export KERNEL ACCEL DEBIAN_MIRROR VMALAB_CACHE
+export DURATION CALLS KERNEL ACCEL DEBIAN_MIRROR VMALAB_CACHE
 
 help:
 	@sed -n 's/^#> \{0,1\}//p' Makefile
@@ -20,6 +20,7 @@ help:
 #>
 #>   make run          the demonstration: module, examples, 10,000 operations against the model
 #>   make test         everything that must hold before a change lands
+#>   make test-debug   the guest's tests on a kernel that checks itself: KASAN, lockdep, kmemleak, ...
 #>   make test-selftests
 #>                     the kernel's own tests of mm/, beside the module and on the device
 #>   make vm           a shell in the guest, with the module loaded
@@ -37,11 +38,14 @@ help:
 #>
 #> Variables:
 #>   RUN, FILES        see above; a file the command leaves in $VMALAB_OUT comes to build/vm/out/
+#>   DURATION=20 CALLS=100000
+#>                     of make test-debug: seconds of races, and how many random ioctls
 #>   ONLY=             of the kernel's tests, these suites (tests/selftests/suites)
 #>   TIMEOUT=300       seconds until a command in the guest is taken to hang
-#>   SMP=2 MEM=1G      processors and memory of the guest
+#>   SMP=2 MEM=1G      processors and memory of the guest (MEM=2G with KERNEL=debug)
 #>   APPEND=           more for the guest's kernel command line
 #>   KERNEL=7.2.12     another Debian kernel from backports than the pinned one
+#>   KERNEL=debug      the kernel of make test-debug; debug-7.2.12 picks the version, too
 #>   ACCEL=            kvm or tcg, instead of what a probe finds
 #>   VMALAB_CACHE=     the cache, a directory of yours (default: $XDG_CACHE_HOME or ~/.cache, /vmalab)
 #>   DEBIAN_MIRROR=    where Debian's packages come from (default: Debian's own)
@@ -51,8 +55,8 @@ help:
 run: module programs
 	@tests/report run
 
-test:
-	@tests/report test
+test test-debug:
+	@tests/report $@
 
 test-selftests: export ONLY := $(ONLY)
 test-selftests:
@@ -88,7 +92,7 @@ rust-analyzer:
 kbuild-files := $(addprefix -o -name ,'*.o' '*.ko' '*.mod' '*.mod.c' '.*.cmd' '*.rmeta' '*.symvers' modules.order)
 
 clean:
-	rm -rf module/generated build/module build/module-clippy build/target build/vm* build/test build/demo build/driver target tests/no-std/target
+	rm -rf module/generated build/module* build/target build/vm* build/test build/demo build/driver* target tests/no-std/target
 	@find . -maxdepth 1 -type f \( -false $(kbuild-files) \) -delete
 	@find module -type f \( -false $(kbuild-files) \) -delete
 
@@ -98,4 +102,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean

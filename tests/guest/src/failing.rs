@@ -477,9 +477,9 @@ fn asking() -> Vec<Call> {
         stage.ask(sys::VMALAB_IOC_AREAS, areas)
     }));
     for (name, page, pages) in [("the middle", 4, 4), ("both", 4, ROOM + 4)] {
-        let name = format!("VMALAB_IOC_UNMAP of {name}");
+        let name = format!("VMALAB_IOC_WOULD_UNMAP of {name}");
         calls.push(call(name, move |stage| {
-            let unmap = sys::vmalab_unmap {
+            let unmap = sys::vmalab_unmapping {
                 addr: (stage.shared + page * PAGE) as u64,
                 len: (pages * PAGE) as u64,
                 max_map_count: 65530,
@@ -488,7 +488,7 @@ fn asking() -> Vec<Call> {
                 step_size: size_of::<sys::vmalab_step>() as u32,
                 ..Default::default()
             };
-            stage.ask(sys::VMALAB_IOC_UNMAP, unmap)
+            stage.ask(sys::VMALAB_IOC_WOULD_UNMAP, unmap)
         }));
     }
     for (name, mode, page, pages) in [
@@ -514,12 +514,21 @@ fn asking() -> Vec<Call> {
         // SAFETY: there is room for the structure, and the descriptor is nobody else's. What is mapped
         // over the place is gone with the stage.
         unsafe {
-            pointer(stage.argument).cast::<sys::vmalab_watch>().write(WATCH);
+            pointer(stage.argument)
+                .cast::<sys::vmalab_watch>()
+                .write(WATCH);
             let (object, request) = (stage.device.as_raw_fd(), sys::VMALAB_IOC_WATCH);
             let watch = Errno::result(libc::ioctl(object, request.into(), stage.argument))?;
             let watch = OwnedFd::from_raw_fd(watch);
             try_map(&watch, stage.place, 1, RW, SHARED | libc::MAP_FIXED, 0)?;
-            try_map(&watch, stage.place + PAGE, 2, RO, SHARED | libc::MAP_FIXED, 1)?;
+            try_map(
+                &watch,
+                stage.place + PAGE,
+                2,
+                RO,
+                SHARED | libc::MAP_FIXED,
+                1,
+            )?;
             advise(stage.place, 1, libc::MADV_POPULATE_WRITE)?;
             advise(stage.place + PAGE, 2, libc::MADV_POPULATE_READ)?;
             advise(stage.shared + 10 * PAGE, 2, libc::MADV_POPULATE_WRITE)?;
@@ -539,7 +548,10 @@ fn asking() -> Vec<Call> {
     }));
     calls.push(call("VMALAB_IOC_ADD_SEALS", |stage| {
         let seals = sys::VMALAB_SEAL_GROW | sys::VMALAB_SEAL_SHRINK;
-        stage.ask(sys::VMALAB_IOC_ADD_SEALS, sys::vmalab_seals { seals, reserved: 0 })
+        stage.ask(
+            sys::VMALAB_IOC_ADD_SEALS,
+            sys::vmalab_seals { seals, reserved: 0 },
+        )
     }));
     calls.push(call("VMALAB_IOC_SET_NAME and OPEN_NAME", |stage| {
         let mut name = sys::vmalab_name {

@@ -80,7 +80,9 @@ fn requests() -> impl Iterator<Item = (u32, usize)> {
 fn to_zeros(request: u32) -> Result<i32, Errno> {
     match request {
         // Nothing to allocate, or no space for the answer.
-        sys::VMALAB_IOC_FALLOCATE | sys::VMALAB_IOC_WRITTEN | sys::VMALAB_IOC_WATCH => Err(Errno::EINVAL),
+        sys::VMALAB_IOC_FALLOCATE | sys::VMALAB_IOC_WRITTEN | sys::VMALAB_IOC_WATCH => {
+            Err(Errno::EINVAL)
+        }
         // Nobody is called that.
         sys::VMALAB_IOC_OPEN_NAME => Err(Errno::ENOENT),
         _ => Ok(0),

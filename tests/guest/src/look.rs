@@ -221,7 +221,10 @@ fn shown(area: &Area) -> Shown {
         offset: area.file.map_or(0, |_| area.page_offset * PAGE as u64),
         device,
         inode,
-        flags: (0..64).filter(|n| (flags >> n) & 1 != 0).map(name).collect(),
+        flags: (0..64)
+            .filter(|n| (flags >> n) & 1 != 0)
+            .map(name)
+            .collect(),
     }
 }
 

@@ -8,7 +8,13 @@
 //!   written to it;
 //! - nothing is left in the end, and the kernel has logged nothing.
 
-use std::{ffi::CString, fs, os::fd::{AsFd, AsRawFd}, thread, time::Instant};
+use std::{
+    ffi::CString,
+    fs,
+    os::fd::{AsFd, AsRawFd},
+    thread,
+    time::Instant,
+};
 
 use nix::{
     errno::Errno,
@@ -356,7 +362,9 @@ fn run_wild(objects: &[Device], until: Instant, seed: usize) -> u64 {
         let mut random = Random::new(seed + WORKERS + 2);
         threads.push(scope.spawn(move || {
             let mut watches: [Option<Watch>; OBJECTS] = Default::default();
-            steps(Box::new(|| read_records(&mut watches, objects, &mut random)))
+            steps(Box::new(|| {
+                read_records(&mut watches, objects, &mut random)
+            }))
         }));
         let mut random = Random::new(seed + WORKERS + 1);
         let victim = &victim;
