@@ -143,7 +143,8 @@ impl Device {
     }
 
     /// Chooses which optional hooks the areas of the object have that are mapped from now on: those in
-    /// `hooks`, and no other. There is one: [`Hook::PageMkwrite`]. Mirrors `VMALAB_IOC_SET_HOOKS`.
+    /// `hooks`, and no other. There is one: [`Hook::PageMkwrite`](crate::Hook::PageMkwrite). Mirrors
+    /// `VMALAB_IOC_SET_HOOKS`.
     ///
     /// # Errors
     /// `EINVAL` for a hook that is not optional; `EBADF` if the descriptor is open for
