@@ -6,6 +6,7 @@ use std::fmt;
 use vmalab_model::{Area, Errno, Object, Outcome, VmFlags};
 
 use crate::oracle::{Fields, HookCounts, Observation, Sees};
+use crate::show;
 
 /// The first field in which a prediction and an observation differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Comparer {
             let (p, o) = (&predicted.hooks, &observed.hooks);
             if let Some(index) = (0..p.len().max(o.len())).find(|&i| p.get(i) != o.get(i)) {
                 let call = |calls: &[_]| match calls.get(index) {
-                    Some(call) => format!("{call:?}"),
+                    Some(call) => show::hook_call(call, &[]),
                     None => "no call".into(),
                 };
                 return Difference::new(format!("hook call {index}"), call(p), call(o));
@@ -104,6 +105,9 @@ impl Comparer {
                 ("calls of open", p.open, o.open),
                 ("calls of close", p.close, o.close),
                 ("calls of may_split", p.may_split, o.may_split),
+                ("calls of mapped", p.mapped, o.mapped),
+                ("calls of mremap", p.mremap, o.mremap),
+                ("calls of mprotect", p.mprotect, o.mprotect),
             ];
             for (name, p, o) in counts {
                 if p != o {

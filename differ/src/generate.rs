@@ -9,17 +9,19 @@
 //! are ChaCha8 (`rand_chacha`, whose values are stable) with the seed as its key and the batch as its
 //! stream; ranges are drawn by multiplication, here, so that no library update changes a sequence.
 
+use std::ops::Range;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use vmalab_model::{
-    Area, Backing, FileId, MapFlags, Mmap, Object, Op, Outcome, PAGE_SIZE, Prot, VmFlags,
-    file::Kind,
+    Advice, Area, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap,
+    MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, VmFlags, file::Kind,
 };
 
-use crate::oracle::World;
+use crate::oracle::{Heap, World};
 
 /// Changes whenever the same seed gives other operations than before.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What is mapped, and how.
 #[derive(Clone, Copy)]
@@ -41,6 +43,13 @@ pub struct Generator {
     protections: Vec<Prot>,
     /// Flags beside the necessary ones that this batch may use.
     extras: Vec<MapFlags>,
+    /// Whether areas may be sealed, memory be denied to those who would execute it, and all be locked.
+    seals: bool,
+    denies: bool,
+    locks_all: bool,
+    heap: Option<Heap>,
+    /// The advice that this batch prefers.
+    advice: Advice,
     /// What was last seen in the windows.
     layout: Vec<Area>,
 }
@@ -80,6 +89,11 @@ impl Generator {
             sources: Vec::new(),
             protections: Vec::new(),
             extras: Vec::new(),
+            seals: false,
+            denies: false,
+            locks_all: world.locks_all,
+            heap: world.heap.clone(),
+            advice: Advice::NORMAL,
             layout: Vec::new(),
         };
         new.pages = all.min(pick(&mut new.rng, &[6, 12, 24, all]));
@@ -123,6 +137,9 @@ impl Generator {
             let index = if uniform { 0 } else { index };
             new.protections.push(PROTECTIONS[index as usize]);
         }
+        new.seals = new.one_in(4);
+        new.denies = new.one_in(4);
+        new.advice = pick(&mut new.rng, Advice::ALL);
         if new.one_in(2) {
             new.extras.push(pick(&mut new.rng, &EXTRAS));
         }
@@ -132,10 +149,21 @@ impl Generator {
     /// The next operation.
     pub fn op(&mut self) -> Op {
         match self.below(100) {
-            0..8 => self.mmap_beside().unwrap_or_else(|| self.mmap()),
-            8..45 => self.mmap(),
-            45..78 => self.munmap(),
-            _ => self.touch(),
+            0..6 => self.mmap_beside().unwrap_or_else(|| self.mmap()),
+            6..32 => self.mmap(),
+            32..50 => self.munmap(),
+            50..66 => self.touch(),
+            66..77 => self.mprotect(),
+            77..86 => self.mremap(),
+            86..91 => self.mlock(),
+            91 => self.rarely(),
+            92 => self.remap_file_pages(),
+            93 if self.seals => self.mseal(),
+            94 => match self.heap.clone() {
+                Some(heap) => self.brk(&heap),
+                None => self.madvise(),
+            },
+            _ => self.madvise(),
         }
     }
 
@@ -260,23 +288,7 @@ impl Generator {
     }
 
     fn munmap(&mut self) -> Op {
-        let (mut addr, mut len) = self.range();
-        // One of those that the kernel placed, or a part of it.
-        if self.one_in(6) {
-            let outside: Vec<Area> = self
-                .layout
-                .iter()
-                .filter(|area| !self.plays(area))
-                .copied()
-                .collect();
-            if !outside.is_empty() {
-                let area = pick(&mut self.rng, &outside);
-                let pages = (area.end - area.start) / PAGE_SIZE;
-                let skip = self.below(pages);
-                addr = area.start + skip * PAGE_SIZE;
-                len = (1 + self.below(pages - skip)) * PAGE_SIZE;
-            }
-        }
+        let (mut addr, mut len) = self.range_of_any();
         if self.one_in(20) {
             match self.below(4) {
                 0 => len = 0,
@@ -288,13 +300,264 @@ impl Generator {
         Op::Munmap { addr, len }
     }
 
+    /// What changes all that follows, so that there should not be too much of it.
+    fn rarely(&mut self) -> Op {
+        match self.below(8) {
+            // A forked child's areas merge less.
+            0..4 => Op::Fork,
+            4 if self.locks_all => Op::Mlockall {
+                flags: MlockallFlags(self.below(9) as u32),
+            },
+            5 if self.denies => Op::SetMdwe {
+                bits: pick(
+                    &mut self.rng,
+                    &[
+                        MdweFlags::REFUSE_EXEC_GAIN,
+                        MdweFlags::REFUSE_EXEC_GAIN,
+                        MdweFlags(3),
+                        MdweFlags::NO_INHERIT,
+                        MdweFlags(0),
+                        MdweFlags(4),
+                    ],
+                ),
+            },
+            6 => Op::PkeyMprotect {
+                addr: self.page(),
+                len: PAGE_SIZE * (1 + self.below(4)),
+                prot: pick(&mut self.rng, &PROTECTIONS),
+                pkey: pick(&mut self.rng, &[0, 0, -1, 1, 16]),
+            },
+            _ => Op::Munlockall,
+        }
+    }
+
+    fn mseal(&mut self) -> Op {
+        let (mut addr, mut len) = self.range_of_any();
+        let mut flags = 0;
+        if self.one_in(10) {
+            flags = self.below(2);
+            self.spoil(&mut addr, &mut len);
+        }
+        Op::Mseal { addr, len, flags }
+    }
+
+    fn remap_file_pages(&mut self) -> Op {
+        let (mut addr, mut len) = self.range();
+        let shared = self.layout.iter().filter(|area| {
+            area.flags.contains(VmFlags::MAYSHARE) && self.in_play(area.start) && self.plays(area)
+        });
+        let shared: Vec<Area> = shared.copied().collect();
+        if !shared.is_empty() && !self.one_in(6) {
+            let area = pick(&mut self.rng, &shared);
+            let pages = (area.end - area.start) / PAGE_SIZE;
+            let skip = self.below(pages);
+            addr = area.start + skip * PAGE_SIZE;
+            len = PAGE_SIZE * (1 + self.below(pages - skip));
+        }
+        let mut prot = Prot::empty();
+        let mut pgoff = self.below(self.pages);
+        if self.one_in(16) {
+            match self.below(5) {
+                0 => prot = Prot::READ,
+                1 => pgoff = u64::MAX,
+                2 => len = self.below(PAGE_SIZE),
+                3 => len = u64::MAX - self.below(2 * PAGE_SIZE),
+                _ => addr += self.below(PAGE_SIZE),
+            }
+        }
+        Op::RemapFilePages {
+            addr,
+            len,
+            prot,
+            pgoff,
+            flags: pick(
+                &mut self.rng,
+                &[MapFlags::empty(), MapFlags::NONBLOCK, MapFlags::PRIVATE],
+            ),
+        }
+    }
+
+    /// The end of the heap, up and down, but never into what was there at the start.
+    fn brk(&mut self, heap: &Heap) -> Op {
+        let Range { start, end } = heap.window;
+        let pages = ((end - start) / PAGE_SIZE).min(24);
+        let addr = match self.below(12) {
+            0 => heap.start.start.saturating_sub(1 + self.below(PAGE_SIZE)),
+            1 => pick(&mut self.rng, &[0, u64::MAX, u64::MAX - PAGE_SIZE, 1 << 47]),
+            2 => heap.start.end,
+            _ => start + self.below(pages) * PAGE_SIZE + pick(&mut self.rng, &[0, 0, 1, 100]),
+        };
+        Op::Brk { addr }
+    }
+
+    /// A range in play, or now and then a part of an area that the kernel placed.
+    fn range_of_any(&mut self) -> (u64, u64) {
+        if self.one_in(6) {
+            let outside = self.layout.iter().filter(|area| !self.plays(area)).copied();
+            let outside: Vec<Area> = outside.collect();
+            if !outside.is_empty() {
+                let area = pick(&mut self.rng, &outside);
+                let pages = (area.end - area.start) / PAGE_SIZE;
+                let skip = self.below(pages);
+                let count = 1 + self.below(pages - skip);
+                return (area.start + skip * PAGE_SIZE, count * PAGE_SIZE);
+            }
+        }
+        self.range()
+    }
+
+    /// Spoils a range that ends at the next hole at the latest.
+    fn spoil(&mut self, addr: &mut u64, len: &mut u64) {
+        match self.below(4) {
+            0 => *len = 0,
+            1 => *len -= self.below(PAGE_SIZE - 1) + 1,
+            2 if self.in_play(*addr) => *len = self.overlong(*addr),
+            _ => *addr += self.below(PAGE_SIZE - 1) + 1,
+        }
+    }
+
+    fn mprotect(&mut self) -> Op {
+        let (mut addr, mut len) = self.range_of_any();
+        let mut prot = pick(&mut self.rng, &self.protections);
+        if self.one_in(3) {
+            prot = pick(&mut self.rng, &PROTECTIONS);
+        }
+        if self.one_in(16) {
+            prot |= pick(
+                &mut self.rng,
+                &[Prot::GROWSDOWN, Prot::GROWSUP, Prot(8), Prot(1 << 4)],
+            );
+        }
+        if self.one_in(24) {
+            self.spoil(&mut addr, &mut len);
+        }
+        Op::Mprotect { addr, len, prot }
+    }
+
+    fn mlock(&mut self) -> Op {
+        let (mut addr, mut len) = self.range_of_any();
+        if self.one_in(24) {
+            self.spoil(&mut addr, &mut len);
+        }
+        match self.below(5) {
+            0 | 1 => Op::Munlock { addr, len },
+            2 => Op::Mlock {
+                addr,
+                len,
+                flags: pick(
+                    &mut self.rng,
+                    &[MlockFlags::ONFAULT, MlockFlags::ONFAULT, MlockFlags(2)],
+                ),
+            },
+            _ => Op::Mlock {
+                addr,
+                len,
+                flags: MlockFlags::empty(),
+            },
+        }
+    }
+
+    fn madvise(&mut self) -> Op {
+        let (mut addr, mut len) = self.range_of_any();
+        let mut advice = if self.one_in(2) {
+            self.advice
+        } else {
+            pick(&mut self.rng, Advice::ALL)
+        };
+        if self.one_in(24) {
+            // An overlong range would reach all that there is.
+            match self.below(5) {
+                0 => len = 0,
+                1 => len -= self.below(PAGE_SIZE - 1) + 1,
+                2 => len = u64::MAX - self.below(2 * PAGE_SIZE),
+                3 => advice = Advice(pick(&mut self.rng, &[5, 26, 99, u32::MAX])),
+                _ => addr += self.below(PAGE_SIZE - 1) + 1,
+            }
+        }
+        Op::Madvise { addr, len, advice }
+    }
+
+    /// Mostly of what is one area, from its begin or to its end.
+    fn mremap(&mut self) -> Op {
+        let (mut addr, mut old_len) = self.range();
+        if !self.layout.is_empty() && !self.one_in(4) {
+            let area = pick(&mut self.rng, &self.layout);
+            let pages = (area.end - area.start) / PAGE_SIZE;
+            let (mut skip, mut count) = (0, pages);
+            match self.below(4) {
+                0 => skip = self.below(pages),
+                1 => count = 1 + self.below(pages),
+                2 => {
+                    skip = self.below(pages);
+                    count = 1 + self.below(pages - skip);
+                }
+                _ => {}
+            }
+            addr = area.start + skip * PAGE_SIZE;
+            old_len = count.min(pages - skip) * PAGE_SIZE;
+        }
+        let mut new_len = match self.below(6) {
+            0 => old_len + self.below(5) * PAGE_SIZE,
+            1 => PAGE_SIZE * (1 + self.below(old_len / PAGE_SIZE)),
+            _ => old_len,
+        };
+        let (mut new_addr, _) = self.range();
+        let mut flags = match self.below(10) {
+            // Where it stands, if that can be.
+            0 | 1 => {
+                if self.one_in(2) {
+                    new_len += (1 + self.below(4)) * PAGE_SIZE;
+                }
+                MremapFlags::empty()
+            }
+            2 if self.chooses => MremapFlags::MAYMOVE,
+            3 if self.chooses => MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP,
+            4 => MremapFlags::MAYMOVE | MremapFlags::FIXED | MremapFlags::DONTUNMAP,
+            _ => MremapFlags::MAYMOVE | MremapFlags::FIXED,
+        };
+        if flags.contains(MremapFlags::DONTUNMAP) && !self.one_in(8) {
+            new_len = old_len;
+        }
+        // Nothing grows out of what is observed, nor without end.
+        let end = self.base + self.pages * PAGE_SIZE;
+        let place = if flags.intersects(MremapFlags::FIXED | MremapFlags::DONTUNMAP) {
+            new_addr = new_addr.min(end - new_len.min(end - self.base));
+            end - new_addr
+        } else if self.in_play(addr) {
+            end - addr
+        } else {
+            24 * PAGE_SIZE
+        };
+        new_len = new_len.min(place);
+        if self.one_in(16) && self.in_play(addr) {
+            match self.below(9) {
+                0 => old_len = 0,
+                1 => new_len = 0,
+                2 => old_len -= self.below(PAGE_SIZE - 1) + 1,
+                3 => old_len = self.overlong(addr),
+                4 => new_len = self.overlong(addr),
+                5 => addr += self.below(PAGE_SIZE - 1) + 1,
+                6 => new_addr += self.below(PAGE_SIZE - 1) + 1,
+                7 => new_addr = self.task_size - self.below(2) * PAGE_SIZE,
+                _ => flags |= MremapFlags(1 << (3 + self.below(3))),
+            }
+        }
+        Op::Mremap {
+            addr,
+            old_len,
+            new_len,
+            flags,
+            new_addr,
+        }
+    }
+
     fn touch(&mut self) -> Op {
         let mut page = self.page();
         if !self.layout.is_empty() && !self.one_in(5) {
             let area = pick(&mut self.rng, &self.layout);
             page = area.start + self.below((area.end - area.start) / PAGE_SIZE) * PAGE_SIZE;
-            if self.one_in(10) {
-                // A stack grows.
+            if self.one_in(10) && area.start != self.base {
+                // A stack grows, but not out of what is observed.
                 page = area.start - PAGE_SIZE;
             }
         }
@@ -318,6 +581,11 @@ impl Generator {
     /// Whether an area is among the pages in play.
     fn plays(&self, area: &Area) -> bool {
         area.start < self.base + self.pages * PAGE_SIZE && area.end > self.base
+    }
+
+    /// Whether an address is among the pages in play, behind which there is a hole.
+    fn in_play(&self, addr: u64) -> bool {
+        (self.base..self.base + self.pages * PAGE_SIZE).contains(&addr)
     }
 
     /// A page in play, often at or beside an edge.

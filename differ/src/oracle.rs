@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use vmalab_model::{Area, Counters, File, Hook, HookCall, Limits, Op, Outcome, VmFlags};
+use vmalab_model::{Area, Break, Counters, File, Hook, HookCall, Limits, Op, Outcome, VmFlags};
 
 bitflags::bitflags! {
     /// Which parts of an [`Outcome`] somebody saw. Parts that were not seen are not compared.
@@ -52,6 +52,12 @@ pub struct HookCounts {
     pub close: u64,
     /// `may_split`.
     pub may_split: u64,
+    /// `mapped`.
+    pub mapped: u64,
+    /// `mremap`.
+    pub mremap: u64,
+    /// `mprotect`.
+    pub mprotect: u64,
     /// `fault`.
     pub fault: u64,
 }
@@ -66,6 +72,9 @@ impl HookCounts {
                 Hook::Open => &mut counts.open,
                 Hook::Close => &mut counts.close,
                 Hook::MaySplit { .. } => &mut counts.may_split,
+                Hook::Mapped => &mut counts.mapped,
+                Hook::Mremap => &mut counts.mremap,
+                Hook::Mprotect { .. } => &mut counts.mprotect,
                 Hook::Fault { .. } => &mut counts.fault,
             } += 1;
         }
@@ -106,6 +115,15 @@ pub struct NamedFile {
     pub file: File,
 }
 
+/// The heap of a world. What there is of it at the start stays.
+#[derive(Clone, Debug)]
+pub struct Heap {
+    /// Where it begins and ends at the start.
+    pub start: Break,
+    /// Where it may grow, from its end at the start on, in whole pages. Empty at the start.
+    pub window: Range<u64>,
+}
+
 /// Where every batch of an oracle starts from.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -123,6 +141,10 @@ pub struct World {
     pub limits: Limits,
     /// Where operations with an address of their own happen. Empty at the start.
     pub arena: Range<u64>,
+    /// The heap, if operations may move its end.
+    pub heap: Option<Heap>,
+    /// Whether all that is mapped may be locked.
+    pub locks_all: bool,
     /// Where the kernel puts what it chooses the address of. Empty at the start. `None`: it is not
     /// known, so such operations are not generated.
     pub chosen: Option<Range<u64>>,
@@ -133,6 +155,7 @@ impl World {
     pub fn windows(&self) -> Vec<Range<u64>> {
         let mut windows = vec![self.arena.clone()];
         windows.extend(self.chosen.clone());
+        windows.extend(self.heap.as_ref().map(|heap| heap.window.clone()));
         windows.sort_by_key(|window| window.start);
         windows
     }
@@ -140,7 +163,9 @@ impl World {
     /// Whether an area touches one of the windows.
     pub fn observes(&self, area: &Area) -> bool {
         let touches = |window: &Range<u64>| area.start < window.end && area.end > window.start;
-        touches(&self.arena) || self.chosen.as_ref().is_some_and(touches)
+        touches(&self.arena)
+            || self.chosen.as_ref().is_some_and(touches)
+            || self.heap.as_ref().is_some_and(|heap| touches(&heap.window))
     }
 }
 

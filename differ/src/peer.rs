@@ -4,9 +4,9 @@
 //! It sees everything, so it shows what two eras do differently, and that a mistake in a rule is found
 //! even where no kernel can show it to us: which hook is called when, say.
 
-use vmalab_model::{AddressSpace, Area, File, Limits, Op, PAGE_SIZE, Rules, VmFlags};
+use vmalab_model::{AddressSpace, Area, Break, File, Limits, Op, PAGE_SIZE, Rules, VmFlags};
 
-use crate::oracle::{Fields, NamedFile, Observation, Oracle, OracleError, Sees, World};
+use crate::oracle::{Fields, Heap, NamedFile, Observation, Oracle, OracleError, Sees, World};
 
 /// A model by rules of its own.
 pub struct Peer {
@@ -20,6 +20,7 @@ impl Peer {
     pub fn new(rules: Rules) -> Self {
         let limits = Limits::default();
         let arena = 0x100_0000_0000;
+        let heap = 0x80_0000_0000;
         let file = |name: &str, file| NamedFile {
             name: name.into(),
             file,
@@ -36,6 +37,15 @@ impl Peer {
             ],
             limits,
             arena: arena..arena + 32 * PAGE_SIZE,
+            heap: Some(Heap {
+                start: Break {
+                    start: heap,
+                    end: heap,
+                    program_data: PAGE_SIZE,
+                },
+                window: heap..heap + 64 * PAGE_SIZE,
+            }),
+            locks_all: true,
             chosen: Some(limits.mmap_base - (64 << 20)..limits.mmap_base),
         };
         let crowded = World {
@@ -92,6 +102,9 @@ impl Oracle for Peer {
         let mut model: AddressSpace = AddressSpace::new(self.rules, world.limits);
         for file in &world.files {
             model.add_file(file.file);
+        }
+        if let Some(heap) = &world.heap {
+            model.set_break(heap.start);
         }
         seen.resize_with(ops.len(), Observation::default);
         for (op, seen) in ops.iter().zip(seen) {

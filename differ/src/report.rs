@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use vmalab_model::{Area, Backing, Errno, Mmap, Object, Op, Outcome};
+use vmalab_model::{Area, Backing, Errno, MlockFlags, Mmap, Object, Op, Outcome};
 
 use crate::compare::result;
 use crate::generate;
@@ -228,6 +228,11 @@ fn in_full(finding: &Finding, about: &About, worlds: &[World]) -> Value {
 /// An operation as the recordings write it, without its answer.
 pub fn op_json(op: &Op, files: &[NamedFile]) -> Value {
     let hex = |number: u64| format!("{number:#x}");
+    let ranged = |name: &str, addr, len| json!({"op": name, "addr": hex(addr), "len": hex(len)});
+    let with = |mut object: Value, key: &str, value: Value| {
+        object[key] = value;
+        object
+    };
     match *op {
         Op::Mmap(Mmap {
             addr,
@@ -246,7 +251,57 @@ pub fn op_json(op: &Op, files: &[NamedFile]) -> Value {
                 "flags": hex(flags.0.into()), "file": file, "off": hex(offset),
             })
         }
-        Op::Munmap { addr, len } => json!({"op": "munmap", "addr": hex(addr), "len": hex(len)}),
+        Op::Munmap { addr, len } => ranged("munmap", addr, len),
+        Op::Mprotect { addr, len, prot } => {
+            with(ranged("mprotect", addr, len), "prot", json!(prot.0))
+        }
+        Op::Mremap {
+            addr,
+            old_len,
+            new_len,
+            flags,
+            new_addr,
+        } => json!({
+            "op": "mremap", "addr": hex(addr), "len": hex(old_len), "new_len": hex(new_len),
+            "flags": flags.0, "new_addr": hex(new_addr),
+        }),
+        Op::Mlock { addr, len, flags } if flags == MlockFlags::empty() => {
+            ranged("mlock", addr, len)
+        }
+        Op::Mlock { addr, len, flags } => {
+            with(ranged("mlock2", addr, len), "flags", json!(flags.0))
+        }
+        Op::Munlock { addr, len } => ranged("munlock", addr, len),
+        Op::Madvise { addr, len, advice } => {
+            with(ranged("madvise", addr, len), "advice", json!(advice.0))
+        }
+        Op::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey,
+        } => {
+            let object = with(ranged("pkey_mprotect", addr, len), "prot", json!(prot.0));
+            with(object, "pkey", json!(pkey))
+        }
+        Op::Mlockall { flags } => json!({"op": "mlockall", "flags": flags.0}),
+        Op::Munlockall => json!({"op": "munlockall"}),
+        Op::Mseal { addr, len, flags } => with(ranged("mseal", addr, len), "flags", json!(flags)),
+        Op::Brk { addr } => json!({"op": "brk", "addr": hex(addr)}),
+        Op::RemapFilePages {
+            addr,
+            len,
+            prot,
+            pgoff,
+            flags,
+        } => json!({
+            "op": "remap_file_pages", "addr": hex(addr), "len": hex(len), "prot": prot.0,
+            "pgoff": hex(pgoff), "flags": flags.0,
+        }),
+        Op::SetMdwe { bits } => json!({"op": "mdwe", "bits": bits.0}),
+        Op::Fork => json!({"op": "fork"}),
+        Op::UffdRegister { addr, len } => ranged("uffd-register", addr, len),
+        Op::UffdUnregister { addr, len } => ranged("uffd-unregister", addr, len),
         Op::Touch { addr, write } => json!({"op": "touch", "addr": hex(addr), "write": write}),
     }
 }
@@ -319,6 +374,18 @@ pub fn finding_text(finding: &Finding, about: &About, worlds: &[World]) -> Strin
                 let _ = writeln!(text, "{name}:");
                 for area in areas {
                     let _ = writeln!(text, "  {}", show::area(area, files));
+                }
+            }
+            let calls = [
+                ("predicted", &predicted.hooks),
+                ("observed", &observed.outcome.hooks),
+            ];
+            if difference.field.starts_with("hook call") {
+                for (name, calls) in calls {
+                    let _ = writeln!(text, "hook calls, {name}:");
+                    for call in calls {
+                        let _ = writeln!(text, "  {}", show::hook_call(call, files));
+                    }
                 }
             }
         }

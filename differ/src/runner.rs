@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use vmalab_model::{AddressSpace, Errno, Op, Outcome, Rules};
+use vmalab_model::{AddressSpace, Errno, MlockFlags, Op, Outcome, Rules};
 
 use crate::compare::{Comparer, Difference};
 use crate::generate::Generator;
@@ -310,6 +310,9 @@ fn restore(world: &World, rules: Rules) -> Result<AddressSpace, OracleError> {
     for file in &world.files {
         model.add_file(file.file);
     }
+    if let Some(heap) = &world.heap {
+        model.set_break(heap.start);
+    }
     for area in &world.areas {
         model.restore(*area, false).map_err(|error| {
             let what = format!("the model cannot take the area at {:#x}", area.start);
@@ -328,16 +331,10 @@ fn restore(world: &World, rules: Rules) -> Result<AddressSpace, OracleError> {
 
 /// What the model says, in the windows.
 fn predict(model: &mut AddressSpace, world: &World, op: &Op, outcome: &mut Outcome) {
-    let end = world
-        .chosen
-        .as_ref()
-        .map_or(0, |chosen| chosen.end)
-        .max(world.arena.end);
-    let start = world
-        .chosen
-        .as_ref()
-        .map_or(u64::MAX, |chosen| chosen.start);
-    model.apply_into(op, start.min(world.arena.start)..end, outcome);
+    let windows = world.windows();
+    let start = windows.first().map_or(0, |window| window.start);
+    let end = windows.last().map_or(0, |window| window.end);
+    model.apply_into(op, start..end, outcome);
     outcome.layout.retain(|area| world.observes(area));
 }
 
@@ -346,6 +343,22 @@ fn kind(op: &Op) -> &'static str {
     match op {
         Op::Mmap(_) => "mmap",
         Op::Munmap { .. } => "munmap",
+        Op::Mprotect { .. } => "mprotect",
+        Op::Mremap { .. } => "mremap",
+        Op::Mlock { flags, .. } if *flags == MlockFlags::empty() => "mlock",
+        Op::Mlock { .. } => "mlock2",
+        Op::Munlock { .. } => "munlock",
+        Op::Madvise { .. } => "madvise",
+        Op::PkeyMprotect { .. } => "pkey_mprotect",
+        Op::Mlockall { .. } => "mlockall",
+        Op::Munlockall => "munlockall",
+        Op::Mseal { .. } => "mseal",
+        Op::Brk { .. } => "brk",
+        Op::RemapFilePages { .. } => "remap_file_pages",
+        Op::SetMdwe { .. } => "prctl mdwe",
+        Op::Fork => "fork",
+        Op::UffdRegister { .. } => "uffd register",
+        Op::UffdUnregister { .. } => "uffd unregister",
         Op::Touch { write: true, .. } => "touch to write",
         Op::Touch { write: false, .. } => "touch to read",
     }
@@ -358,6 +371,9 @@ fn hook_name(hook: &vmalab_model::Hook) -> &'static str {
         Hook::Open => "open",
         Hook::Close => "close",
         Hook::MaySplit { .. } => "may_split",
+        Hook::Mapped => "mapped",
+        Hook::Mremap => "mremap",
+        Hook::Mprotect { .. } => "mprotect",
         Hook::Fault { .. } => "fault",
     }
 }

@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use vmalab_model::{Area, Backing, MapFlags, Mmap, Object, Op, PAGE_SIZE, Prot, VmFlags};
+use vmalab_model::{
+    Advice, Area, Backing, Hook, HookCall, MapFlags, MlockFlags, Mmap, Object, Op, PAGE_SIZE, Prot,
+    VmFlags,
+};
 
 use crate::oracle::NamedFile;
 
@@ -29,6 +32,72 @@ pub fn op(op: &Op, files: &[NamedFile]) -> String {
             format!("mmap({addr:#x}, {len:#x}, {prot}, {flags}, {fd}, {offset:#x})")
         }
         Op::Munmap { addr, len } => format!("munmap({addr:#x}, {len:#x})"),
+        Op::Mprotect { addr, len, prot } => {
+            format!("mprotect({addr:#x}, {len:#x}, {})", protection(prot))
+        }
+        Op::Mremap {
+            addr,
+            old_len,
+            new_len,
+            flags,
+            new_addr,
+        } => {
+            let flags = prefixed(&format!("{flags:?}"), "MREMAP_");
+            format!("mremap({addr:#x}, {old_len:#x}, {new_len:#x}, {flags}, {new_addr:#x})")
+        }
+        Op::Mlock { addr, len, flags } if flags == MlockFlags::empty() => {
+            format!("mlock({addr:#x}, {len:#x})")
+        }
+        Op::Mlock { addr, len, flags } => {
+            let flags = prefixed(&format!("{flags:?}"), "MLOCK_");
+            format!("mlock2({addr:#x}, {len:#x}, {flags})")
+        }
+        Op::Munlock { addr, len } => format!("munlock({addr:#x}, {len:#x})"),
+        Op::Madvise { addr, len, advice } => {
+            let advice = if Advice::ALL.contains(&advice) {
+                format!("MADV_{advice:?}")
+            } else {
+                format!("{advice:?}")
+            };
+            format!("madvise({addr:#x}, {len:#x}, {advice})")
+        }
+        Op::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey,
+        } => {
+            let prot = protection(prot);
+            format!("pkey_mprotect({addr:#x}, {len:#x}, {prot}, {pkey})")
+        }
+        Op::Mlockall { flags } => {
+            format!("mlockall({})", prefixed(&format!("{flags:?}"), "MCL_"))
+        }
+        Op::Munlockall => "munlockall()".into(),
+        Op::Mseal { addr, len, flags } => format!("mseal({addr:#x}, {len:#x}, {flags:#x})"),
+        Op::Brk { addr } => format!("brk({addr:#x})"),
+        Op::RemapFilePages {
+            addr,
+            len,
+            prot,
+            pgoff,
+            flags,
+        } => {
+            let prot = if prot == Prot::empty() {
+                "0".into()
+            } else {
+                protection(prot)
+            };
+            let flags = map_flags(flags);
+            format!("remap_file_pages({addr:#x}, {len:#x}, {prot}, {pgoff:#x}, {flags})")
+        }
+        Op::SetMdwe { bits } => {
+            let bits = prefixed(&format!("{bits:?}"), "PR_MDWE_");
+            format!("prctl(PR_SET_MDWE, {bits})")
+        }
+        Op::Fork => "fork()".into(),
+        Op::UffdRegister { addr, len } => format!("uffd_register({addr:#x}, {len:#x})"),
+        Op::UffdUnregister { addr, len } => format!("uffd_unregister({addr:#x}, {len:#x})"),
         Op::Touch { addr, write: true } => format!("touch({addr:#x}, write)"),
         Op::Touch { addr, write: false } => format!("touch({addr:#x}, read)"),
     }
@@ -148,6 +217,32 @@ fn letter(area: &Area) -> u8 {
         }
         _ => b'o',
     }
+}
+
+/// One call of a hook: `device.may_split(7f0000000000-7f0000004000 +0x1000, at 7f0000002000)`.
+pub fn hook_call(call: &HookCall, files: &[NamedFile]) -> String {
+    let name = files
+        .get(usize::from(call.file.0))
+        .map_or_else(|| format!("{:?}", call.file), |file| file.name.clone());
+    let (hook, more) = match call.hook {
+        Hook::Mmap => ("mmap", String::new()),
+        Hook::Open => ("open", String::new()),
+        Hook::Close => ("close", String::new()),
+        Hook::Mapped => ("mapped", String::new()),
+        Hook::Mremap => ("mremap", String::new()),
+        Hook::MaySplit { addr } => ("may_split", format!(", at {addr:x}")),
+        Hook::Mprotect { start, end, flags } => {
+            ("mprotect", format!(", {start:x}-{end:x} to {flags:?}"))
+        }
+        Hook::Fault { addr, write } => {
+            let how = if write { "write" } else { "read" };
+            ("fault", format!(", {addr:x} to {how}"))
+        }
+    };
+    let HookCall {
+        start, end, offset, ..
+    } = call;
+    format!("{name}.{hook}({start:x}-{end:x} +{offset:#x}{more})")
 }
 
 /// One area as a line of `/proc/PID/maps`.

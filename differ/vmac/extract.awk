@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Prints functions and macros of a C file in the kernel's style, in the order in which they stand there:
+# Prints functions, system calls (sys_brk), macros, structures and enumerations of a C file in the kernel's style, in the order in which they stand there:
 #
 #   awk -f extract.awk -v names="do_mmap LEGACY_MAP_MASK" mm/mmap.c
+#
+# Of what is there twice, for one configuration and another, the first is taken.
 #
 # Fails if one of them is not there.
 
@@ -16,6 +18,16 @@ function defines(line,    n) {
 	if (line ~ /^#define /) {
 		n = line
 		sub(/^#define /, "", n)
+		sub(/[^A-Za-z0-9_].*/, "", n)
+		return (n in wanted) ? n : ""
+	}
+	if (line ~ /^(struct|enum) [A-Za-z0-9_]+ {$/) {
+		split(line, words, " ")
+		return (words[2] in wanted) ? words[2] : ""
+	}
+	if (line ~ /^SYSCALL_DEFINE[0-9]\(/) {
+		n = line
+		sub(/^SYSCALL_DEFINE[0-9]\(/, "sys_", n)
 		sub(/[^A-Za-z0-9_].*/, "", n)
 		return (n in wanted) ? n : ""
 	}
@@ -48,10 +60,15 @@ state == "head" {
 
 {
 	name = defines($0)
+	if (name in found) name = ""
 	if (name != "" && $0 ~ /^#/) {
 		printf "#line %d \"%s\"\n%s\n", FNR, FILENAME, $0
 		found[name] = 1
 		if ($0 ~ /\\$/) state = "macro"
+	} else if (name != "" && $0 ~ / {$/ && $0 !~ /\(/) {
+		printf "#line %d \"%s\"\n%s\n", FNR, FILENAME, $0
+		found[name] = 1
+		state = "body"
 	} else if (name != "" && $0 !~ /;$/) {
 		# The type may stand on a line of its own.
 		type = last ~ /^[A-Za-z_][A-Za-z0-9_ *]*$/

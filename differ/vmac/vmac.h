@@ -9,15 +9,25 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 2
+#define VMAC_ABI 3
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
 	VMAC_MUNMAP,	/* addr, len */
 	VMAC_TOUCH,	/* addr; flags: 1 to write */
 	VMAC_MPROTECT,	/* addr, len, prot */
-	VMAC_MLOCK,	/* addr, len */
+	VMAC_MLOCK,	/* addr, len, flags */
 	VMAC_MUNLOCK,	/* addr, len */
+	VMAC_MREMAP,	/* addr, len, new_len, flags, new_addr */
+	VMAC_MADVISE,	/* addr, len; flags: the advice */
+	VMAC_FORK,
+	VMAC_BRK,	/* addr */
+	VMAC_MLOCKALL,	/* flags */
+	VMAC_MUNLOCKALL,
+	VMAC_MSEAL,	/* addr, len; offset: the flags */
+	VMAC_REMAP_FILE_PAGES,	/* addr, len, prot, flags; offset: the page */
+	VMAC_PKEY_MPROTECT,	/* addr, len, prot; file: the key */
+	VMAC_MDWE,	/* offset: the bits */
 };
 
 struct vmac_op {
@@ -28,6 +38,8 @@ struct vmac_op {
 	uint64_t addr;
 	uint64_t len;
 	uint64_t offset;
+	uint64_t new_len;
+	uint64_t new_addr;
 };
 
 enum vmac_hook_kind {
@@ -35,6 +47,9 @@ enum vmac_hook_kind {
 	VMAC_HOOK_OPEN,
 	VMAC_HOOK_CLOSE,
 	VMAC_HOOK_MAY_SPLIT,
+	VMAC_HOOK_MAPPED,
+	VMAC_HOOK_MREMAP,
+	VMAC_HOOK_MPROTECT,
 };
 
 /* A call of a driver's hook, with the area as the hook saw it. */
@@ -44,7 +59,9 @@ struct vmac_hook {
 	uint64_t start;
 	uint64_t end;
 	uint64_t pgoff;
-	uint64_t addr;		/* of VMAC_HOOK_MAY_SPLIT */
+	uint64_t addr;		/* of VMAC_HOOK_MAY_SPLIT; the begin of VMAC_HOOK_MPROTECT */
+	uint64_t to;		/* the end of VMAC_HOOK_MPROTECT */
+	uint64_t flags;		/* of VMAC_HOOK_MPROTECT: VM_* */
 };
 
 enum vmac_object {
@@ -106,9 +123,14 @@ struct vmac_file {
 	uint8_t hook_open;
 	uint8_t hook_close;
 	uint8_t hook_may_split;
+	uint8_t hook_mapped;
+	uint8_t hook_mremap;
+	uint8_t hook_mprotect;
+	uint8_t unused[5];
 	uint32_t mmap_error;	/* 0: none */
+	uint32_t mremap_error;
+	uint32_t mprotect_error;
 	uint32_t may_split;
-	uint32_t unused;
 	uint64_t may_split_arg;
 	uint64_t pages;
 	uint64_t sets;		/* VM_* that its mmap handler sets */
@@ -126,6 +148,9 @@ struct vmac_limits {
 	uint64_t data;
 	uint64_t stack;
 	uint64_t memlock;
+	uint64_t start_brk;	/* where the heap begins */
+	uint64_t brk;		/* where it ends at the start */
+	uint64_t program_data;	/* bytes that count as if they were of the heap */
 	uint8_t cap_ipc_lock;
 	uint8_t cap_sys_rawio;
 	uint8_t unused[6];

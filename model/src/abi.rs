@@ -111,6 +111,36 @@ flags! {
 }
 
 flags! {
+    /// `MLOCK_*` of `mlock2(2)`.
+    MlockFlags: u32 {
+        /// Pages are locked as they are touched, and not all at once.
+        ONFAULT = general::MLOCK_ONFAULT;
+    }
+}
+
+flags! {
+    /// `MCL_*` of `mlockall(2)`.
+    MlockallFlags: u32 {
+        /// All that is mapped now.
+        CURRENT = general::MCL_CURRENT;
+        /// All that will be mapped.
+        FUTURE = general::MCL_FUTURE;
+        /// As pages are touched.
+        ONFAULT = general::MCL_ONFAULT;
+    }
+}
+
+flags! {
+    /// `PR_MDWE_*` of `prctl(PR_SET_MDWE)`.
+    MdweFlags: u64 {
+        /// No memory that is writable and executable, nor that becomes executable.
+        REFUSE_EXEC_GAIN = 1;
+        /// Not for forked children.
+        NO_INHERIT = 2;
+    }
+}
+
+flags! {
     /// `MAP_*` of `mmap(2)`.
     MapFlags: u32 {
         /// Writes are seen by all who map the object. Also the low bit of `MAP_SHARED_VALIDATE`.
@@ -223,6 +253,8 @@ flags! {
         NOHUGEPAGE = 0x4000_0000;
         /// `MADV_MERGEABLE`.
         MERGEABLE = 0x8000_0000;
+        /// It may hold guard pages (`MADV_GUARD_INSTALL`).
+        MAYBE_GUARD = 0x800;
         /// Pages may be dropped under memory pressure (`MAP_DROPPABLE`).
         DROPPABLE = 1u64 << 40;
         /// May not be changed or removed (`mseal`).
@@ -301,4 +333,6 @@ errnos! {
     ENOTTY
     /// No space left in the object.
     ENOSPC
+    /// There is no such system call.
+    ENOSYS
 }

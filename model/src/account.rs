@@ -98,7 +98,7 @@ impl Limits {
     pub(crate) fn may_lock(&self, locked: bool, bytes: u64, locked_vm: u64) -> bool {
         !locked
             || self.cap_ipc_lock
-            || (bytes >> PAGE_SHIFT) + locked_vm <= self.memlock >> PAGE_SHIFT
+            || (bytes >> PAGE_SHIFT).wrapping_add(locked_vm) <= self.memlock >> PAGE_SHIFT
     }
 
     /// Whether anything may be locked at all (`can_do_mlock`).

@@ -101,7 +101,10 @@ impl<C: Container> AddressSpace<C> {
     /// page cannot be had.
     pub(crate) fn populate(&mut self, start: u64, end: u64) -> Result<(), Errno> {
         let mut at = start;
-        while let Some(&vma) = self.areas.find(at).filter(|vma| vma.start < end) {
+        while at < end {
+            let Some(&vma) = self.areas.find(at).filter(|vma| vma.start < end) else {
+                break;
+            };
             let first = vma.start.max(at);
             at = vma.end;
             if !vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) {
@@ -127,6 +130,29 @@ impl<C: Container> AddressSpace<C> {
             self.anon_vma_prepare(vma);
         }
         if vma.pgoff_at(end) > self.object_pages(vma) {
+            return Err(Errno::EFAULT);
+        }
+        Ok(())
+    }
+
+    /// Reads or writes pages of an area, which its flags allow, one by one up to one that cannot be
+    /// had (`faultin_page_range`).
+    pub(crate) fn fault_in(
+        &mut self,
+        vma: &Vma,
+        start: u64,
+        end: u64,
+        write: bool,
+    ) -> Result<(), Errno> {
+        let pages = self.object_pages(vma);
+        let private = !vma.flags.contains(VmFlags::SHARED);
+        if private
+            && (write || self.huge_fault(vma, start))
+            && (vma.pgoff_at(start) < pages || self.rules.anon_vma_before_page)
+        {
+            self.anon_vma_prepare(vma);
+        }
+        if vma.pgoff_at(end) > pages {
             return Err(Errno::EFAULT);
         }
         Ok(())
@@ -241,7 +267,7 @@ impl<C: Container> AddressSpace<C> {
             ..vma
         };
         if locked {
-            self.counters.locked_vm += grow;
+            self.counters.locked_vm = self.counters.locked_vm.wrapping_add(grow);
         }
         self.counters
             .add(&self.rules, vma.flags, vma.has_file(), grow);

@@ -29,6 +29,10 @@ pub struct File {
     pub mmap_error: Option<Errno>,
     /// What its `may_split` hook says.
     pub may_split: MaySplit,
+    /// The error with which its `mremap` hook sends an area back, if it does.
+    pub mremap_error: Option<Errno>,
+    /// The error with which its `mprotect` hook refuses, if it does.
+    pub mprotect_error: Option<Errno>,
 }
 
 /// What kind of file it is.
@@ -70,6 +74,12 @@ pub struct Hooks {
     pub close: bool,
     /// `vm_operations_struct.may_split` (`split` before 5.11).
     pub may_split: bool,
+    /// `vm_operations_struct.mapped`; only with [`File::prepares`].
+    pub mapped: bool,
+    /// `vm_operations_struct.mremap`.
+    pub mremap: bool,
+    /// `vm_operations_struct.mprotect`.
+    pub mprotect: bool,
 }
 
 impl Hooks {
@@ -79,6 +89,19 @@ impl Hooks {
         open: true,
         close: true,
         may_split: true,
+        mapped: true,
+        mremap: true,
+        mprotect: true,
+    };
+    /// None of them.
+    pub const NONE: Self = Self {
+        mmap: false,
+        open: false,
+        close: false,
+        may_split: false,
+        mapped: false,
+        mremap: false,
+        mprotect: false,
     };
 }
 
@@ -91,16 +114,13 @@ impl File {
             write: true,
             noexec: false,
             pages,
-            hooks: Hooks {
-                mmap: false,
-                open: false,
-                close: false,
-                may_split: false,
-            },
+            hooks: Hooks::NONE,
             sets: VmFlags::empty(),
             prepares: true,
             mmap_error: None,
             may_split: MaySplit::Anywhere,
+            mremap_error: None,
+            mprotect_error: None,
         }
     }
 
@@ -117,10 +137,8 @@ impl File {
         Self {
             kind: Kind::Hugetlb,
             hooks: Hooks {
-                mmap: false,
-                open: false,
                 close: true,
-                may_split: false,
+                ..Hooks::NONE
             },
             sets: VmFlags(VmFlags::HUGETLB.0 | VmFlags::DONTEXPAND.0),
             prepares: false,
@@ -145,10 +163,9 @@ impl File {
         Self {
             kind: Kind::Special,
             hooks: Hooks {
-                mmap: false,
-                open: false,
                 close: true,
                 may_split: true,
+                ..Hooks::NONE
             },
             may_split: MaySplit::Never(Errno::EINVAL),
             ..Self::regular(u64::MAX)

@@ -1,42 +1,68 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `fork(2)`: `dup_mmap` (mm/mmap.c), `anon_vma_fork` (mm/rmap.c).
+//! `fork(2)`: `dup_mmap` (mm/mmap.c; before 6.15 kernel/fork.c), `anon_vma_fork` (mm/rmap.c).
 
 use crate::mlock::LOCKED;
-use crate::{AddressSpace, Container, Hook, VmFlags, Vma};
+use crate::{AddressSpace, Container, Errno, Hook, VmFlags, Vma};
 
 impl<C: Container> AddressSpace<C> {
     /// Makes this the address space of a forked child: areas that are not for it go, nothing is locked,
     /// and private pages hang on an `anon_vma` of each area's own.
     ///
     /// `open` is called for every area that a driver has in the child.
-    pub fn become_child(&mut self) {
-        let mut areas = C::default();
-        let old = core::mem::take(&mut self.areas);
-        for vma in old.iter_from(0) {
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM: an area's worth of memory may not be promised once more. The parent's areas stay; those
+    /// that had been copied are closed.
+    pub(crate) fn fork(&mut self) -> Result<(), Errno> {
+        let mut child = C::default();
+        let mut counters = self.counters;
+        let parent = core::mem::take(&mut self.areas);
+        let mut refused = false;
+        for vma in parent.iter_from(0) {
             if vma.flags.contains(VmFlags::DONTCOPY) {
-                self.counters
-                    .sub(&self.rules, vma.flags, vma.has_file(), vma.pages());
-                self.counters.map_count -= 1;
+                counters.sub(&self.rules, vma.flags, vma.has_file(), vma.pages());
+                counters.map_count -= 1;
                 continue;
             }
-            let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
-            let written = vma.anon_vma.is_some() && !wiped;
-            let own = self.rules.fork_makes_anon_vmas;
-            let child = Vma {
-                // A userfaultfd that does not ask for forks watches the parent alone.
-                flags: vma.flags.without(LOCKED | VmFlags::UFFD_MISSING),
-                anon_vma: if own {
-                    written.then(|| self.new_anon_vma())
-                } else {
-                    vma.anon_vma
-                },
-                forked: own && written,
-                ..*vma
-            };
-            self.call(Hook::Open, &child);
-            areas.insert(child);
+            let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+            refused = accounted && self.limits.enough_memory(vma.pages()).is_err();
+            if refused {
+                break;
+            }
+            let copy = self.copy_for_child(vma);
+            self.call(Hook::Open, &copy);
+            child.insert(copy);
         }
-        self.areas = areas;
+        if refused {
+            for copy in child.iter_from(0) {
+                self.call(Hook::Close, copy);
+            }
+            self.areas = parent;
+            return Err(Errno::ENOMEM);
+        }
+        self.areas = child;
+        self.counters = counters;
         self.counters.locked_vm = 0;
+        self.def_flags = self.def_flags.without(LOCKED);
+        self.inherit_mdwe();
+        Ok(())
+    }
+
+    fn copy_for_child(&mut self, vma: &Vma) -> Vma {
+        let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
+        let written = vma.anon_vma.is_some() && !wiped;
+        let own = self.rules.fork_makes_anon_vmas;
+        Vma {
+            // A userfaultfd that does not ask for forks watches the parent alone.
+            flags: vma.flags.without(LOCKED | VmFlags::UFFD_MISSING),
+            anon_vma: if own {
+                written.then(|| self.new_anon_vma())
+            } else {
+                vma.anon_vma
+            },
+            forked: own && written,
+            ..*vma
+        }
     }
 }

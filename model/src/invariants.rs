@@ -47,6 +47,10 @@ impl<C: Container> AddressSpace<C> {
         if !self.rules.dontunmap_is_clean && recount.locked_vm < self.counters.locked_vm {
             recount.locked_vm = self.counters.locked_vm;
         }
+        // mlock counts in an int.
+        if recount.locked_vm as u32 == self.counters.locked_vm as u32 {
+            recount.locked_vm = self.counters.locked_vm;
+        }
         // Areas that moved as a whole were lost to all counters but these two.
         if !self.rules.mremap_counts_whole_moves {
             recount = Counters {

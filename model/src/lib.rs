@@ -109,7 +109,8 @@
 //! | `split`, `merge` | one area into two, two or three into one | `mm/vma.c` |
 //! | `account` | counters and limits | `mm/mmap.c`, `mm/util.c` |
 //! | `fault` | touching, stacks that grow | `mm/memory.c`, `mm/vma.c` |
-//! | `mprotect`, `mlock`, `madvise`, `mremap`, `fork` | as they are called | the files of those names |
+//! | `mprotect`, `mlock`, `madvise`, `mremap`, `mseal`, `brk`, `remap_file_pages`, `fork` | as they are called | the files of those names, `mm/mmap.c` |
+//! | `mdwe` | no memory that becomes executable | `kernel/sys.c`, `mm/vma.h` |
 //! | `page_table` | which page tables go with areas | `mm/memory.c` |
 //! | `userfaultfd` | areas that are watched from user space | `mm/userfaultfd.c` |
 //! | `invariants` | what must always hold | `validate_mm` |
@@ -117,8 +118,9 @@
 //! # What is not modelled
 //!
 //! Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, the pool of huge pages,
-//! protection keys but for reading execute-only memory, memory policies, the program break,
-//! and failing allocations of the kernel itself, but for those of areas ([`Failing`]).
+//! protection keys but for reading execute-only memory, memory policies, names of anonymous memory,
+//! segments of System V shared memory, guard regions, and failing allocations of the kernel itself, but
+//! for those of areas ([`Failing`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -126,6 +128,7 @@ extern crate alloc;
 
 mod abi;
 mod account;
+mod brk;
 pub mod container;
 mod fault;
 pub mod file;
@@ -134,15 +137,18 @@ pub mod gather;
 mod invariants;
 pub mod limits;
 mod madvise;
+mod mdwe;
 mod merge;
 mod mlock;
 mod mmap;
 mod mprotect;
 mod mremap;
+mod mseal;
 mod munmap;
 mod op;
 mod outcome;
 pub mod page_table;
+mod remap_file_pages;
 pub mod rules;
 mod space;
 mod split;
@@ -150,7 +156,11 @@ mod unmapped_area;
 mod userfaultfd;
 pub mod vma;
 
-pub use abi::{Errno, MapFlags, MremapFlags, PAGE_SHIFT, PAGE_SIZE, Prot, VmFlags};
+pub use abi::{
+    Errno, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, PAGE_SHIFT, PAGE_SIZE,
+    Prot, VmFlags,
+};
+pub use brk::Break;
 pub use container::{BTree, Container, Failing, Gap, OutOfMemory, RbList, SortedVec};
 pub use file::File;
 pub use limits::Limits;

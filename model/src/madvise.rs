@@ -1,59 +1,102 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `madvise(2)`, as far as it changes areas: `do_madvise`, `madvise_walk_vmas`,
-//! `madvise_vma_behavior`, `madvise_update_vma` (mm/madvise.c).
+//! `madvise(2)`: `do_madvise`, `madvise_walk_vmas`, `madvise_vma_behavior`, `madvise_update_vma`,
+//! `madvise_dontneed_free`, `madvise_remove`, `madvise_populate` (mm/madvise.c), `ksm_madvise`
+//! (mm/ksm.c), `hugepage_madvise` (mm/khugepaged.c).
+//!
+//! Advice is of three sorts: what changes flags, so that areas are cut and merged; what drops or brings
+//! in pages; and what only hints at their use. Not modelled, and EINVAL here: `MADV_COLLAPSE`, guard
+//! regions, and what tests memory failures.
 
 use linux_raw_sys::general;
 
+use crate::file::Kind;
 use crate::merge::SPECIAL;
 use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, UffdEvent, VmFlags, Vma};
 
-/// A piece of advice (`MADV_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
-pub enum Advice {
+/// Defines the advice by the kernel's own numbers.
+macro_rules! advice {
+    ($($(#[$doc:meta])* $name:ident = $value:ident;)*) => {
+        /// A piece of advice (`MADV_*`), as a number that a program may give.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct Advice(pub u32);
+
+        impl Advice {
+            $($(#[$doc])* pub const $name: Self = Self(general::$value);)*
+
+            /// All that are modelled, in any era.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+        }
+
+        impl core::fmt::Debug for Advice {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                match *self {
+                    $(Self::$name => f.write_str(stringify!($name)),)*
+                    Self(number) => write!(f, "{number}"),
+                }
+            }
+        }
+    };
+}
+
+advice! {
     /// No special treatment.
-    Normal = general::MADV_NORMAL,
+    NORMAL = MADV_NORMAL;
     /// Expect random access.
-    Random = general::MADV_RANDOM,
+    RANDOM = MADV_RANDOM;
     /// Expect access in order.
-    Sequential = general::MADV_SEQUENTIAL,
+    SEQUENTIAL = MADV_SEQUENTIAL;
+    /// The pages will be needed.
+    WILLNEED = MADV_WILLNEED;
     /// The pages are not needed: drop them.
-    DontNeed = general::MADV_DONTNEED,
+    DONTNEED = MADV_DONTNEED;
+    /// The pages may be dropped when memory is short, unless they are written to before.
+    FREE = MADV_FREE;
+    /// Drop the pages of the object itself.
+    REMOVE = MADV_REMOVE;
     /// A forked child does not get the area.
-    DontFork = general::MADV_DONTFORK,
+    DONTFORK = MADV_DONTFORK;
     /// A forked child gets the area.
-    DoFork = general::MADV_DOFORK,
+    DOFORK = MADV_DOFORK;
+    /// Pages of the same contents may become one.
+    MERGEABLE = MADV_MERGEABLE;
+    /// They may not.
+    UNMERGEABLE = MADV_UNMERGEABLE;
+    /// Huge pages are welcome.
+    HUGEPAGE = MADV_HUGEPAGE;
+    /// They are not.
+    NOHUGEPAGE = MADV_NOHUGEPAGE;
     /// The area is left out of core dumps.
-    DontDump = general::MADV_DONTDUMP,
+    DONTDUMP = MADV_DONTDUMP;
     /// The area is part of core dumps.
-    DoDump = general::MADV_DODUMP,
+    DODUMP = MADV_DODUMP;
     /// A forked child finds zeros.
-    WipeOnFork = general::MADV_WIPEONFORK,
+    WIPEONFORK = MADV_WIPEONFORK;
     /// A forked child finds the contents.
-    KeepOnFork = general::MADV_KEEPONFORK,
+    KEEPONFORK = MADV_KEEPONFORK;
+    /// The pages will not be used for a while.
+    COLD = MADV_COLD;
+    /// The pages are to be swapped out.
+    PAGEOUT = MADV_PAGEOUT;
+    /// The pages are brought in as if read.
+    POPULATE_READ = MADV_POPULATE_READ;
+    /// The pages are brought in as if written to.
+    POPULATE_WRITE = MADV_POPULATE_WRITE;
+    /// As `DONTNEED`, and of locked memory, too.
+    DONTNEED_LOCKED = MADV_DONTNEED_LOCKED;
 }
 
 impl Advice {
-    /// All that are modelled.
-    pub const ALL: &'static [Self] = &[
-        Self::Normal,
-        Self::Random,
-        Self::Sequential,
-        Self::DontNeed,
-        Self::DontFork,
-        Self::DoFork,
-        Self::DontDump,
-        Self::DoDump,
-        Self::WipeOnFork,
-        Self::KeepOnFork,
-    ];
-
-    /// The advice of that number, if it is modelled.
-    pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|&advice| advice as u32 == number)
+    /// Whether it drops what is there (`is_discard`).
+    const fn discards(self) -> bool {
+        matches!(
+            self,
+            Self::FREE
+                | Self::DONTNEED
+                | Self::DONTNEED_LOCKED
+                | Self::REMOVE
+                | Self::DONTFORK
+                | Self::WIPEONFORK
+        )
     }
 }
 
@@ -62,11 +105,11 @@ impl<C: Container> AddressSpace<C> {
     ///
     /// # Errors
     ///
-    /// EINVAL: unaligned, wrapped around, or not for this kind of area. ENOMEM: a hole. EAGAIN: no room
-    /// for a split.
-    pub fn madvise(&mut self, addr: u64, len: u64, advice: Advice) -> Result<(), Errno> {
-        self.uffd_events.clear();
-        let known = advice as u32 <= self.rules.last_advice;
+    /// EINVAL: unaligned, wrapped around, unknown, or not for this kind of area. ENOMEM: a hole.
+    /// EAGAIN: no room for a split. EPERM: sealed contents. EACCES, EBADF, EOPNOTSUPP: not for this
+    /// file. EFAULT: pages that cannot be had.
+    pub(crate) fn madvise(&mut self, addr: u64, len: u64, advice: Advice) -> Result<(), Errno> {
+        let known = Advice::ALL.contains(&advice) && advice.0 <= self.rules.last_advice;
         if addr % PAGE_SIZE != 0 || (!known && self.rules.advice_checked_first) {
             return Err(Errno::EINVAL);
         }
@@ -74,6 +117,9 @@ impl<C: Container> AddressSpace<C> {
             .checked_next_multiple_of(PAGE_SIZE)
             .and_then(|len| addr.checked_add(len))
             .ok_or(Errno::EINVAL)?;
+        if advice == Advice::POPULATE_READ || advice == Advice::POPULATE_WRITE {
+            return self.madvise_populate(addr, end, advice == Advice::POPULATE_WRITE);
+        }
         let mut hole = false;
         let mut at = addr;
         let mut prev = None;
@@ -95,6 +141,9 @@ impl<C: Container> AddressSpace<C> {
                     break;
                 }
             }
+            if !known {
+                return Err(Errno::EINVAL);
+            }
             let now = self.madvise_area(prev, &vma, at, vma.end.min(end), advice)?;
             at = now.end;
             prev = Some(now);
@@ -112,38 +161,38 @@ impl<C: Container> AddressSpace<C> {
         advice: Advice,
     ) -> Result<Vma, Errno> {
         let old = vma.flags;
-        let refused = match advice {
-            _ if advice as u32 > self.rules.last_advice => true,
-            Advice::DontNeed => old.intersects(VmFlags::PFNMAP | VmFlags::LOCKED),
-            Advice::DoFork => old.intersects(SPECIAL),
-            Advice::WipeOnFork => vma.object != Object::Anon || old.contains(VmFlags::SHARED),
-            Advice::KeepOnFork => old.contains(VmFlags::DROPPABLE),
-            Advice::DoDump => {
-                (!old.contains(VmFlags::HUGETLB) && old.intersects(SPECIAL))
-                    || old.contains(VmFlags::DROPPABLE)
-            }
-            _ => false,
-        };
-        if refused {
-            return Err(Errno::EINVAL);
+        // can_madvise_modify: who may not write to the memory may not drop its contents.
+        if old.contains(VmFlags::SEALED)
+            && advice.discards()
+            && vma.object == Object::Anon
+            && !old.contains(VmFlags::WRITE)
+        {
+            return Err(Errno::EPERM);
         }
+        self.madvise_refuses(vma, advice)?;
         let access = VmFlags::RAND_READ | VmFlags::SEQ_READ;
+        let huge = VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE;
         let flags = match advice {
-            Advice::DontNeed => {
-                if old.contains(VmFlags::UFFD_MISSING) {
+            Advice::NORMAL => old.without(access),
+            Advice::RANDOM => old.without(access) | VmFlags::RAND_READ,
+            Advice::SEQUENTIAL => old.without(access) | VmFlags::SEQ_READ,
+            Advice::DONTFORK => old | VmFlags::DONTCOPY,
+            Advice::DOFORK => old.without(VmFlags::DONTCOPY),
+            Advice::DONTDUMP => old | VmFlags::DONTDUMP,
+            Advice::DODUMP => old.without(VmFlags::DONTDUMP),
+            Advice::WIPEONFORK => old | VmFlags::WIPEONFORK,
+            Advice::KEEPONFORK => old.without(VmFlags::WIPEONFORK),
+            Advice::HUGEPAGE => old.without(huge) | VmFlags::HUGEPAGE,
+            Advice::NOHUGEPAGE => old.without(huge) | VmFlags::NOHUGEPAGE,
+            Advice::MERGEABLE if ksm_compatible(old) => old | VmFlags::MERGEABLE,
+            Advice::MERGEABLE => old,
+            Advice::UNMERGEABLE => old.without(VmFlags::MERGEABLE),
+            _ => {
+                if advice.discards() && old.contains(VmFlags::UFFD_MISSING) {
                     self.uffd_events.push(UffdEvent::Remove { start, end });
                 }
                 return Ok(*vma);
             }
-            Advice::Normal => old.without(access),
-            Advice::Random => old.without(access) | VmFlags::RAND_READ,
-            Advice::Sequential => old.without(access) | VmFlags::SEQ_READ,
-            Advice::DontFork => old | VmFlags::DONTCOPY,
-            Advice::DoFork => old.without(VmFlags::DONTCOPY),
-            Advice::DontDump => old | VmFlags::DONTDUMP,
-            Advice::DoDump => old.without(VmFlags::DONTDUMP),
-            Advice::WipeOnFork => old | VmFlags::WIPEONFORK,
-            Advice::KeepOnFork => old.without(VmFlags::WIPEONFORK),
         };
         if !self.rules.madvise_merges {
             let new = Vma {
@@ -164,4 +213,77 @@ impl<C: Container> AddressSpace<C> {
                 other => other,
             })
     }
+
+    /// What the area is not fit for.
+    fn madvise_refuses(&self, vma: &Vma, advice: Advice) -> Result<(), Errno> {
+        let flags = vma.flags;
+        let has = |some: VmFlags| flags.intersects(some);
+        let invalid = match advice {
+            Advice::DONTNEED | Advice::FREE | Advice::DONTNEED_LOCKED => {
+                let locked = advice != Advice::DONTNEED_LOCKED && has(VmFlags::LOCKED);
+                let foreign = advice == Advice::FREE && vma.object != Object::Anon;
+                let huge = has(VmFlags::HUGETLB) && !self.rules.dontneed_takes_hugetlb;
+                locked || foreign || huge || has(VmFlags::PFNMAP)
+            }
+            Advice::REMOVE => return self.madvise_remove(vma),
+            Advice::COLD | Advice::PAGEOUT => {
+                has(VmFlags::LOCKED | VmFlags::PFNMAP | VmFlags::HUGETLB)
+            }
+            Advice::WILLNEED if vma.object == Object::Anon && self.rules.willneed_needs_file => {
+                return Err(Errno::EBADF);
+            }
+            Advice::DOFORK if self.rules.dofork_refuses_special => has(SPECIAL),
+            Advice::DOFORK => has(VmFlags::IO),
+            Advice::WIPEONFORK => vma.object != Object::Anon || has(VmFlags::SHARED),
+            Advice::KEEPONFORK => has(VmFlags::DROPPABLE),
+            Advice::DODUMP => (!has(VmFlags::HUGETLB) && has(SPECIAL)) || has(VmFlags::DROPPABLE),
+            _ => false,
+        };
+        if invalid { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
+    /// `madvise_remove`: a hole is punched into the object, if it can have holes.
+    fn madvise_remove(&self, vma: &Vma) -> Result<(), Errno> {
+        let writable = VmFlags::SHARED | VmFlags::MAYWRITE;
+        if vma.flags.contains(VmFlags::LOCKED) || !vma.has_file() {
+            return Err(Errno::EINVAL);
+        }
+        if !vma.flags.contains(writable) {
+            return Err(Errno::EACCES);
+        }
+        match vma.object {
+            Object::File(id) => match self.file(id).kind {
+                Kind::Shmem | Kind::Hugetlb | Kind::Regular => Ok(()),
+                // vfs_fallocate
+                Kind::Device | Kind::Special | Kind::Unmappable => Err(Errno::ENODEV),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// `madvise_populate`
+    fn madvise_populate(&mut self, start: u64, end: u64, write: bool) -> Result<(), Errno> {
+        let mut at = start;
+        while at < end {
+            let vma = *self
+                .areas
+                .find(at)
+                .filter(|vma| vma.start <= at)
+                .ok_or(Errno::ENOMEM)?;
+            // check_vma_flags
+            let needed = if write { VmFlags::WRITE } else { VmFlags::READ };
+            if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) || !vma.flags.contains(needed) {
+                return Err(Errno::EINVAL);
+            }
+            self.fault_in(&vma, at, vma.end.min(end), write)?;
+            at = vma.end;
+        }
+        Ok(())
+    }
+}
+
+/// `vma_ksm_compatible`
+fn ksm_compatible(flags: VmFlags) -> bool {
+    let not = SPECIAL | VmFlags::HUGETLB | VmFlags::SHARED | VmFlags::MAYSHARE | VmFlags::DROPPABLE;
+    !flags.intersects(not)
 }

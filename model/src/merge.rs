@@ -106,6 +106,7 @@ impl<C: Container> AddressSpace<C> {
         middle: &Vma,
         new: &Vma,
     ) -> Option<Vma> {
+        self.went_back = false;
         let left_side = new.start == middle.start;
         let right_side = new.end == middle.end;
         if new.flags.intersects(SPECIAL) {
@@ -126,6 +127,7 @@ impl<C: Container> AddressSpace<C> {
         }
         let whole = left_side && right_side;
         if whole && !self.may_vanish(middle) {
+            self.went_back = left.is_some();
             return None;
         }
         if left.is_some() {

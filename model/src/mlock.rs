@@ -1,35 +1,49 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `mlock(2)` and `munlock(2)`: `do_mlock`, `apply_vma_lock_flags`, `mlock_fixup` (mm/mlock.c).
+//! `mlock(2)`, `mlock2(2)`, `munlock(2)`, `mlockall(2)` and `munlockall(2)`: `do_mlock`,
+//! `apply_vma_lock_flags`, `apply_mlockall_flags`, `mlock_fixup` (mm/mlock.c).
 
 use crate::merge::SPECIAL;
-use crate::{AddressSpace, Container, Errno, PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma};
+use crate::{
+    AddressSpace, Container, Errno, MlockFlags, MlockallFlags, PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma,
+};
 
 /// Both kinds of locking (`VM_LOCKED_MASK`).
 pub(crate) const LOCKED: VmFlags = VmFlags(VmFlags::LOCKED.0 | VmFlags::LOCKONFAULT.0);
 
 impl<C: Container> AddressSpace<C> {
-    /// `mlock(2)`. What was locked before an error stays locked.
+    /// `mlock(2)`, and with flags `mlock2(2)`. What was locked before an error stays locked.
     ///
     /// # Errors
     ///
     /// EPERM: nothing may be locked. ENOMEM: the limit, a hole in the range, no room for a split, or
-    /// pages that cannot be had. EINVAL: the range wraps around.
-    pub fn mlock(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+    /// pages that cannot be had. EINVAL: the range wraps around, or unknown flags. ENOSYS: there is no
+    /// `mlock2` yet.
+    pub(crate) fn mlock(&mut self, addr: u64, len: u64, flags: MlockFlags) -> Result<(), Errno> {
+        let mut lock = VmFlags::LOCKED;
+        if flags != MlockFlags::empty() {
+            if !self.rules.mlock2 {
+                return Err(Errno::ENOSYS);
+            }
+            if flags != MlockFlags::ONFAULT {
+                return Err(Errno::EINVAL);
+            }
+            lock |= VmFlags::LOCKONFAULT;
+        }
         if !self.limits.can_do_mlock() {
             return Err(Errno::EPERM);
         }
         let (start, len) = lock_range(addr, len);
         let limit = self.limits.memlock >> PAGE_SHIFT;
         if !self.limits.cap_ipc_lock {
-            let mut locked = (len >> PAGE_SHIFT) + self.counters.locked_vm;
+            let mut locked = (len >> PAGE_SHIFT).wrapping_add(self.counters.locked_vm);
             if locked > limit {
-                locked -= self.locked_in(start, start.saturating_add(len));
+                locked = locked.wrapping_sub(self.locked_in(start, start.saturating_add(len)));
             }
             if locked > limit {
                 return Err(Errno::ENOMEM);
             }
         }
-        self.apply_lock_flags(start, len, VmFlags::LOCKED)?;
+        self.apply_lock_flags(start, len, lock)?;
         if self.rules.mlock_populates_each {
             return Ok(());
         }
@@ -41,9 +55,83 @@ impl<C: Container> AddressSpace<C> {
     /// # Errors
     ///
     /// As [`mlock`](Self::mlock), but for what concerns limits and pages.
-    pub fn munlock(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+    pub(crate) fn munlock(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
         let (start, len) = lock_range(addr, len);
         self.apply_lock_flags(start, len, VmFlags::empty())
+    }
+
+    /// `mlockall(2)`. Areas that cannot be locked are left out.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: flags that make no sense. EPERM: nothing may be locked. ENOMEM: the limit.
+    pub(crate) fn mlockall(&mut self, flags: MlockallFlags) -> Result<(), Errno> {
+        let mut known = MlockallFlags::CURRENT | MlockallFlags::FUTURE;
+        if self.rules.mlock2 {
+            known |= MlockallFlags::ONFAULT;
+        }
+        let alone = flags == MlockallFlags::ONFAULT && self.rules.mlockall_checks_onfault;
+        if flags == MlockallFlags::empty()
+            || flags.without(known) != MlockallFlags::empty()
+            || alone
+        {
+            return Err(Errno::EINVAL);
+        }
+        if !self.limits.can_do_mlock() {
+            return Err(Errno::EPERM);
+        }
+        let current = flags.contains(MlockallFlags::CURRENT);
+        if current
+            && !self.limits.cap_ipc_lock
+            && self.counters.total_vm > self.limits.memlock >> PAGE_SHIFT
+        {
+            return Err(Errno::ENOMEM);
+        }
+        self.apply_lockall_flags(flags);
+        if current && !self.rules.mlock_populates_each {
+            // What cannot be had is left out.
+            let mut at = 0;
+            while let Some(&vma) = self.areas.find(at) {
+                at = vma.end;
+                let _ = self.populate(vma.start, vma.end);
+            }
+        }
+        Ok(())
+    }
+
+    /// `munlockall(2)`.
+    pub(crate) fn munlockall(&mut self) {
+        self.apply_lockall_flags(MlockallFlags::empty());
+    }
+
+    /// `apply_mlockall_flags`
+    fn apply_lockall_flags(&mut self, flags: MlockallFlags) {
+        let mut lock = VmFlags::LOCKED;
+        if flags.contains(MlockallFlags::ONFAULT) {
+            lock |= VmFlags::LOCKONFAULT;
+        }
+        let current = flags.contains(MlockallFlags::CURRENT);
+        self.def_flags = self.def_flags.without(LOCKED);
+        if flags.contains(MlockallFlags::FUTURE) {
+            self.def_flags |= lock;
+            if !current {
+                return;
+            }
+        }
+        let add = if current { lock } else { VmFlags::empty() };
+        let mut prev = None;
+        let mut at = 0;
+        while let Some(&vma) = self.areas.find(at) {
+            let flags = vma.flags.without(LOCKED) | add;
+            let now = self.mlock_fixup(prev, &vma, vma.start, vma.end, flags);
+            let now = now.unwrap_or(vma);
+            at = now.end;
+            prev = Some(now);
+        }
+    }
+
+    fn count_locked(&mut self, pages: i64) {
+        self.counters.locked_vm = self.counters.locked_vm.wrapping_add_signed(pages);
     }
 
     /// `count_mm_mlocked_page_nr`
@@ -95,7 +183,8 @@ impl<C: Container> AddressSpace<C> {
         flags: VmFlags,
     ) -> Result<Vma, Errno> {
         let old = vma.flags;
-        let pages = (end - start) >> PAGE_SHIFT;
+        // The kernel counts in an int, so that 8 TiB are locked as a negative number of pages.
+        let pages = i64::from(((end - start) >> PAGE_SHIFT) as i32);
         if !self.rules.mlock_merges {
             if flags == old {
                 return Ok(*vma);
@@ -109,11 +198,11 @@ impl<C: Container> AddressSpace<C> {
             };
             let mut now = self.cut_out(vma, new).map_err(|_| Errno::EAGAIN)?;
             if flags.contains(VmFlags::LOCKED) {
-                self.counters.locked_vm += pages;
+                self.count_locked(pages);
                 self.make_pages_present(start, end)?;
                 now = *self.areas.find(start).unwrap_or(&now);
             } else {
-                self.counters.locked_vm = self.counters.locked_vm.saturating_sub(pages);
+                self.count_locked(-pages);
             }
             return Ok(now);
         }
@@ -123,9 +212,9 @@ impl<C: Container> AddressSpace<C> {
         }
         let now = self.modify_flags(prev, vma, start, end, flags)?;
         if !flags.contains(VmFlags::LOCKED) {
-            self.counters.locked_vm = self.counters.locked_vm.saturating_sub(pages);
+            self.count_locked(-pages);
         } else if !old.contains(VmFlags::LOCKED) {
-            self.counters.locked_vm += pages;
+            self.count_locked(pages);
         }
         Ok(now)
     }

@@ -10,8 +10,8 @@ use crate::file::{File, Kind};
 use crate::rules::Mistake;
 use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
-    AddressSpace, Backing, Container, Errno, FileId, Hook, MapFlags, Mmap, Object, PAGE_SHIFT,
-    PAGE_SIZE, Prot, Rules, VmFlags, Vma,
+    AddressSpace, Backing, Container, Errno, Hook, MapFlags, Mmap, Object, PAGE_SHIFT, PAGE_SIZE,
+    Prot, Rules, VmFlags, Vma,
 };
 
 /// What `MAP_SHARED` takes without looking (`LEGACY_MAP_MASK`).
@@ -44,7 +44,7 @@ impl<C: Container> AddressSpace<C> {
         if args.offset % PAGE_SIZE != 0 {
             return Err(Errno::EINVAL);
         }
-        let mut flags = args.flags;
+        let flags = args.flags;
         let id = if flags.contains(MapFlags::ANONYMOUS) {
             None
         } else {
@@ -63,9 +63,46 @@ impl<C: Container> AddressSpace<C> {
             });
         }
 
-        if args.len == 0 {
+        let len = if hugetlb && self.rules.hugetlb_rounds_length {
+            args.len
+                .checked_next_multiple_of(PMD_SIZE)
+                .ok_or(self.too_long())?
+        } else {
+            args.len
+        };
+        let object = id.map_or(Object::Anon, Object::File);
+        let pgoff = args.offset >> PAGE_SHIFT;
+        self.do_mmap(object, file, args.addr, len, args.prot, flags, pgoff)
+    }
+
+    /// The error of a length that is too large by itself.
+    fn too_long(&self) -> Errno {
+        if self.rules.mmap_of_nothing_works {
+            Errno::EINVAL
+        } else {
+            Errno::ENOMEM
+        }
+    }
+
+    /// `do_mmap`, and the populating that comes after it. `object` is what is mapped, `file` what the model
+    /// knows of it.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "they are those of the kernel's function"
+    )]
+    pub(crate) fn do_mmap(
+        &mut self,
+        object: Object,
+        file: Option<File>,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+        mut flags: MapFlags,
+        pgoff: u64,
+    ) -> Result<u64, Errno> {
+        if len == 0 {
             return if self.rules.mmap_of_nothing_works {
-                Ok(args.addr)
+                Ok(addr)
             } else {
                 Err(Errno::EINVAL)
             };
@@ -78,27 +115,21 @@ impl<C: Container> AddressSpace<C> {
         }
         // Rounded down, but up where the first fit upwards is taken.
         let hint = if flags.contains(MapFlags::FIXED) || self.rules.first_fit_upwards {
-            args.addr
+            addr
         } else {
-            self.round_hint_to_min(args.addr)
+            self.round_hint_to_min(addr)
         };
-        let rounded = hugetlb && self.rules.hugetlb_rounds_length;
-        let len = args
-            .len
-            .checked_next_multiple_of(if rounded { PMD_SIZE } else { PAGE_SIZE })
+        let len = len
+            .checked_next_multiple_of(PAGE_SIZE)
             .filter(|&len| !self.rules.mmap_of_nothing_works || len <= self.limits.task_size)
-            .ok_or(if self.rules.mmap_of_nothing_works {
-                Errno::EINVAL
-            } else {
-                Errno::ENOMEM
-            })?;
+            .ok_or(self.too_long())?;
         // An offset in pages has twelve bits to spare, so that this sum never wraps around as the
         // kernel fears (EOVERFLOW): the system call takes bytes.
-        let pgoff = args.offset >> PAGE_SHIFT;
         if self.counters.map_count > self.max_map_count() {
             return Err(Errno::ENOMEM);
         }
-        let mut vm_flags = prot_flags(args.prot)
+        let mut vm_flags = prot_flags(prot)
+            | self.def_flags
             | self.map_flags(flags)
             | VmFlags::MAYREAD
             | VmFlags::MAYWRITE
@@ -117,7 +148,7 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::EEXIST);
         }
         let locked = vm_flags.contains(VmFlags::LOCKED);
-        if locked && !self.limits.can_do_mlock() {
+        if flags.contains(MapFlags::LOCKED) && !self.limits.can_do_mlock() {
             return Err(Errno::EPERM);
         }
         if !self.limits.may_lock(locked, len, self.counters.locked_vm) {
@@ -127,14 +158,14 @@ impl<C: Container> AddressSpace<C> {
         let mut pgoff = pgoff;
         match &file {
             Some(file) => {
-                vm_flags = file_flags(&self.rules, file, args.prot, flags, vm_flags, pgoff, len)?;
+                vm_flags = file_flags(&self.rules, file, prot, flags, vm_flags, pgoff, len)?;
             }
             None => (vm_flags, pgoff) = anonymous_flags(&self.rules, flags, vm_flags, addr)?,
         }
         if flags.contains(MapFlags::NORESERVE) {
             vm_flags |= VmFlags::NORESERVE;
         }
-        let addr = self.mmap_region(id, file.as_ref(), addr, len, vm_flags, pgoff)?;
+        let addr = self.mmap_region(object, file.as_ref(), addr, len, vm_flags, pgoff)?;
         if self.rules.mlock_populates_each {
             // MAP_POPULATE faulted nothing in that needs an anon_vma.
             if vm_flags.contains(VmFlags::LOCKED) {
@@ -178,7 +209,7 @@ impl<C: Container> AddressSpace<C> {
     /// `__mmap_region`
     fn mmap_region(
         &mut self,
-        id: Option<FileId>,
+        object: Object,
         file: Option<&File>,
         addr: u64,
         len: u64,
@@ -187,6 +218,9 @@ impl<C: Container> AddressSpace<C> {
     ) -> Result<u64, Errno> {
         let pages = len >> PAGE_SHIFT;
         let end = addr + len;
+        if self.denies_write_exec(vm_flags, vm_flags) {
+            return Err(Errno::EACCES);
+        }
 
         // __mmap_setup: what is in the way is cut out, then the limits are checked as if it were gone.
         // Up to here an error leaves all but the cuts as it was.
@@ -220,7 +254,9 @@ impl<C: Container> AddressSpace<C> {
         if !self.rules.noreserve_is_kept {
             vm_flags = vm_flags.without(VmFlags::NORESERVE);
         }
-        if id.is_some() && vm_flags.contains(VmFlags::GROWSDOWN) && !self.rules.stack_checked_first
+        if object != Object::Anon
+            && vm_flags.contains(VmFlags::GROWSDOWN)
+            && !self.rules.stack_checked_first
         {
             return Err(Errno::EINVAL);
         }
@@ -230,7 +266,7 @@ impl<C: Container> AddressSpace<C> {
             end,
             pgoff,
             flags: vm_flags,
-            object: id.map_or(Object::Anon, Object::File),
+            object,
             anon_vma: None,
             forked: false,
         };
@@ -271,13 +307,16 @@ impl<C: Container> AddressSpace<C> {
             if flags.intersects(crate::merge::SPECIAL) {
                 kept = flags.without(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
             } else if !self.rules.errs(Mistake::LockedNotCounted) {
-                self.counters.locked_vm += pages;
+                self.counters.locked_vm = self.counters.locked_vm.wrapping_add(pages);
             }
         }
         if merged.is_none() {
             new.flags = kept;
             self.areas.insert(new);
             self.counters.map_count += 1;
+            if file.is_some_and(|file| file.prepares) && self.rules.tells_of_mapped {
+                self.call(Hook::Mapped, &new);
+            }
         }
         Ok(addr)
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `mprotect(2)`: `do_mprotect_pkey`, `mprotect_fixup` (mm/mprotect.c). Protection keys are not
-//! modelled.
+//! `mprotect(2)`, `pkey_mprotect(2)`: `do_mprotect_pkey`, `mprotect_fixup` (mm/mprotect.c). Of
+//! protection keys only the first is modelled, which all memory has.
 
 use crate::mmap::prot_flags;
-use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, Prot, VmFlags, Vma};
+use crate::{AddressSpace, Container, Errno, Hook, Object, PAGE_SIZE, Prot, VmFlags, Vma};
 
 /// What `mprotect` sets and clears (`VM_ACCESS_FLAGS`).
 pub(crate) const ACCESS: VmFlags = VmFlags(VmFlags::READ.0 | VmFlags::WRITE.0 | VmFlags::EXEC.0);
@@ -17,7 +17,13 @@ impl<C: Container> AddressSpace<C> {
     ///
     /// EINVAL: unaligned, or bits that are no protection. ENOMEM: a hole in the range, a limit, or no
     /// room for a split. EACCES: more than the mapping may have. EPERM: a sealed area.
-    pub fn mprotect(&mut self, addr: u64, len: u64, prot: Prot) -> Result<(), Errno> {
+    pub(crate) fn mprotect(
+        &mut self,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+        pkey: Option<i32>,
+    ) -> Result<(), Errno> {
         let grows = Prot::GROWSDOWN | Prot::GROWSUP;
         if prot.contains(grows) || addr % PAGE_SIZE != 0 {
             return Err(Errno::EINVAL);
@@ -33,6 +39,9 @@ impl<C: Container> AddressSpace<C> {
             .ok_or(Errno::ENOMEM)?;
         let plain = prot.without(grows);
         if plain.0 & !(7 | PROT_SEM) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if pkey.is_some_and(|pkey| pkey != 0 || !self.limits.pkeys) {
             return Err(Errno::EINVAL);
         }
         if end == addr {
@@ -76,11 +85,55 @@ impl<C: Container> AddressSpace<C> {
             if flags.0 & !(flags.0 >> 4) & ACCESS.0 != 0 {
                 return Err(Errno::EACCES);
             }
+            if self.denies_write_exec(vma.flags, flags) {
+                return Err(Errno::EACCES);
+            }
+            self.ask_mprotect(&vma, start, vma.end.min(end), flags)?;
             let now = self.mprotect_fixup(prev, &vma, start, vma.end.min(end), flags)?;
+            if now.flags != vma.flags && self.went_back && self.rules.mprotect_asks_again {
+                self.ask_mprotect(&now, now.start, now.end, now.flags)?;
+            }
             start = now.end;
             prev = Some(now);
         }
         Ok(())
+    }
+
+    /// `pkey_mprotect(2)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`mprotect`](Self::mprotect). ENOSYS: there is no such call yet. EINVAL: a key that nobody
+    /// allocated.
+    pub(crate) fn pkey_mprotect(
+        &mut self,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+        pkey: i32,
+    ) -> Result<(), Errno> {
+        if !self.rules.pkey_mprotect {
+            return Err(Errno::ENOSYS);
+        }
+        self.mprotect(addr, len, prot, Some(pkey).filter(|&pkey| pkey != -1))
+    }
+
+    /// Asks the driver whether a part of the area may get these flags (`vm_ops->mprotect`).
+    fn ask_mprotect(
+        &mut self,
+        vma: &Vma,
+        start: u64,
+        end: u64,
+        flags: VmFlags,
+    ) -> Result<(), Errno> {
+        let Object::File(id) = vma.object else {
+            return Ok(());
+        };
+        if !self.rules.asks_before_mprotect {
+            return Ok(());
+        }
+        self.call(Hook::Mprotect { start, end, flags }, vma);
+        self.file(id).mprotect_error.map_or(Ok(()), Err)
     }
 
     /// `mprotect_fixup`. Gives the area that now holds the range.

@@ -84,20 +84,7 @@ impl<C: Container> AddressSpace<C> {
     ///
     /// EINVAL: arguments that make no sense. EFAULT: not mapped, or not one area where it must be.
     /// ENOMEM: a limit, or no room. EAGAIN: the limit on locked memory. EPERM: a sealed area.
-    pub fn mremap(
-        &mut self,
-        addr: u64,
-        old_len: u64,
-        new_len: u64,
-        flags: MremapFlags,
-        new_addr: u64,
-    ) -> Result<u64, Errno> {
-        let result = self.do_mremap(addr, old_len, new_len, flags, new_addr);
-        self.uffd_complete(result.is_ok());
-        result
-    }
-
-    fn do_mremap(
+    pub(crate) fn mremap(
         &mut self,
         addr: u64,
         old_len: u64,
@@ -127,7 +114,13 @@ impl<C: Container> AddressSpace<C> {
         }
         remap.check(self.limits.task_size)?;
         // The worst case of the unmappings that may come first, and of the move.
-        if self.counters.map_count + 4 + u64::from(dontunmap) > self.max_map_count() {
+        let count = self.counters.map_count;
+        let full = if self.rules.mremap_counts_exactly {
+            count + 4 + u64::from(dontunmap) > self.max_map_count()
+        } else {
+            remap.implies_new_addr() && count + 5 >= self.max_map_count()
+        };
+        if full {
             return Err(Errno::ENOMEM);
         }
         if flags.contains(MremapFlags::FIXED) && remap.old_len == remap.new_len {
@@ -446,7 +439,7 @@ impl<C: Container> AddressSpace<C> {
     fn account_remapped(&mut self, flags: VmFlags, file: bool, pages: u64) {
         self.counters.add(&self.rules, flags, file, pages);
         if flags.contains(VmFlags::LOCKED) {
-            self.counters.locked_vm += pages;
+            self.counters.locked_vm = self.counters.locked_vm.wrapping_add(pages);
         }
     }
 
@@ -490,7 +483,7 @@ impl<C: Container> AddressSpace<C> {
         // prep_move_vma
         let clean = self.rules.dontunmap_is_clean;
         let split_first = dontunmap && locked && clean;
-        let full = if self.rules.mremap_checks_first {
+        let full = if self.rules.mremap_counts_exactly {
             self.counters.map_count + 2 + u64::from(split_first) > self.max_map_count()
         } else {
             self.counters.map_count + 3 >= self.max_map_count()
@@ -498,10 +491,10 @@ impl<C: Container> AddressSpace<C> {
         if full {
             return Err(Errno::ENOMEM);
         }
-        if before {
+        if before && self.rules.mremap_asks_first {
             self.may_split(&vma, remap.addr)?;
         }
-        if after {
+        if after && self.rules.mremap_asks_first {
             self.may_split(&vma, old_end)?;
         }
         if split_first {
@@ -516,13 +509,21 @@ impl<C: Container> AddressSpace<C> {
         if vma.flags.contains(VmFlags::ACCOUNT) {
             let charged = if dontunmap {
                 remap.new_len
+            } else if self.rules.mremap_charges_what_shrank {
+                remap.asked.abs_diff(remap.new_len)
             } else {
                 remap.delta()
             };
             self.limits.enough_memory(charged >> PAGE_SHIFT)?;
         }
 
-        self.copy_vma(remap, &vma);
+        let copy = self.copy_vma(remap, &vma)?;
+        if let Err(error) = self.tell_mremap(&copy) {
+            // The pages go back, and it is the copy that is unmapped.
+            self.account_remapped(copy.flags, copy.has_file(), remap.new_len >> PAGE_SHIFT);
+            let _ = self.munmap(remap.new_addr, remap.new_len);
+            return Err(error);
+        }
         if vma.flags.contains(VmFlags::UFFD_MISSING) {
             let len = if self.rules.remap_told_before_shrinking {
                 remap.asked
@@ -553,7 +554,10 @@ impl<C: Container> AddressSpace<C> {
         if self.rules.mremap_counts_whole_moves || !whole {
             self.account_remapped(flags, vma.has_file(), remap.new_len >> PAGE_SHIFT);
         } else if flags.contains(VmFlags::LOCKED) {
-            self.counters.locked_vm += remap.new_len >> PAGE_SHIFT;
+            self.counters.locked_vm = self
+                .counters
+                .locked_vm
+                .wrapping_add(remap.new_len >> PAGE_SHIFT);
         }
         // Without an old range (a duplicate of a shared one) there is nothing to unmap, and an error is
         // nobody's concern.
@@ -563,8 +567,20 @@ impl<C: Container> AddressSpace<C> {
         Ok(remap.new_addr)
     }
 
-    /// `copy_vma`
-    fn copy_vma(&mut self, remap: &Remap, vma: &Vma) {
+    /// Tells the driver that an area of its has moved here (`vm_ops->mremap`).
+    fn tell_mremap(&mut self, copy: &Vma) -> Result<(), Errno> {
+        let Object::File(id) = copy.object else {
+            return Ok(());
+        };
+        if !self.rules.tells_of_mremap {
+            return Ok(());
+        }
+        self.call(Hook::Mremap, copy);
+        self.file(id).mremap_error.map_or(Ok(()), Err)
+    }
+
+    /// `copy_vma`. Gives the area that holds the copy.
+    fn copy_vma(&mut self, remap: &Remap, vma: &Vma) -> Result<Vma, Errno> {
         let unfaulted = vma.object == Object::Anon && vma.anon_vma.is_none();
         let new = Vma {
             start: remap.new_addr,
@@ -582,10 +598,13 @@ impl<C: Container> AddressSpace<C> {
         let other = |near: &Vma| !(keep && near.start == vma.start);
         let prev = self.areas.prev(new.start).copied().filter(other);
         let next = self.areas.find(new.start).copied().filter(other);
-        if self.merge_new_range(&new, prev, next).is_none() {
-            self.call(Hook::Open, &new);
-            self.areas.insert(new);
-            self.counters.map_count += 1;
+        if let Some(merged) = self.merge_new_range(&new, prev, next) {
+            return Ok(merged);
         }
+        self.areas.reserve()?;
+        self.call(Hook::Open, &new);
+        self.areas.insert(new);
+        self.counters.map_count += 1;
+        Ok(new)
     }
 }

@@ -159,9 +159,8 @@ impl<C: Container> AddressSpace<C> {
         self.areas.remove_range(gathered.start..gathered.end);
         let now = &mut self.counters;
         now.map_count -= gone.map_count;
-        // Not below zero: a deliberate mistake may have forgotten to count them.
-        now.locked_vm = now.locked_vm.saturating_sub(gone.locked_vm);
         // Below zero where an era loses count, as the kernel's own.
+        now.locked_vm = now.locked_vm.wrapping_sub(gone.locked_vm);
         now.total_vm = now.total_vm.wrapping_sub(gone.total_vm);
         now.exec_vm = now.exec_vm.wrapping_sub(gone.exec_vm);
         now.stack_vm = now.stack_vm.wrapping_sub(gone.stack_vm);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Operations: what a program asks of its address space.
 
-use crate::{MapFlags, Prot};
+use crate::{Advice, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, Prot};
 
 /// A file that was made known to the address space before it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +40,120 @@ pub enum Op {
     Mmap(Mmap),
     /// `munmap(2)`.
     Munmap {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// `mprotect(2)`.
+    Mprotect {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// What may be done with the pages from now on.
+        prot: Prot,
+    },
+    /// `mremap(2)`.
+    Mremap {
+        /// First byte of what shall move, grow or shrink.
+        addr: u64,
+        /// How many bytes it has; 0 to have shared memory a second time.
+        old_len: u64,
+        /// How many bytes it shall have.
+        new_len: u64,
+        /// How.
+        flags: MremapFlags,
+        /// Where to, with `MREMAP_FIXED`; a hint with `MREMAP_DONTUNMAP`.
+        new_addr: u64,
+    },
+    /// `mlock(2)`, and with flags `mlock2(2)`.
+    Mlock {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// None: the older call.
+        flags: MlockFlags,
+    },
+    /// `munlock(2)`.
+    Munlock {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// `madvise(2)`.
+    Madvise {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// Which.
+        advice: Advice,
+    },
+    /// `pkey_mprotect(2)`. No keys are ever allocated: 0 is what all memory has, and -1 none.
+    PkeyMprotect {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// What may be done with the pages from now on.
+        prot: Prot,
+        /// The protection key.
+        pkey: i32,
+    },
+    /// `mlockall(2)`.
+    Mlockall {
+        /// What.
+        flags: MlockallFlags,
+    },
+    /// `munlockall(2)`.
+    Munlockall,
+    /// `mseal(2)`.
+    Mseal {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// None is known.
+        flags: u64,
+    },
+    /// `brk(2)`, the system call: it gives the break.
+    Brk {
+        /// Where the heap shall end.
+        addr: u64,
+    },
+    /// `remap_file_pages(2)`.
+    RemapFilePages {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// 0.
+        prot: Prot,
+        /// From which page of the file on.
+        pgoff: u64,
+        /// `MAP_NONBLOCK`, or nothing; the rest is ignored.
+        flags: MapFlags,
+    },
+    /// `prctl(PR_SET_MDWE)`: no memory that is writable and executable, nor that becomes executable.
+    SetMdwe {
+        /// What.
+        bits: MdweFlags,
+    },
+    /// `fork(2)`; what follows is done by the child, while the parent waits.
+    Fork,
+    /// A userfaultfd that asks for all events watches for missing pages in a range
+    /// (`UFFDIO_REGISTER`).
+    UffdRegister {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// It watches a range no more (`UFFDIO_UNREGISTER`).
+    UffdUnregister {
         /// First byte.
         addr: u64,
         /// How many bytes.

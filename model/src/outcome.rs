@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Errno, FileId, VmFlags};
+use crate::{Errno, FileId, UffdEvent, VmFlags};
 
 /// What an area shows, in the terms of `/proc/PID/maps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +66,20 @@ pub enum Hook {
         /// Where the cut would be.
         addr: u64,
     },
+    /// `mapped`: an area has come into being, of a driver with `mmap_prepare`.
+    Mapped,
+    /// `mremap`: the area is what another one was moved to, pages and all. It may be more than what
+    /// moved, if that was merged.
+    Mremap,
+    /// `mprotect`: may a part of the area get these flags?
+    Mprotect {
+        /// First byte of the part.
+        start: u64,
+        /// One past its last byte.
+        end: u64,
+        /// The flags that it would have.
+        flags: VmFlags,
+    },
     /// `fault`: a page is wanted.
     Fault {
         /// The page.
@@ -93,11 +107,13 @@ pub struct HookCall {
 /// What one operation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The value, or the error. `mmap` gives an address, all others 0.
+    /// The value, or the error. `mmap` and `mremap` give an address, all others 0.
     pub result: Result<u64, Errno>,
     /// The hook calls that a driver's areas saw, in order. The model does not predict
     /// [`Hook::Fault`]: it does not know which pages are present.
     pub hooks: Vec<HookCall>,
+    /// What a userfaultfd is told, in order.
+    pub events: Vec<UffdEvent>,
     /// The areas afterwards, by address, as far as they touch the window that was asked for.
     pub layout: Vec<Area>,
     /// The counters afterwards.
@@ -110,6 +126,7 @@ impl Default for Outcome {
         Self {
             result: Ok(0),
             hooks: Vec::new(),
+            events: Vec::new(),
             layout: Vec::new(),
             counters: Counters::default(),
         }

@@ -19,6 +19,20 @@ pub struct Rules {
     /// Since 5.11.
     pub special_is_whole: bool,
 
+    // Drivers
+    /// A driver is asked before one of its areas is cut (`vm_operations_struct.split`, `may_split` since
+    /// 5.11). Since 4.15; before, only hugetlbfs had a say.
+    pub asks_before_split: bool,
+    /// A driver is told when one of its areas has moved, and may send it back
+    /// (`vm_operations_struct.mremap`). Since 4.3.
+    pub tells_of_mremap: bool,
+    /// A driver with `mmap_prepare`, which cannot know if there will be an area, is told when there is
+    /// one (`vm_operations_struct.mapped`). Since a version after 6.18.
+    pub tells_of_mapped: bool,
+    /// A driver is asked before the protection of one of its areas changes
+    /// (`vm_operations_struct.mprotect`). Since 5.11, for SGX.
+    pub asks_before_mprotect: bool,
+
     // Merging
     /// An area that was written to merges into a neighbour that was not, which takes its `anon_vma`
     /// over (`is_mergeable_anon_vma`). Until 2.6.39, and again since 6.16; in between only the
@@ -81,9 +95,31 @@ pub struct Rules {
     pub mprotect_checks_empty: bool,
     /// Areas of hugetlbfs cannot be protected: EACCES. Until 2.6.16.
     pub mprotect_refuses_hugetlb: bool,
+    /// A driver is asked twice about an area that would merge into the one before it but for its
+    /// `close` hook: the refused merge leaves the iterator one area behind
+    /// (`vma_merge_existing_range`). Since 6.12.
+    pub mprotect_asks_again: bool,
     /// Memory that was never written to is given back when it is made read-only
     /// (`VM_ACCOUNT` goes). Since 6.3.
     pub mprotect_unaccounts: bool,
+
+    /// There is `pkey_mprotect`. Since 4.9.
+    pub pkey_mprotect: bool,
+    /// There is `prctl(PR_SET_MDWE)`. Since 6.3.
+    pub mdwe: bool,
+    /// `PR_MDWE_NO_INHERIT` is known. Since 6.6.
+    pub mdwe_no_inherit: bool,
+
+    // Other calls
+    /// There is `mseal`. Since 6.10.
+    pub mseal: bool,
+    /// `remap_file_pages` is `mmap` in disguise. Since 4.0; before, one area could have the pages of its
+    /// file in any order.
+    pub remap_file_pages_is_mmap: bool,
+    /// The break goes down only where something is mapped. Since 6.1; before, a hole would do.
+    pub brk_needs_heap: bool,
+    /// The first piece of a heap never merges with what is below it, the program's own data. Since 6.1.
+    pub brk_stays_apart: bool,
 
     // mlock
     /// `mlock` merges with its neighbours. Since 2.6.12.
@@ -93,12 +129,25 @@ pub struct Rules {
     /// ENOMEM in all cases.
     pub mlock_populates_each: bool,
 
+    /// `MCL_ONFAULT` alone is EINVAL. Since 5.3; before, it unlocked all.
+    pub mlockall_checks_onfault: bool,
+    /// There is `mlock2`. Since 4.4.
+    pub mlock2: bool,
+
     // madvise
     /// Advice merges areas, and none is cut if nothing changes. Since 2.6.13; before, it always cut.
     pub madvise_merges: bool,
     /// The highest advice that is known, by number; the rest is EINVAL. 4 (`MADV_DONTNEED`) until 2.6.15,
-    /// 17 (`MADV_DODUMP`) from 3.4, 19 (`MADV_KEEPONFORK`) from 4.14.
+    /// 17 (`MADV_DODUMP`) from 3.4, 19 (`MADV_KEEPONFORK`) from 4.14, 21 (`MADV_PAGEOUT`) from 5.4, 24
+    /// (`MADV_DONTNEED_LOCKED`) from 5.18, 25 (`MADV_COLLAPSE`) from 6.1.
     pub last_advice: u32,
+    /// `MADV_WILLNEED` is only for areas of a file: EBADF. Until 3.8; since 3.9, anonymous memory is
+    /// read in from swap.
+    pub willneed_needs_file: bool,
+    /// `MADV_DONTNEED` drops pages of hugetlbfs. Since 5.18; before EINVAL.
+    pub dontneed_takes_hugetlb: bool,
+    /// `MADV_DOFORK` is refused to all areas that never merge. Until then only to memory-mapped I/O.
+    pub dofork_refuses_special: bool,
     /// Unknown advice is found out before the range is looked at. Since 2.6.34.
     pub advice_checked_first: bool,
 
@@ -106,10 +155,20 @@ pub struct Rules {
     /// All arguments and the worst case of the number of areas are checked before anything is unmapped,
     /// and several areas move at once (`check_mremap_params`, `remap_move`). Since 6.17.
     pub mremap_checks_first: bool,
+    /// The worst case is counted as what it is: an early check of two areas more for what is unmapped
+    /// first, and two for the move (`__check_map_count_against_split`), of every `mremap`. Since a
+    /// version after 6.18; before, one of five and of three, of those that are given an address.
+    pub mremap_counts_exactly: bool,
+    /// What a move leaves behind when it shrinks is charged once more, and never given back:
+    /// `vrm_calc_charge` takes the difference that there was before. Since 6.17.
+    pub mremap_charges_what_shrank: bool,
     /// There must be an area at the old address even where nothing is looked up otherwise: when the
     /// mapping shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when
     /// areas of hugetlbfs came to be movable; before, they were EINVAL.
     pub mremap_looks_up_first: bool,
+    /// The driver is asked whether the source may be cut before anything moves. Since 5.11; before, a
+    /// refusal came when the copy was made, and left both.
+    pub mremap_asks_first: bool,
     /// `MREMAP_FIXED` checks the worst case of the number of areas before it unmaps. Since 5.3.
     pub mremap_counts_first: bool,
     /// What grows in place merges with the area behind it. Since 5.19.
@@ -260,6 +319,10 @@ impl Rules {
         since: (2, 6, 11),
         limit_at_every_split: true,
         special_is_whole: false,
+        asks_before_split: false,
+        tells_of_mremap: false,
+        tells_of_mapped: false,
+        asks_before_mprotect: false,
         merge_into_unwritten: true,
         fork_makes_anon_vmas: false,
         close_forbids_merging: true,
@@ -281,14 +344,30 @@ impl Rules {
         stack_guard: StackGuard::None,
         mprotect_checks_empty: true,
         mprotect_refuses_hugetlb: true,
+        mprotect_asks_again: false,
         mprotect_unaccounts: false,
         mlock_merges: false,
         mlock_populates_each: true,
+        pkey_mprotect: false,
+        mdwe: false,
+        mdwe_no_inherit: false,
+        mseal: false,
+        remap_file_pages_is_mmap: false,
+        brk_needs_heap: false,
+        brk_stays_apart: false,
+        mlockall_checks_onfault: false,
+        mlock2: false,
         madvise_merges: false,
+        willneed_needs_file: true,
+        dontneed_takes_hugetlb: false,
+        dofork_refuses_special: false,
         last_advice: 4,
         advice_checked_first: false,
         mremap_checks_first: false,
+        mremap_counts_exactly: false,
+        mremap_charges_what_shrank: false,
         mremap_looks_up_first: false,
+        mremap_asks_first: false,
         mremap_counts_first: false,
         mremap_grown_merges: false,
         mremap_duplicates_shared_only: false,
@@ -321,7 +400,12 @@ impl Rules {
         first_fit_upwards: false,
         stack_guard: StackGuard::Page,
         mprotect_checks_empty: false,
+        tells_of_mremap: true,
         mlock_merges: true,
+        mlock2: true,
+        pkey_mprotect: true,
+        remap_file_pages_is_mmap: true,
+        willneed_needs_file: false,
         mlock_populates_each: false,
         mremap_counts_whole_moves: true,
         madvise_merges: true,
@@ -348,7 +432,9 @@ impl Rules {
         since: (5, 10, 0),
         fixed_noreplace: true,
         shared_validate: true,
-        last_advice: 19,
+        asks_before_split: true,
+        last_advice: 21,
+        mlockall_checks_onfault: true,
         mremap_counts_first: true,
         mremap_duplicates_shared_only: true,
         dontunmap: Dontunmap::Anonymous,
@@ -362,10 +448,16 @@ impl Rules {
         name: "V6_1",
         since: (6, 1, 0),
         special_is_whole: true,
+        asks_before_mprotect: true,
+        brk_needs_heap: true,
+        brk_stays_apart: true,
         mmap_asks_above_first: true,
         small_gap_hides_stack: true,
         mremap_looks_up_first: true,
+        mremap_asks_first: true,
         mremap_grown_merges: true,
+        last_advice: 25,
+        dontneed_takes_hugetlb: true,
         dontunmap: Dontunmap::Any,
         dontunmap_is_clean: true,
         ..Self::V5_10
@@ -378,10 +470,14 @@ impl Rules {
         close_forbids_merging: false,
         mmap_asks_above_first: false,
         droppable: true,
+        mdwe: true,
+        mdwe_no_inherit: true,
+        mseal: true,
         stack_is_nohugepage: true,
         mmap_hides_unmap_error: false,
         charge_before_unmap: true,
         anon_huge_aligned: true,
+        mprotect_asks_again: true,
         mprotect_unaccounts: true,
         unmap_announced: Announced::WithEachArea,
         uffd_merges_by_area_offset: false,
@@ -393,7 +489,9 @@ impl Rules {
         name: "V6_18",
         since: (6, 18, 0),
         merge_into_unwritten: true,
+        dofork_refuses_special: true,
         mremap_checks_first: true,
+        mremap_charges_what_shrank: true,
         remap_told_before_shrinking: false,
         dontunmap_is_clean: false,
         ..Self::V6_12
@@ -403,6 +501,8 @@ impl Rules {
     pub const V7_2: Self = Self {
         name: "V7_2",
         since: (7, 2, 0),
+        tells_of_mapped: true,
+        mremap_counts_exactly: true,
         dontunmap_is_clean: true,
         ..Self::V6_18
     };

@@ -10,8 +10,8 @@ use crate::file::File;
 use crate::rules::StackGuard;
 use crate::userfaultfd::Pending;
 use crate::{
-    Area, Container, Counters, Failing, FileId, Hook, HookCall, Limits, Object, Op, Outcome,
-    PAGE_SIZE, Rules, UffdEvent, VmFlags, Vma,
+    Area, Break, Container, Counters, Errno, Failing, FileId, Hook, HookCall, Limits, MdweFlags,
+    Object, Op, Outcome, PAGE_SIZE, Rules, UffdEvent, VmFlags, Vma,
 };
 
 /// The address space of a process, and what operations do to it by the rules of an era.
@@ -48,12 +48,19 @@ pub struct AddressSpace<C: Container = BTree> {
     pub(crate) counters: Counters,
     /// The calls of the operation that is under way.
     pub(crate) hooks: Vec<HookCall>,
+    /// Flags of all areas to come (`mm->def_flags`).
+    pub(crate) def_flags: VmFlags,
+    pub(crate) mdwe: MdweFlags,
+    pub(crate) heap: Break,
     pub(crate) last_anon_vma: NonZeroU32,
     pub(crate) next_shmem: u32,
     /// Where a search for an address began last (`free_area_cache`).
     pub(crate) last_search: u64,
     /// The sizes of shared anonymous objects, in pages.
     pub(crate) shmem: BTreeMap<u32, u64>,
+    /// The last merge of an area was refused when the kernel's iterator had already gone back to the area
+    /// before it.
+    pub(crate) went_back: bool,
     pub(crate) uffd: Pending,
     pub(crate) uffd_events: Vec<UffdEvent>,
 }
@@ -92,10 +99,14 @@ impl<C: Container> AddressSpace<C> {
             watched: false,
             counters: Counters::default(),
             hooks: Vec::new(),
+            def_flags: VmFlags::empty(),
+            mdwe: MdweFlags::empty(),
+            heap: Break::default(),
             last_anon_vma: NonZeroU32::MIN,
             next_shmem: 0,
             last_search: 0,
             shmem: BTreeMap::new(),
+            went_back: false,
             uffd: Pending::default(),
             uffd_events: Vec::new(),
         }
@@ -168,7 +179,7 @@ impl<C: Container> AddressSpace<C> {
         self.counters
             .add(&self.rules, vma.flags, vma.has_file(), vma.pages());
         if vma.flags.contains(VmFlags::LOCKED) {
-            self.counters.locked_vm += vma.pages();
+            self.counters.locked_vm = self.counters.locked_vm.wrapping_add(vma.pages());
         }
         self.areas.insert(vma);
         Ok(())
@@ -185,14 +196,13 @@ impl<C: Container> AddressSpace<C> {
     /// the outcome.
     pub fn apply_into(&mut self, op: &Op, window: Range<u64>, outcome: &mut Outcome) {
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
+        core::mem::swap(&mut self.uffd_events, &mut outcome.events);
         self.hooks.clear();
-        outcome.result = match *op {
-            Op::Mmap(ref args) => self.mmap(args),
-            Op::Munmap { addr, len } => self.munmap(addr, len).map(|()| 0),
-            Op::Touch { addr, write } => self.touch(addr, write).map(|()| 0),
-        };
+        self.uffd_events.clear();
+        outcome.result = self.call_system(op);
         self.uffd_complete(outcome.result.is_ok());
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
+        core::mem::swap(&mut self.uffd_events, &mut outcome.events);
         outcome.layout.clear();
         outcome.layout.extend(
             self.areas
@@ -201,6 +211,50 @@ impl<C: Container> AddressSpace<C> {
                 .map(|vma| self.shown(vma)),
         );
         outcome.counters = self.counters;
+    }
+
+    fn call_system(&mut self, op: &Op) -> Result<u64, Errno> {
+        match *op {
+            Op::Mmap(ref args) => return self.mmap(args),
+            Op::Mremap {
+                addr,
+                old_len,
+                new_len,
+                flags,
+                new_addr,
+            } => return self.mremap(addr, old_len, new_len, flags, new_addr),
+            Op::Munmap { addr, len } => self.munmap(addr, len),
+            Op::Brk { addr } => return Ok(self.brk(addr)),
+            Op::Mprotect { addr, len, prot } => self.mprotect(addr, len, prot, None),
+            Op::PkeyMprotect {
+                addr,
+                len,
+                prot,
+                pkey,
+            } => self.pkey_mprotect(addr, len, prot, pkey),
+            Op::Mlockall { flags } => self.mlockall(flags),
+            Op::Munlockall => {
+                self.munlockall();
+                Ok(())
+            }
+            Op::Mseal { addr, len, flags } => self.mseal(addr, len, flags),
+            Op::RemapFilePages {
+                addr,
+                len,
+                prot,
+                pgoff,
+                flags,
+            } => self.remap_file_pages(addr, len, prot, pgoff, flags),
+            Op::SetMdwe { bits } => self.set_mdwe(bits),
+            Op::Mlock { addr, len, flags } => self.mlock(addr, len, flags),
+            Op::Munlock { addr, len } => self.munlock(addr, len),
+            Op::Madvise { addr, len, advice } => self.madvise(addr, len, advice),
+            Op::Fork => self.fork(),
+            Op::UffdRegister { addr, len } => self.uffd_register(addr, len),
+            Op::UffdUnregister { addr, len } => self.uffd_unregister(addr, len),
+            Op::Touch { addr, write } => self.touch(addr, write),
+        }
+        .map(|()| 0)
     }
 
     /// The area as `/proc/PID/maps` shows it: without the guard page of a stack, in kernels that had one
@@ -277,6 +331,9 @@ pub(crate) fn record(files: &[File], calls: &mut Vec<HookCall>, hook: Hook, vma:
         Hook::Open => hooks.open,
         Hook::Close => hooks.close,
         Hook::MaySplit { .. } => hooks.may_split,
+        Hook::Mapped => hooks.mapped,
+        Hook::Mremap => hooks.mremap,
+        Hook::Mprotect { .. } => hooks.mprotect,
         Hook::Fault { .. } => false,
     };
     if present {

@@ -53,9 +53,14 @@ impl<C: Container> AddressSpace<C> {
         let Object::File(id) = vma.object else {
             return Ok(());
         };
-        self.call(Hook::MaySplit { addr: at }, vma);
+        let asked = self.rules.asks_before_split;
+        if asked {
+            self.call(Hook::MaySplit { addr: at }, vma);
+        }
         match self.file(id).may_split {
             MaySplit::Anywhere => Ok(()),
+            // Before drivers were asked, split_vma() itself knew of huge pages.
+            _ if !asked && self.file(id).kind != Kind::Hugetlb => Ok(()),
             MaySplit::Aligned(size) if at % size == 0 => Ok(()),
             MaySplit::Aligned(_) => Err(Errno::EINVAL),
             MaySplit::Never(_)

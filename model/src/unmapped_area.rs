@@ -271,7 +271,7 @@ impl<C: Container> AddressSpace<C> {
             .is_none_or(|vma| addr + len <= self.start_gap(vma))
     }
 
-    fn start_gap(&self, vma: &Vma) -> u64 {
+    pub(crate) fn start_gap(&self, vma: &Vma) -> u64 {
         if self.rules.stack_guard != StackGuard::Gap || self.rules.errs(Mistake::NoGuardGap) {
             vma.start
         } else {

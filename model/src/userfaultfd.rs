@@ -52,11 +52,6 @@ pub(crate) struct Pending {
 }
 
 impl<C: Container> AddressSpace<C> {
-    /// The events of the last operation, in order.
-    pub fn uffd_events(&self) -> &[UffdEvent] {
-        &self.uffd_events
-    }
-
     /// Watches for missing pages in a range (`UFFDIO_REGISTER`). What was registered before an error
     /// stays so.
     ///
@@ -64,7 +59,7 @@ impl<C: Container> AddressSpace<C> {
     ///
     /// EINVAL: unaligned, empty, out of range, nothing mapped, or memory that cannot be watched. EPERM:
     /// memory that may not become writable. ENOMEM: no room for a split.
-    pub fn uffd_register(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+    pub(crate) fn uffd_register(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
         let end = self.uffd_range(addr, len)?;
         for vma in self.areas.iter_from(addr) {
             if vma.start >= end {
@@ -85,7 +80,7 @@ impl<C: Container> AddressSpace<C> {
     /// # Errors
     ///
     /// As [`uffd_register`](Self::uffd_register), but for EPERM.
-    pub fn uffd_unregister(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+    pub(crate) fn uffd_unregister(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
         let end = self.uffd_range(addr, len)?;
         for vma in self.areas.iter_from(addr) {
             if vma.start >= end {
@@ -100,7 +95,6 @@ impl<C: Container> AddressSpace<C> {
 
     /// `validate_range`, and that there is an area. Gives the end.
     fn uffd_range(&mut self, addr: u64, len: u64) -> Result<u64, Errno> {
-        self.uffd_events.clear();
         let task_size = self.limits.task_size;
         if addr % PAGE_SIZE != 0
             || len % PAGE_SIZE != 0
@@ -204,7 +198,6 @@ impl<C: Container> AddressSpace<C> {
             remap,
             unmaps,
         } = &mut self.uffd;
-        self.uffd_events.clear();
         self.uffd_events.append(early);
         self.uffd_events.extend(remap.take().filter(|_| succeeded));
         self.uffd_events.append(unmaps);

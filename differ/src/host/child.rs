@@ -16,8 +16,8 @@ use core::ptr::addr_of_mut;
 use linux_raw_sys::general::{self, procmap_query, procmap_query_flags as query};
 
 use super::wire::{
-    Call, EVERYWHERE, MAX_AREAS, MAX_OPS, MAX_WINDOWS, RawArea, Record, Shared, Trouble,
-    device_number,
+    Call, EVERYWHERE, FORK, MAX_AREAS, MAX_OPS, MAX_WINDOWS, N_HOOKS, RawArea, Record, Shared,
+    Trouble, device_number,
 };
 
 /// `PROCMAP_QUERY` of `linux/fs.h`.
@@ -174,24 +174,61 @@ fn work(shared: &mut Shared) {
     shared.n_records = 0;
     shared.n_areas = 0;
     shared.n_text = 0;
-    // Both show the process that opened them, so each child opens its own.
-    let eyes = Eyes {
-        maps: open(c"/proc/self/maps"),
-        status: open(c"/proc/self/status"),
-    };
-    let result = record_all(shared, &eyes);
+    let mut eyes = Eyes::open();
+    let result = record_all(shared, &mut eyes);
     if let Err((trouble, errno)) = result {
         shared.trouble = trouble as u32;
         shared.trouble_errno = errno as i32;
     }
-    call3(libc::SYS_close, eyes.maps as u64, 0, 0);
-    call3(libc::SYS_close, eyes.status as u64, 0, 0);
+    eyes.close();
+}
+
+impl Eyes {
+    /// They show the process that opens them, so each child opens its own.
+    fn open() -> Self {
+        Self {
+            maps: open(c"/proc/self/maps"),
+            status: open(c"/proc/self/status"),
+        }
+    }
+
+    fn close(&self) {
+        call3(libc::SYS_close, self.maps as u64, 0, 0);
+        call3(libc::SYS_close, self.status as u64, 0, 0);
+    }
+}
+
+/// Forks, and goes on in the child: 0, or a negative errno. The parent waits for it, and ends as it did.
+fn fork_and_go_on(eyes: &mut Eyes) -> i64 {
+    let pid = call3(libc::SYS_clone, libc::SIGCHLD as u64, 0, 0);
+    if pid < 0 {
+        return pid;
+    }
+    if pid > 0 {
+        let mut status = 0i32;
+        let at = &raw mut status as u64;
+        while call(libc::SYS_wait4, [pid as u64, at, 0, 0, 0, 0]) == -i64::from(libc::EINTR) {}
+        if libc::WIFSIGNALED(status) {
+            let me = call3(libc::SYS_getpid, 0, 0, 0) as u64;
+            call3(libc::SYS_kill, me, libc::WTERMSIG(status) as u64, 0);
+        }
+        exit(libc::WEXITSTATUS(status) as u64);
+    }
+    call3(
+        libc::SYS_prctl,
+        libc::PR_SET_PDEATHSIG as u64,
+        libc::SIGKILL as u64,
+        0,
+    );
+    eyes.close();
+    *eyes = Eyes::open();
+    0
 }
 
 /// What went wrong, and the errno.
 type Stuck = (Trouble, i64);
 
-fn record_all(shared: &mut Shared, eyes: &Eyes) -> Result<(), Stuck> {
+fn record_all(shared: &mut Shared, eyes: &mut Eyes) -> Result<(), Stuck> {
     if eyes.maps < 0 {
         return Err((Trouble::OpenMaps, -eyes.maps));
     }
@@ -219,7 +256,10 @@ fn record_all(shared: &mut Shared, eyes: &Eyes) -> Result<(), Stuck> {
             break;
         };
         shared.begun = index as u32 + 1;
-        let ret = call(nr, args);
+        let ret = match nr {
+            FORK => fork_and_go_on(eyes),
+            _ => call(nr, args),
+        };
         let done = index + 1;
         let last = done == n;
         let range = match look_at_result {
@@ -281,7 +321,7 @@ fn record(
         whole: what.whole.into(),
         looked: what.range,
         counters: [0; 5],
-        hooks: [0; 5],
+        hooks: [0; N_HOOKS],
     };
     if what.counters {
         new.counters = read_counters(shared, eyes)?;

@@ -9,7 +9,8 @@ use vmalab::{Device, sys};
 use vmalab_model::{File, PAGE_SIZE};
 
 use super::FILE_PAGES;
-use crate::oracle::OracleError;
+use super::wire::N_HOOKS;
+use crate::oracle::{HookCounts, OracleError};
 
 /// A new object of the device, and what the model has to know of it.
 pub(super) fn open(path: &Path) -> Result<(OwnedFd, File), OracleError> {
@@ -33,9 +34,36 @@ pub(super) fn open(path: &Path) -> Result<(OwnedFd, File), OracleError> {
     ))
 }
 
-/// Calls of mmap, open, close, may_split and fault so far, of the object behind a descriptor; or an
+/// Which hooks are counted.
+const HOOKS: [u32; N_HOOKS] = [
+    sys::VMALAB_HOOK_MMAP,
+    sys::VMALAB_HOOK_OPEN,
+    sys::VMALAB_HOOK_CLOSE,
+    sys::VMALAB_HOOK_MAY_SPLIT,
+    sys::VMALAB_HOOK_MAPPED,
+    sys::VMALAB_HOOK_MREMAP,
+    sys::VMALAB_HOOK_MPROTECT,
+    sys::VMALAB_HOOK_FAULT,
+];
+
+/// The calls between two counts.
+pub(super) fn calls(before: &[u64; N_HOOKS], after: &[u64; N_HOOKS]) -> HookCounts {
+    let calls = |hook: usize| after[hook] - before[hook];
+    HookCounts {
+        mmap: calls(0),
+        open: calls(1),
+        close: calls(2),
+        may_split: calls(3),
+        mapped: calls(4),
+        mremap: calls(5),
+        mprotect: calls(6),
+        fault: calls(7),
+    }
+}
+
+/// Calls of each of [`HOOKS`] so far, of the object behind a descriptor; or an
 /// errno. `ioctl` does the ioctl with that request and that address. Allocates nothing.
-pub(super) fn hook_counts(ioctl: impl FnOnce(u64, u64) -> i64) -> Result<[u64; 5], i64> {
+pub(super) fn hook_counts(ioctl: impl FnOnce(u64, u64) -> i64) -> Result<[u64; N_HOOKS], i64> {
     let mut stats = sys::vmalab_stats {
         scope: sys::VMALAB_SCOPE_OBJECT,
         ..Default::default()
@@ -44,12 +72,5 @@ pub(super) fn hook_counts(ioctl: impl FnOnce(u64, u64) -> i64) -> Result<[u64; 5
     if ret < 0 {
         return Err(-ret);
     }
-    let hooks = [
-        sys::VMALAB_HOOK_MMAP,
-        sys::VMALAB_HOOK_OPEN,
-        sys::VMALAB_HOOK_CLOSE,
-        sys::VMALAB_HOOK_MAY_SPLIT,
-        sys::VMALAB_HOOK_FAULT,
-    ];
-    Ok(hooks.map(|hook| stats.n_calls[hook as usize]))
+    Ok(HOOKS.map(|hook| stats.n_calls[hook as usize]))
 }

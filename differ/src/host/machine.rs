@@ -103,6 +103,24 @@ fn number(path: &str) -> Result<u64, OracleError> {
         .map_err(|error| OracleError::system(path, error))
 }
 
+/// Where the program's data begins and ends, and where its heap begins (`/proc/self/stat`).
+pub(super) fn data_and_heap() -> Result<[u64; 3], OracleError> {
+    let stat = text("/proc/self/stat")?;
+    // The name of the program may hold anything; the third field follows it.
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+        .collect();
+    let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse().ok());
+    match (field(45), field(46), field(47)) {
+        (Some(start), Some(end), Some(heap)) => Ok([start, end, heap]),
+        _ => Err(OracleError::Environment(
+            "/proc/self/stat does not say where the heap is".into(),
+        )),
+    }
+}
+
 /// The word in brackets.
 fn chosen(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
@@ -134,10 +152,20 @@ pub(super) fn flags(smaps: &[u8]) -> Result<Vec<(u64, VmFlags)>, OracleError> {
         (Shown::DD, VmFlags::DONTDUMP),
         (Shown::MM, VmFlags::MIXEDMAP),
     ];
+    // Newer than the crate: what the C library has its random numbers in since 6.11.
+    let text = String::from_utf8_lossy(smaps);
+    let droppable = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("VmFlags:"))
+        .map(|words| words.split_whitespace().any(|word| word == "dp"));
     Ok(maps
         .into_iter()
-        .map(|map| {
+        .zip(droppable)
+        .map(|(map, droppable)| {
             let mut flags = VmFlags::empty();
+            if droppable {
+                flags |= VmFlags::DROPPABLE;
+            }
             for (shown, flag) in known {
                 if map.extension.vm_flags.contains(shown) {
                     flags |= flag;

@@ -32,13 +32,13 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, major, minor};
 use nix::unistd::ftruncate;
 use vmalab_model::{
-    Area, Backing, Counters, Errno, File, FileId, Limits, MapFlags, Mmap, Object, Op, PAGE_SIZE,
-    VmFlags,
+    Area, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, MlockFlags, Mmap,
+    Object, Op, PAGE_SIZE, VmFlags,
 };
 
 use self::template::Template;
-use self::wire::{Call, EVERYWHERE, MAX_OPS, RawArea, Record, Shared, device_number};
-use crate::oracle::{Fields, HookCounts, NamedFile, Observation, Oracle, OracleError, Sees, World};
+use self::wire::{Call, EVERYWHERE, FORK, MAX_OPS, RawArea, Record, Shared, device_number};
+use crate::oracle::{Fields, Heap, NamedFile, Observation, Oracle, OracleError, Sees, World};
 
 /// Where operations with an address of their own happen: far from all else.
 const ARENA: u64 = 0x100_0000_0000;
@@ -46,6 +46,8 @@ const ARENA: u64 = 0x100_0000_0000;
 const ARENA_PAGES: u64 = 32;
 /// Where areas are piled up until the limit is near.
 const FILLER: u64 = 0x200_0000_0000;
+/// How far the heap may grow, in pages.
+const HEAP_PAGES: u64 = 64;
 /// How far below the lowest plug the kernel's choices are looked for.
 const CHOSEN: u64 = 64 << 20;
 /// How many areas there is room for in a world that is nearly full.
@@ -108,6 +110,9 @@ struct Open {
     /// Its device and inode.
     identity: (u64, u64),
 }
+
+/// A template, where the kernel chooses addresses in its children, and their heap.
+type Start = (Template, Option<Range<u64>>, Option<Heap>);
 
 /// A template and what is known of its children.
 struct Place {
@@ -231,14 +236,14 @@ impl Host {
     /// Starts the templates and describes the worlds.
     fn settle(&mut self, files: Vec<NamedFile>) -> Result<(), OracleError> {
         let limits = machine::limits()?;
-        let (place, chosen) = self.start_template()?;
+        let (place, chosen, heap) = self.start_template()?;
         if chosen.is_none() {
             self.skipped.push(
                 "addresses chosen by the kernel: it does not choose them from the top down here"
                     .into(),
             );
         }
-        let mut plain = self.describe("plain", place, files.clone(), limits, chosen)?;
+        let mut plain = self.describe("plain", place, files.clone(), limits, chosen, heap)?;
         plain.every = 1;
         self.add(plain.clone(), Vec::new(), None);
 
@@ -292,10 +297,12 @@ impl Host {
                     .into(),
             ),
             Tight::Fill => {
-                let (place, chosen) = self.start_template()?;
-                let mut world =
-                    self.describe("near the limit, by filling", place, files, limits, chosen)?;
+                let (place, chosen, heap) = self.start_template()?;
+                let name = "near the limit, by filling";
+                let mut world = self.describe(name, place, files, limits, chosen, heap)?;
                 world.every = 64;
+                // The model does not know of the filler, which would be locked, too.
+                world.locks_all = false;
                 let used = world.areas.len() as u64;
                 let filler = limits.max_map_count.saturating_sub(used + ROOM) / 2 * 2;
                 let place = self.places.last_mut().expect("describe has added it");
@@ -318,7 +325,7 @@ impl Host {
     }
 
     /// A new template in which the kernel chooses addresses from a known window.
-    fn start_template(&mut self) -> Result<(Template, Option<Range<u64>>), OracleError> {
+    fn start_template(&mut self) -> Result<Start, OracleError> {
         let mut template = Template::start()?;
         let device = if self.has_device {
             self.files.last()
@@ -341,12 +348,16 @@ impl Host {
             looked => drop(looked?),
         }
         let chosen = plug(&mut template)?;
+        let heap = heap(&mut template)?;
         let shared = template.shared();
-        shared.windows[0] = [ARENA, ARENA + ARENA_PAGES * PAGE_SIZE];
-        if let Some(chosen) = &chosen {
-            shared.windows[1] = [chosen.start, chosen.end];
+        let mut windows = vec![ARENA..ARENA + ARENA_PAGES * PAGE_SIZE];
+        windows.extend(chosen.clone());
+        windows.extend(heap.as_ref().map(|heap| heap.window.clone()));
+        windows.sort_by_key(|window| window.start);
+        for (slot, window) in shared.windows.iter_mut().zip(windows) {
+            *slot = [window.start, window.end];
         }
-        Ok((template, chosen))
+        Ok((template, chosen, heap))
     }
 
     /// The world in which the children of a template begin; keeps the template.
@@ -357,6 +368,7 @@ impl Host {
         files: Vec<NamedFile>,
         limits: Limits,
         chosen: Option<Range<u64>>,
+        heap: Option<Heap>,
     ) -> Result<World, OracleError> {
         let shared = template.shared();
         shared.n_calls = 0;
@@ -380,6 +392,8 @@ impl Host {
                 ..limits
             },
             arena: ARENA..ARENA + ARENA_PAGES * PAGE_SIZE,
+            heap,
+            locks_all: true,
             chosen,
         };
         if let Some(chosen) = &world.chosen {
@@ -419,7 +433,7 @@ impl Host {
     }
 
     /// The system call that an operation is.
-    fn call(&self, op: &Op) -> Call {
+    fn call(&self, op: &Op) -> Result<Call, OracleError> {
         let scratch = self.scratch.as_raw_fd() as u64;
         let (nr, args) = match *op {
             Op::Mmap(Mmap {
@@ -441,17 +455,74 @@ impl Host {
                 (libc::SYS_mmap, [addr, len, prot, flags, fd as u64, offset])
             }
             Op::Munmap { addr, len } => (libc::SYS_munmap, [addr, len, 0, 0, 0, 0]),
+            Op::Mprotect { addr, len, prot } => {
+                (libc::SYS_mprotect, [addr, len, prot.0.into(), 0, 0, 0])
+            }
+            Op::Mremap {
+                addr,
+                old_len,
+                new_len,
+                flags,
+                new_addr,
+            } => (
+                libc::SYS_mremap,
+                [addr, old_len, new_len, flags.0.into(), new_addr, 0],
+            ),
+            Op::Mlock { addr, len, flags } if flags == MlockFlags::empty() => {
+                (libc::SYS_mlock, [addr, len, 0, 0, 0, 0])
+            }
+            Op::Mlock { addr, len, flags } => {
+                (libc::SYS_mlock2, [addr, len, flags.0.into(), 0, 0, 0])
+            }
+            Op::Munlock { addr, len } => (libc::SYS_munlock, [addr, len, 0, 0, 0, 0]),
+            Op::Madvise { addr, len, advice } => {
+                (libc::SYS_madvise, [addr, len, advice.0.into(), 0, 0, 0])
+            }
+            Op::PkeyMprotect {
+                addr,
+                len,
+                prot,
+                pkey,
+            } => (
+                libc::SYS_pkey_mprotect,
+                [addr, len, prot.0.into(), i64::from(pkey) as u64, 0, 0],
+            ),
+            Op::Mlockall { flags } => (libc::SYS_mlockall, [flags.0.into(), 0, 0, 0, 0, 0]),
+            Op::Munlockall => (libc::SYS_munlockall, [0; 6]),
+            Op::Mseal { addr, len, flags } => (libc::SYS_mseal, [addr, len, flags, 0, 0, 0]),
+            Op::Brk { addr } => (libc::SYS_brk, [addr, 0, 0, 0, 0, 0]),
+            Op::RemapFilePages {
+                addr,
+                len,
+                prot,
+                pgoff,
+                flags,
+            } => (
+                libc::SYS_remap_file_pages,
+                [addr, len, prot.0.into(), pgoff, flags.0.into(), 0],
+            ),
+            Op::SetMdwe { bits } => (
+                libc::SYS_prctl,
+                [libc::PR_SET_MDWE as u64, bits.0, 0, 0, 0, 0],
+            ),
+            Op::Fork => (FORK, [0; 6]),
+            Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
+                // The child has one thread, so that there would be nobody to listen.
+                return Err(OracleError::Environment(
+                    "this oracle registers nothing with a userfaultfd".into(),
+                ));
+            }
             // To read from a file is to write to memory.
             Op::Touch { addr, write: true } => (libc::SYS_pread64, [scratch, addr, 1, 0, 0, 0]),
             Op::Touch { addr, write: false } => (libc::SYS_pwrite64, [scratch, addr, 1, 0, 0, 0]),
         };
         let (look, look_at_result) = self.look(op);
-        Call {
+        Ok(Call {
             nr,
             args,
             look,
             look_at_result,
-        }
+        })
     }
 
     /// Where to look after an operation: from the byte before its range to the byte after, so that
@@ -468,7 +539,21 @@ impl Host {
                 }
             }
             Op::Munmap { addr, len } => (Some(addr), len),
+            Op::Mprotect { addr, len, .. }
+            | Op::PkeyMprotect { addr, len, .. }
+            | Op::Mseal { addr, len, .. }
+            | Op::RemapFilePages { addr, len, .. }
+            | Op::Mlock { addr, len, .. }
+            | Op::Munlock { addr, len }
+            | Op::Madvise { addr, len, .. } => (Some(addr), len),
             Op::Touch { addr, .. } => (Some(addr), 1),
+            // Two places; all; nothing.
+            Op::Brk { .. } | Op::Mlockall { .. } | Op::Munlockall | Op::SetMdwe { .. } => {
+                return (EVERYWHERE, 0);
+            }
+            Op::Mremap { .. } | Op::Fork | Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
+                return (EVERYWHERE, 0);
+            }
         };
         if self.closely || len > ARENA_PAGES * PAGE_SIZE {
             return (EVERYWHERE, 0);
@@ -523,7 +608,8 @@ impl Oracle for Host {
         seen: &mut Vec<Observation>,
     ) -> Result<(), OracleError> {
         seen.resize_with(ops.len(), Observation::default);
-        let calls: Vec<Call> = ops.iter().map(|op| self.call(op)).collect();
+        let calls = ops.iter().map(|op| self.call(op));
+        let calls: Vec<Call> = calls.collect::<Result<_, _>>()?;
         let (counters_every, layout_every) = if self.closely {
             (1, 1)
         } else {
@@ -632,14 +718,7 @@ impl Host {
             }
             if self.has_device {
                 seen.fields |= Fields::HOOK_COUNTS;
-                let calls = |hook: usize| record.hooks[hook] - before.hooks[hook];
-                seen.hook_counts = HookCounts {
-                    mmap: calls(0),
-                    open: calls(1),
-                    close: calls(2),
-                    may_split: calls(3),
-                    fault: calls(4),
-                };
+                seen.hook_counts = device::calls(&before.hooks, &record.hooks);
             }
         }
         Ok(())
@@ -708,6 +787,31 @@ fn look(template: &mut Template) -> Result<Vec<RawArea>, OracleError> {
     template.order(child::RUN, LIMIT)?;
     let shared = template.shared();
     Ok(areas(shared, &shared.records[0]).to_vec())
+}
+
+/// Where the heap of a template's children ends, and where it may grow, if there is room above it.
+fn heap(template: &mut Template) -> Result<Option<Heap>, OracleError> {
+    let query = Call {
+        nr: libc::SYS_brk,
+        args: [0; 6],
+        look: EVERYWHERE,
+        look_at_result: 0,
+    };
+    let end = place(template, &[query])?[0] as u64;
+    let [program_start, program_end, start] = machine::data_and_heap()?;
+    let window = end.next_multiple_of(PAGE_SIZE);
+    let window = window..window + HEAP_PAGES * PAGE_SIZE;
+    let free = !look(template)?
+        .iter()
+        .any(|area| area.start < window.end + (1 << 20) && area.end > window.start);
+    Ok((free && start <= end).then_some(Heap {
+        start: Break {
+            start,
+            end,
+            program_data: program_end - program_start,
+        },
+        window,
+    }))
 }
 
 /// Has the template itself do calls: what they answer.

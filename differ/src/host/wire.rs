@@ -13,6 +13,8 @@ pub(super) const MAX_AREAS: usize = 1 << 18;
 pub(super) const MAX_TEXT: usize = 1 << 20;
 /// Most windows.
 pub(super) const MAX_WINDOWS: usize = 4;
+/// Hooks of the device that are counted.
+pub(super) const N_HOOKS: usize = 8;
 /// Most resource limits.
 pub(super) const MAX_RLIMITS: usize = 4;
 
@@ -29,6 +31,9 @@ pub(super) struct Call {
     /// Whether `look` counts from the address that the call gives. If it fails, it is looked everywhere.
     pub(super) look_at_result: u32,
 }
+
+/// Instead of the number of a call: fork, and go on in the child.
+pub(super) const FORK: i64 = -1;
 
 /// Everywhere, for [`Call::look`].
 pub(super) const EVERYWHERE: [u64; 2] = [0, u64::MAX];
@@ -69,8 +74,8 @@ pub(super) struct Record {
     pub(super) looked: [u64; 2],
     /// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib`, in KiB.
     pub(super) counters: [u64; 5],
-    /// The device's counts of calls so far: mmap, open, close, may_split, fault.
-    pub(super) hooks: [u64; 5],
+    /// The device's counts of calls so far.
+    pub(super) hooks: [u64; N_HOOKS],
 }
 
 /// Where the child got stuck, if it did. Values of [`Shared::trouble`].

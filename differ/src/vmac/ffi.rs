@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 2;
+pub(super) const ABI: u32 = 3;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -11,6 +11,16 @@ pub(super) const TOUCH: u32 = 2;
 pub(super) const MPROTECT: u32 = 3;
 pub(super) const MLOCK: u32 = 4;
 pub(super) const MUNLOCK: u32 = 5;
+pub(super) const MREMAP: u32 = 6;
+pub(super) const MADVISE: u32 = 7;
+pub(super) const FORK: u32 = 8;
+pub(super) const BRK: u32 = 9;
+pub(super) const MLOCKALL: u32 = 10;
+pub(super) const MUNLOCKALL: u32 = 11;
+pub(super) const MSEAL: u32 = 12;
+pub(super) const REMAP_FILE_PAGES: u32 = 13;
+pub(super) const PKEY_MPROTECT: u32 = 14;
+pub(super) const MDWE: u32 = 15;
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -22,12 +32,17 @@ pub(super) struct Op {
     pub(super) addr: u64,
     pub(super) len: u64,
     pub(super) offset: u64,
+    pub(super) new_len: u64,
+    pub(super) new_addr: u64,
 }
 
 pub(super) const HOOK_MMAP: u32 = 0;
 pub(super) const HOOK_OPEN: u32 = 1;
 pub(super) const HOOK_CLOSE: u32 = 2;
 pub(super) const HOOK_MAY_SPLIT: u32 = 3;
+pub(super) const HOOK_MAPPED: u32 = 4;
+pub(super) const HOOK_MREMAP: u32 = 5;
+pub(super) const HOOK_MPROTECT: u32 = 6;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -38,6 +53,8 @@ pub(super) struct Hook {
     pub(super) end: u64,
     pub(super) pgoff: u64,
     pub(super) addr: u64,
+    pub(super) to: u64,
+    pub(super) flags: u64,
 }
 
 pub(super) const ANON: i32 = -1;
@@ -99,9 +116,14 @@ pub(super) struct File {
     pub(super) hook_open: bool,
     pub(super) hook_close: bool,
     pub(super) hook_may_split: bool,
+    pub(super) hook_mapped: bool,
+    pub(super) hook_mremap: bool,
+    pub(super) hook_mprotect: bool,
+    pub(super) unused: [u8; 5],
     pub(super) mmap_error: u32,
+    pub(super) mremap_error: u32,
+    pub(super) mprotect_error: u32,
     pub(super) may_split: u32,
-    pub(super) unused: u32,
     pub(super) may_split_arg: u64,
     pub(super) pages: u64,
     pub(super) sets: u64,
@@ -121,6 +143,9 @@ pub(super) struct Limits {
     pub(super) data: u64,
     pub(super) stack: u64,
     pub(super) memlock: u64,
+    pub(super) start_brk: u64,
+    pub(super) brk: u64,
+    pub(super) program_data: u64,
     pub(super) cap_ipc_lock: bool,
     pub(super) cap_sys_rawio: bool,
     pub(super) unused: [u8; 6],

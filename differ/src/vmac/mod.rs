@@ -24,8 +24,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vmalab_model::file::{Kind, MaySplit};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
-    Area, Backing, Counters, Errno, File, FileId, Hook, HookCall, Limits, Object, Op, PAGE_SHIFT,
-    Prot, VmFlags,
+    Area, Backing, Break, Counters, Errno, File, FileId, Hook, HookCall, Object, Op, PAGE_SHIFT,
+    VmFlags,
 };
 
 use crate::oracle::{Fields, Observation, Oracle, OracleError, Sees, World};
@@ -187,7 +187,7 @@ impl VmaC {
     /// # Panics
     /// If there is no such world.
     pub fn begin(&mut self, world: usize) -> Result<(), OracleError> {
-        let limits = limits(&self.worlds[world].limits);
+        let limits = limits(&self.worlds[world]);
         let files = &self.files[world];
         // SAFETY: both outlive the call, and `&mut self` says that nobody else uses this copy.
         unsafe { (self.calls.reset)(&limits, files.as_ptr(), files.len() as u32) };
@@ -219,7 +219,7 @@ impl VmaC {
     /// # Errors
     /// What a kernel never does. Then [`begin`](Self::begin) anew.
     pub fn apply(&mut self, op: &Op, seen: &mut Observation) -> Result<(), String> {
-        self.call(&operation(op), 0, seen).map(|_| ())
+        self.call(&operation(op)?, 0, seen).map(|_| ())
     }
 
     /// As [`apply`](Self::apply), but the allocation number `fail_at` fails, 1 being the first. Gives
@@ -233,27 +233,7 @@ impl VmaC {
         fail_at: u32,
         seen: &mut Observation,
     ) -> Result<bool, String> {
-        self.call(&operation(op), fail_at, seen)
-    }
-
-    /// As [`apply`](Self::apply).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn change(&mut self, change: &Change, seen: &mut Observation) -> Result<(), String> {
-        let (kind, addr, len, prot) = match *change {
-            Change::Mprotect { addr, len, prot } => (ffi::MPROTECT, addr, len, prot),
-            Change::Mlock { addr, len } => (ffi::MLOCK, addr, len, Prot::empty()),
-            Change::Munlock { addr, len } => (ffi::MUNLOCK, addr, len, Prot::empty()),
-        };
-        let op = ffi::Op {
-            kind,
-            addr,
-            len,
-            prot: prot.0,
-            ..ffi::Op::default()
-        };
-        self.call(&op, 0, seen).map(|_| ())
+        self.call(&operation(op)?, fail_at, seen)
     }
 
     /// Unmaps everything, as when the process ends.
@@ -325,34 +305,6 @@ impl Oracle for VmaC {
     }
 }
 
-/// What the kernel does in the library, although there is no [`Op`] for it.
-#[derive(Clone, Copy, Debug)]
-pub enum Change {
-    /// `mprotect(2)`.
-    Mprotect {
-        /// First byte.
-        addr: u64,
-        /// How many bytes.
-        len: u64,
-        /// What may be done with the pages.
-        prot: Prot,
-    },
-    /// `mlock(2)`.
-    Mlock {
-        /// First byte.
-        addr: u64,
-        /// How many bytes.
-        len: u64,
-    },
-    /// `munlock(2)`.
-    Munlock {
-        /// First byte.
-        addr: u64,
-        /// How many bytes.
-        len: u64,
-    },
-}
-
 /// A file of its own with the same contents: a library is loaded once per file.
 fn private_copy(path: &Path) -> io::Result<OsFile> {
     let copy = memfd_create(c"libvmac.so", MFdFlags::MFD_CLOEXEC)?;
@@ -371,8 +323,8 @@ fn broke(seen: &ffi::Seen) -> Result<(), String> {
     Err(what.to_string_lossy().into_owned())
 }
 
-fn operation(op: &Op) -> ffi::Op {
-    match *op {
+fn operation(op: &Op) -> Result<ffi::Op, String> {
+    Ok(match *op {
         Op::Mmap(ref args) => ffi::Op {
             kind: ffi::MMAP,
             prot: args.prot.0,
@@ -384,6 +336,7 @@ fn operation(op: &Op) -> ffi::Op {
             addr: args.addr,
             len: args.len,
             offset: args.offset,
+            ..ffi::Op::default()
         },
         Op::Munmap { addr, len } => ffi::Op {
             kind: ffi::MUNMAP,
@@ -397,7 +350,110 @@ fn operation(op: &Op) -> ffi::Op {
             flags: write.into(),
             ..ffi::Op::default()
         },
-    }
+        Op::Mprotect { addr, len, prot } => ffi::Op {
+            kind: ffi::MPROTECT,
+            addr,
+            len,
+            prot: prot.0,
+            ..ffi::Op::default()
+        },
+        Op::Mremap {
+            addr,
+            old_len,
+            new_len,
+            flags,
+            new_addr,
+        } => ffi::Op {
+            kind: ffi::MREMAP,
+            addr,
+            len: old_len,
+            new_len,
+            flags: flags.0,
+            new_addr,
+            ..ffi::Op::default()
+        },
+        Op::Mlock { addr, len, flags } => ffi::Op {
+            kind: ffi::MLOCK,
+            addr,
+            len,
+            flags: flags.0,
+            ..ffi::Op::default()
+        },
+        Op::Munlock { addr, len } => ffi::Op {
+            kind: ffi::MUNLOCK,
+            addr,
+            len,
+            ..ffi::Op::default()
+        },
+        Op::Madvise { addr, len, advice } => ffi::Op {
+            kind: ffi::MADVISE,
+            addr,
+            len,
+            flags: advice.0,
+            ..ffi::Op::default()
+        },
+        Op::Fork => ffi::Op {
+            kind: ffi::FORK,
+            ..ffi::Op::default()
+        },
+        Op::Brk { addr } => ffi::Op {
+            kind: ffi::BRK,
+            addr,
+            ..ffi::Op::default()
+        },
+        Op::Mlockall { flags } => ffi::Op {
+            kind: ffi::MLOCKALL,
+            flags: flags.0,
+            ..ffi::Op::default()
+        },
+        Op::Munlockall => ffi::Op {
+            kind: ffi::MUNLOCKALL,
+            ..ffi::Op::default()
+        },
+        Op::Mseal { addr, len, flags } => ffi::Op {
+            kind: ffi::MSEAL,
+            addr,
+            len,
+            offset: flags,
+            ..ffi::Op::default()
+        },
+        Op::RemapFilePages {
+            addr,
+            len,
+            prot,
+            pgoff,
+            flags,
+        } => ffi::Op {
+            kind: ffi::REMAP_FILE_PAGES,
+            addr,
+            len,
+            prot: prot.0,
+            offset: pgoff,
+            flags: flags.0,
+            ..ffi::Op::default()
+        },
+        Op::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey,
+        } => ffi::Op {
+            kind: ffi::PKEY_MPROTECT,
+            addr,
+            len,
+            prot: prot.0,
+            file: pkey,
+            ..ffi::Op::default()
+        },
+        Op::SetMdwe { bits } => ffi::Op {
+            kind: ffi::MDWE,
+            offset: bits.0,
+            ..ffi::Op::default()
+        },
+        Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
+            return Err("userfaultfd does nothing here".into());
+        }
+    })
 }
 
 /// Fills an observation in.
@@ -446,6 +502,13 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
                 ffi::HOOK_OPEN => Hook::Open,
                 ffi::HOOK_CLOSE => Hook::Close,
                 ffi::HOOK_MAY_SPLIT => Hook::MaySplit { addr: hook.addr },
+                ffi::HOOK_MAPPED => Hook::Mapped,
+                ffi::HOOK_MREMAP => Hook::Mremap,
+                ffi::HOOK_MPROTECT => Hook::Mprotect {
+                    start: hook.addr,
+                    end: hook.to,
+                    flags: VmFlags(hook.flags),
+                },
                 other => return Err(format!("there is no hook {other}")),
             },
             file: FileId(hook.file as u16),
@@ -466,6 +529,7 @@ fn object(number: i32) -> Object {
 }
 
 fn file(file: &File) -> ffi::File {
+    let number = |error: Option<Errno>| error.map_or(0, |error| error.number() as u32);
     let (may_split, may_split_arg) = match file.may_split {
         MaySplit::Anywhere => (ffi::ANYWHERE, 0),
         MaySplit::Aligned(size) => (ffi::ALIGNED, size),
@@ -486,16 +550,26 @@ fn file(file: &File) -> ffi::File {
         hook_open: file.hooks.open,
         hook_close: file.hooks.close,
         hook_may_split: file.hooks.may_split,
-        mmap_error: file.mmap_error.map_or(0, |error| error.number() as u32),
+        hook_mapped: file.hooks.mapped,
+        hook_mremap: file.hooks.mremap,
+        hook_mprotect: file.hooks.mprotect,
+        unused: [0; 5],
+        mmap_error: number(file.mmap_error),
+        mremap_error: number(file.mremap_error),
+        mprotect_error: number(file.mprotect_error),
         may_split,
-        unused: 0,
         may_split_arg,
         pages: file.pages,
         sets: file.sets.0,
     }
 }
 
-fn limits(limits: &Limits) -> ffi::Limits {
+fn limits(world: &World) -> ffi::Limits {
+    let limits = &world.limits;
+    let heap = world
+        .heap
+        .as_ref()
+        .map_or(Break::default(), |heap| heap.start);
     ffi::Limits {
         task_size: limits.task_size,
         mmap_min_addr: limits.mmap_min_addr,
@@ -511,6 +585,9 @@ fn limits(limits: &Limits) -> ffi::Limits {
         data: limits.data,
         stack: limits.stack,
         memlock: limits.memlock,
+        start_brk: heap.start,
+        brk: heap.end,
+        program_data: heap.program_data,
         cap_ipc_lock: limits.cap_ipc_lock,
         cap_sys_rawio: limits.cap_sys_rawio,
         unused: [0; 6],

@@ -3,11 +3,12 @@
 
 use vmalab_model::file::{Hooks, MaySplit};
 use vmalab_model::limits::{Overcommit, Thp};
-use vmalab_model::{Area, Errno, File, FileId, Limits, Object, PAGE_SIZE, VmFlags};
+use vmalab_model::{Area, Break, Errno, File, FileId, Limits, Object, PAGE_SIZE, VmFlags};
 
-use crate::oracle::{NamedFile, World};
+use crate::oracle::{Heap, NamedFile, World};
 
 const ARENA: u64 = 0x100_0000_0000;
+const HEAP: u64 = 0x80_0000_0000;
 
 /// The usual one first.
 pub(super) fn all() -> Vec<World> {
@@ -24,6 +25,16 @@ pub(super) fn all() -> Vec<World> {
         files: files(),
         limits,
         arena: ARENA..ARENA + 32 * PAGE_SIZE,
+        heap: Some(Heap {
+            // Somewhere in its second page.
+            start: Break {
+                start: HEAP,
+                end: HEAP + PAGE_SIZE + 100,
+                program_data: 3000,
+            },
+            window: HEAP + 2 * PAGE_SIZE..HEAP + 64 * PAGE_SIZE,
+        }),
+        locks_all: true,
         chosen: Some(limits.mmap_base - (64 << 20)..limits.mmap_base),
     };
     let crowded = World {
@@ -157,6 +168,20 @@ fn files() -> Vec<NamedFile> {
             "device_that_refuses",
             File {
                 mmap_error: Some(Errno::EBUSY),
+                ..device
+            },
+        ),
+        (
+            "device_that_stays",
+            File {
+                mremap_error: Some(Errno::EBUSY),
+                ..device
+            },
+        ),
+        (
+            "device_that_keeps_its_protection",
+            File {
+                mprotect_error: Some(Errno::EACCES),
                 ..device
             },
         ),

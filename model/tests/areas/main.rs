@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What operations do to areas and say to drivers, drawn. See `world` for the letters.
 
+mod operations;
 mod properties;
 mod world;
 
@@ -225,7 +226,7 @@ fn a_child_does_not_merge_what_was_written() {
     let mut w = World::new();
     w.draw_in("Aaa...Aaa");
     w.touch(0, true).unwrap();
-    w.space.become_child();
+    w.apply(&Op::Fork).unwrap();
     w.map('a', 3, 6).unwrap();
     assert_eq!(w.draw(), "AaaAaaaaa");
 }
@@ -403,7 +404,11 @@ fn the_mode_of_the_file_decides() {
     args.prot = Prot::READ;
     assert!(w.apply(&Op::Mmap(args)).is_ok());
     assert_eq!(
-        w.space.mprotect(BASE, PAGE_SIZE, Prot::WRITE),
+        w.apply(&Op::Mprotect {
+            addr: BASE,
+            len: PAGE_SIZE,
+            prot: Prot::WRITE
+        }),
         Err(Errno::EACCES)
     );
 }

@@ -7,8 +7,8 @@ use crate::world::{BASE, World};
 use proptest::prelude::*;
 use vmalab_model::gather::{Extent, Gather, Step, View};
 use vmalab_model::{
-    AddressSpace, Advice, Backing, File, Limits, MapFlags, Mistake, Mmap, MremapFlags, Object, Op,
-    PAGE_SIZE, Prot, Rules, VmFlags, Vma,
+    AddressSpace, Advice, Backing, File, Limits, MapFlags, Mistake, MlockFlags, Mmap, MremapFlags,
+    Object, Op, PAGE_SIZE, Prot, Rules, VmFlags, Vma,
 };
 
 const PAGES: u64 = 12;
@@ -203,7 +203,7 @@ proptest! {
     #[test]
     fn any_arguments_are_answered(
         calls in prop::collection::vec(
-            (0..9_u8, number(), number(), number(), number(), any::<u32>(), any::<u32>()),
+            (0..10_u8, number(), number(), number(), number(), any::<u32>(), any::<u32>()),
             1..80,
         ),
         mistake in prop::option::of(prop::sample::select(Mistake::ALL.to_vec())),
@@ -219,7 +219,7 @@ proptest! {
             for &(call, a, b, c, d, x, y) in &calls {
                 // Of the flags most calls have few.
                 let few = x & y & (y >> 7);
-                let _ok = match call {
+                let op = match call {
                     0..=2 => {
                         let fixed = if x & 1 == 0 {
                             MapFlags::FIXED
@@ -231,34 +231,33 @@ proptest! {
                         } else {
                             MapFlags::PRIVATE
                         };
-                        let op = Op::Mmap(Mmap {
+                        Op::Mmap(Mmap {
                             addr: a,
                             len: b,
                             prot: Prot(y & 7),
                             flags: MapFlags(few) | fixed | kind,
                             backing: Backing::File(device),
                             offset: c,
-                        });
-                        space.apply(&op).result.is_ok()
+                        })
                     }
-                    3 => space.apply(&Op::Munmap { addr: a, len: b }).result.is_ok(),
-                    4 => {
-                        let write = x & 1 == 0;
-                        space.apply(&Op::Touch { addr: a, write }).result.is_ok()
-                    }
-                    5 => space.mprotect(a, b, Prot(y & 7 | few)).is_ok(),
-                    6 if x & 1 == 0 => space.mlock(a, b).is_ok(),
-                    6 => space.munlock(a, b).is_ok(),
-                    7 => space.mremap(a, b, c, MremapFlags(x & 7), d).is_ok(),
-                    _ if x & 15 == 0 => {
-                        space.become_child();
-                        true
-                    }
-                    _ => {
-                        let advice = Advice::ALL[x as usize % Advice::ALL.len()];
-                        space.madvise(a, b, advice).is_ok()
-                    }
+                    3 => Op::Munmap { addr: a, len: b },
+                    4 => Op::Touch { addr: a, write: x & 1 == 0 },
+                    5 => Op::Mprotect { addr: a, len: b, prot: Prot(y & 7 | few) },
+                    6 if x & 1 == 0 => Op::Mlock { addr: a, len: b, flags: MlockFlags(few) },
+                    6 => Op::Munlock { addr: a, len: b },
+                    7 => Op::Mremap {
+                        addr: a,
+                        old_len: b,
+                        new_len: c,
+                        flags: MremapFlags(x & 7),
+                        new_addr: d,
+                    },
+                    8 if x & 15 == 0 => Op::Fork,
+                    8 => Op::Madvise { addr: a, len: b, advice: Advice(x % 26) },
+                    _ if x & 1 == 0 => Op::UffdRegister { addr: a, len: b },
+                    _ => Op::UffdUnregister { addr: a, len: b },
                 };
+                space.apply(&op);
                 if mistake.is_none() {
                     prop_assert_eq!(space.check_invariants(), Ok(()));
                 }

@@ -166,7 +166,6 @@ impl World {
         for call in &self.calls {
             let page = |addr: u64| (addr - BASE) / PAGE_SIZE;
             let (from, to) = (page(call.start), page(call.end));
-            assert_eq!(call.offset, from * PAGE_SIZE, "each page at its own offset");
             let sep = if text.is_empty() { "" } else { ", " };
             match call.hook {
                 Hook::Mmap => write!(text, "{sep}mmap {from}-{to}"),
@@ -175,9 +174,23 @@ impl World {
                 Hook::MaySplit { addr } => {
                     write!(text, "{sep}may_split {from}-{to} at {}", page(addr))
                 }
+                Hook::Mapped => write!(text, "{sep}mapped {from}-{to}"),
+                Hook::Mremap => write!(text, "{sep}mremap {from}-{to}"),
+                Hook::Mprotect { start, end, .. } => {
+                    write!(
+                        text,
+                        "{sep}mprotect {}-{} of {from}-{to}",
+                        page(start),
+                        page(end)
+                    )
+                }
                 Hook::Fault { addr, .. } => write!(text, "{sep}fault {}", page(addr)),
             }
             .unwrap();
+            // Other pages than those of the same numbers.
+            if call.offset != from * PAGE_SIZE {
+                write!(text, " of page {}", call.offset / PAGE_SIZE).unwrap();
+            }
         }
         text
     }

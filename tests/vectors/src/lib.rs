@@ -17,8 +17,8 @@ use serde::Deserialize;
 use vmalab_model::file::File;
 use vmalab_model::rules::StackGuard;
 use vmalab_model::{
-    AddressSpace, Advice, Area, Backing, Errno, FileId, Limits, MapFlags, Mmap, MremapFlags,
-    Object, Op, Prot, Rules, UffdEvent, VmFlags,
+    AddressSpace, Advice, Area, Backing, Errno, FileId, Limits, MapFlags, MlockFlags, Mmap,
+    MremapFlags, Object, Op, Outcome, Prot, Rules, UffdEvent, VmFlags,
 };
 
 /// The file that the recordings map.
@@ -265,6 +265,8 @@ pub fn replay(recording: &Recording, rules: Rules, most: usize) -> anyhow::Resul
 
 struct Run {
     space: AddressSpace,
+    /// Of the last operation.
+    outcome: Outcome,
     window: std::ops::Range<u64>,
 }
 
@@ -335,63 +337,68 @@ impl Run {
             // The targets of mremap begin up to as far above the arena, and reach beyond.
             arena..arena + 4 * header.pages * 4096
         };
-        Ok(Self { space, window })
+        Ok(Self {
+            space,
+            outcome: Outcome::default(),
+            window,
+        })
     }
 
     /// Applies one operation; `None` for one that the model does not know.
     fn step(&mut self, op: &str, line: &Line) -> Option<Result<u64, Errno>> {
         let (addr, len) = (line.addr.u(), line.len.u());
-        Some(match op {
-            "mmap" => {
-                self.space
-                    .apply(&Op::Mmap(Mmap {
-                        addr,
-                        len,
-                        prot: Prot(line.prot.0 as u32),
-                        flags: MapFlags(line.flags.0 as u32),
-                        backing: if line.kind.starts_with("hugetlb") {
-                            Backing::File(H)
-                        } else if line.kind.starts_with("file") {
-                            Backing::File(F)
-                        } else {
-                            Backing::None
-                        },
-                        offset: line.off.u(),
-                    }))
-                    .result
-            }
-            "munmap" => self.space.apply(&Op::Munmap { addr, len }).result,
-            "touch" => {
-                let write = line.write.0 != 0;
-                // pread and pwrite give the number of bytes.
-                let outcome = self.space.apply(&Op::Touch { addr, write });
-                outcome.result.map(|_| 1)
-            }
-            "mprotect" => {
-                let prot = Prot(line.prot.0 as u32);
-                self.space.mprotect(addr, len, prot).map(|()| 0)
-            }
-            "mlock" => self.space.mlock(addr, len).map(|()| 0),
-            "munlock" => self.space.munlock(addr, len).map(|()| 0),
-            "mremap" => self.space.mremap(
+        let op = match op {
+            "mmap" => Op::Mmap(Mmap {
                 addr,
                 len,
-                line.new_len.u(),
-                MremapFlags(line.flags.0 as u32),
-                line.new_addr.u(),
-            ),
-            "madvise" => {
-                let advice = Advice::from_number(line.advice.0 as u32)?;
-                self.space.madvise(addr, len, advice).map(|()| 0)
+                prot: Prot(line.prot.0 as u32),
+                flags: MapFlags(line.flags.0 as u32),
+                backing: if line.kind.starts_with("hugetlb") {
+                    Backing::File(H)
+                } else if line.kind.starts_with("file") {
+                    Backing::File(F)
+                } else {
+                    Backing::None
+                },
+                offset: line.off.u(),
+            }),
+            "munmap" => Op::Munmap { addr, len },
+            "touch" => {
+                let write = line.write.0 != 0;
+                Op::Touch { addr, write }
             }
-            "uffd-register" => self.space.uffd_register(addr, len).map(|()| 0),
-            "uffd-unregister" => self.space.uffd_unregister(addr, len).map(|()| 0),
-            "fork" => {
-                self.space.become_child();
-                Ok(0)
-            }
+            "mprotect" => Op::Mprotect {
+                addr,
+                len,
+                prot: Prot(line.prot.0 as u32),
+            },
+            "mlock" => Op::Mlock {
+                addr,
+                len,
+                flags: MlockFlags::empty(),
+            },
+            "munlock" => Op::Munlock { addr, len },
+            "mremap" => Op::Mremap {
+                addr,
+                old_len: len,
+                new_len: line.new_len.u(),
+                flags: MremapFlags(line.flags.0 as u32),
+                new_addr: line.new_addr.u(),
+            },
+            "madvise" => Op::Madvise {
+                addr,
+                len,
+                advice: Advice(line.advice.0 as u32),
+            },
+            "uffd-register" => Op::UffdRegister { addr, len },
+            "uffd-unregister" => Op::UffdUnregister { addr, len },
+            "fork" => Op::Fork,
             _ => return None,
-        })
+        };
+        self.space.apply_into(&op, 0..0, &mut self.outcome);
+        // pread and pwrite give the number of bytes.
+        let bytes = u64::from(matches!(op, Op::Touch { .. }));
+        Some(self.outcome.result.map(|value| value + bytes))
     }
 
     fn compare(&self, op: &str, line: &Line, result: Result<u64, Errno>) -> Result<(), String> {
@@ -404,7 +411,7 @@ impl Run {
         }
         if let Some(events) = &line.events {
             let recorded: Vec<_> = events.iter().map(Event::uffd).collect();
-            let predicted: Vec<_> = self.space.uffd_events().iter().copied().map(Some).collect();
+            let predicted: Vec<_> = self.outcome.events.iter().copied().map(Some).collect();
             if recorded != predicted {
                 return Err(format!("events {recorded:x?}, not {predicted:x?}"));
             }

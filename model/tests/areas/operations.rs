@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What other calls than mmap and munmap do to areas and say to drivers, drawn.
+
+use vmalab_model::{
+    Advice, Break, Errno, File, Limits, MapFlags, MdweFlags, MlockFlags, MlockallFlags,
+    MremapFlags, Op, PAGE_SIZE, Prot, Rules,
+};
+
+use crate::world::{BASE, World};
+
+const fn at(page: u64) -> u64 {
+    BASE + page * PAGE_SIZE
+}
+
+fn protect(from: u64, to: u64, prot: Prot) -> Op {
+    Op::Mprotect {
+        addr: at(from),
+        len: (to - from) * PAGE_SIZE,
+        prot,
+    }
+}
+
+/// Pages `from..to` move to `target`.
+fn relocate(from: u64, to: u64, target: u64) -> Op {
+    Op::Mremap {
+        addr: at(from),
+        old_len: (to - from) * PAGE_SIZE,
+        new_len: (to - from) * PAGE_SIZE,
+        flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+        new_addr: at(target),
+    }
+}
+
+fn with(device: File) -> World {
+    World::with(Rules::V7_2, Limits::default(), device)
+}
+
+// mprotect
+
+#[test]
+fn mprotect_asks_the_driver() {
+    let mut w = World::new();
+    w.draw_in("Dddddd");
+    //           |*|
+    w.apply(&protect(2, 4, Prot::READ)).unwrap();
+    assert_eq!(w.draw(), "DdDdDd");
+    assert_eq!(
+        w.hooks(),
+        "mprotect 2-4 of 0-6, may_split 0-6 at 2, open 0-2, may_split 2-6 at 4, open 4-6"
+    );
+    // What it refuses does not even split.
+    let mut w = with(File {
+        mprotect_error: Some(Errno::EPERM),
+        ..File::device(64)
+    });
+    w.draw_in("Dddddd");
+    assert_eq!(w.apply(&protect(2, 4, Prot::READ)), Err(Errno::EPERM));
+    assert_eq!(w.draw(), "Dddddd");
+    assert_eq!(w.hooks(), "mprotect 2-4 of 0-6");
+}
+
+/// Seen of the kernel's own code: a merge that a `close` hook forbids leaves the iterator one area behind.
+#[test]
+fn mprotect_asks_again_where_a_merge_was_refused() {
+    let mut w = World::new();
+    w.draw_in("Dddddd");
+    w.apply(&protect(3, 6, Prot::READ)).unwrap();
+    w.apply(&protect(3, 6, Prot::READ | Prot::WRITE)).unwrap();
+    assert_eq!(w.draw(), "DddDdd");
+    assert_eq!(w.hooks(), "mprotect 3-6 of 3-6, mprotect 3-6 of 3-6");
+}
+
+/// What was changed before the hole stays changed.
+#[test]
+fn mprotect_stops_at_a_hole() {
+    let mut w = World::new();
+    w.draw_in("Aaa..Aaa");
+    assert_eq!(w.apply(&protect(1, 7, Prot::READ)), Err(Errno::ENOMEM));
+    assert_eq!(w.draw(), "ARr..Aaa");
+}
+
+#[test]
+fn protection_keys_have_to_be_allocated() {
+    let limits = Limits {
+        pkeys: true,
+        ..Limits::default()
+    };
+    let mut w = World::with(Rules::V7_2, limits, File::device(64));
+    w.draw_in("Aaa");
+    let call = |pkey| Op::PkeyMprotect {
+        addr: at(1),
+        len: PAGE_SIZE,
+        prot: Prot::READ,
+        pkey,
+    };
+    assert_eq!(w.apply(&call(1)), Err(Errno::EINVAL));
+    assert_eq!(w.draw(), "Aaa");
+    w.apply(&call(0)).unwrap();
+    assert_eq!(w.draw(), "ARA");
+    // A processor without them has not even the first.
+    let mut w = World::new();
+    w.draw_in("Aaa");
+    assert_eq!(w.apply(&call(0)), Err(Errno::EINVAL));
+}
+
+#[test]
+fn what_is_denied_to_those_who_would_execute() {
+    let mut w = World::new();
+    w.draw_in("AaaRrr");
+    let mdwe = |bits| Op::SetMdwe { bits };
+    w.apply(&mdwe(MdweFlags::REFUSE_EXEC_GAIN)).unwrap();
+    let exec = Prot::READ | Prot::EXEC;
+    assert_eq!(w.apply(&protect(3, 6, exec)), Err(Errno::EACCES));
+    let mut args = w.args('r', 8, 9);
+    args.prot = exec | Prot::WRITE;
+    assert_eq!(w.apply(&Op::Mmap(args)), Err(Errno::EACCES));
+    // New and not writable is no gain.
+    args.prot = exec;
+    w.apply(&Op::Mmap(args)).unwrap();
+    assert_eq!(w.apply(&mdwe(MdweFlags(0))), Err(Errno::EPERM));
+}
+
+// mremap
+
+#[test]
+fn a_driver_is_told_of_a_move() {
+    let mut w = World::new();
+    w.draw_in("Dddd");
+    //          |*|
+    assert_eq!(w.apply(&relocate(1, 3, 8)), Ok(at(8)));
+    assert_eq!(w.draw(), "D..D....Dd");
+    assert_eq!(
+        w.hooks(),
+        "may_split 0-4 at 1, may_split 0-4 at 3, open 8-10 of page 1, mremap 8-10 of page 1, \
+         may_split 0-4 at 1, open 0-1, may_split 1-4 at 3, open 3-4, close 1-3"
+    );
+}
+
+/// The pages go back; what had been in the way stays away.
+#[test]
+fn a_driver_sends_a_move_back() {
+    let mut w = with(File {
+        mremap_error: Some(Errno::EBUSY),
+        ..File::device(64)
+    });
+    w.draw_in("Dddd....Aaaa");
+    assert_eq!(w.apply(&relocate(1, 3, 8)), Err(Errno::EBUSY));
+    assert_eq!(w.draw(), "Dddd......Aa");
+    assert_eq!(
+        w.hooks(),
+        "may_split 0-4 at 1, may_split 0-4 at 3, open 8-10 of page 1, mremap 8-10 of page 1, \
+         close 8-10 of page 1"
+    );
+}
+
+#[test]
+fn several_areas_move_with_the_gaps_between_them() {
+    let mut w = World::new();
+    w.draw_in("AaRr.F");
+    w.apply(&relocate(0, 6, 8)).unwrap();
+    assert_eq!(w.draw(), "........AaRr.F");
+    // Before 6.17 a move was of one area.
+    let mut w = World::with(Rules::V6_12, Limits::default(), File::device(64));
+    w.draw_in("AaRr.F");
+    assert_eq!(w.apply(&relocate(0, 6, 8)), Err(Errno::EFAULT));
+}
+
+// mlock, mlockall
+
+#[test]
+fn locking_cuts_and_merges() {
+    let mut w = World::new();
+    w.draw_in("Aaaaaa");
+    let len = 2 * PAGE_SIZE;
+    w.apply(&Op::Mlock {
+        addr: at(2),
+        len,
+        flags: MlockFlags::ONFAULT,
+    })
+    .unwrap();
+    assert_eq!(
+        (w.draw().as_str(), w.space.counters().locked_vm),
+        ("AaAaAa", 2)
+    );
+    w.apply(&Op::Munlock { addr: at(2), len }).unwrap();
+    assert_eq!(
+        (w.draw().as_str(), w.space.counters().locked_vm),
+        ("Aaaaaa", 0)
+    );
+}
+
+#[test]
+fn locking_all_locks_what_comes() {
+    let mut w = World::new();
+    w.draw_in("Aaaa");
+    let lock = |flags| Op::Mlockall { flags };
+    w.apply(&lock(MlockallFlags::FUTURE)).unwrap();
+    assert_eq!(w.space.counters().locked_vm, 0);
+    w.map('a', 6, 8).unwrap();
+    assert_eq!(w.space.counters().locked_vm, 2);
+    // Not said again, so it is no longer so.
+    w.apply(&lock(MlockallFlags::CURRENT)).unwrap();
+    w.map('a', 10, 12).unwrap();
+    assert_eq!(w.space.counters().locked_vm, 6);
+    w.apply(&Op::Munlockall).unwrap();
+    assert_eq!(w.space.counters().locked_vm, 0);
+    assert_eq!(w.apply(&lock(MlockallFlags::ONFAULT)), Err(Errno::EINVAL));
+}
+
+// brk
+
+#[test]
+fn the_break_goes_up_and_down() {
+    let mut w = World::new();
+    let brk = |addr| Op::Brk { addr };
+    w.space.set_break(Break {
+        start: at(2),
+        end: at(2),
+        program_data: 0,
+    });
+    w.draw_in("Aa......R");
+    // Not into the area above, nor into the page before it. Never into what is below.
+    assert_eq!(w.apply(&brk(0)), Ok(at(2)));
+    assert_eq!(w.apply(&brk(at(8))), Ok(at(2)));
+    assert_eq!(w.apply(&brk(at(4) + 1)), Ok(at(4) + 1));
+    // It begins an area of its own.
+    assert_eq!(w.draw(), "AaAaa...R");
+    assert_eq!(w.apply(&brk(at(6))), Ok(at(6)));
+    assert_eq!(w.draw(), "AaAaaa..R");
+    assert_eq!(w.apply(&brk(at(3))), Ok(at(3)));
+    assert_eq!(w.draw(), "AaA.....R");
+    // An error of the unmapping inside is hidden.
+    w.apply(&brk(at(5))).unwrap();
+    let seal = Op::Mseal {
+        addr: at(4),
+        len: PAGE_SIZE,
+        flags: 0,
+    };
+    w.apply(&seal).unwrap();
+    assert_eq!(w.apply(&brk(at(3))), Ok(at(5)));
+    assert_eq!(w.draw(), "AaAAA...R");
+}
+
+// mseal
+
+#[test]
+fn a_seal_keeps_out_all_changes() {
+    let mut w = World::new();
+    w.draw_in("RrrrrrAa");
+    let seal = |from, to| Op::Mseal {
+        addr: at(from),
+        len: (to - from) * PAGE_SIZE,
+        flags: 0,
+    };
+    assert_eq!(w.apply(&seal(6, 9)), Err(Errno::ENOMEM));
+    w.apply(&seal(2, 4)).unwrap();
+    assert_eq!(w.draw(), "RrRrRrAa");
+    let eperm = Err(Errno::EPERM);
+    assert_eq!(w.apply(&protect(2, 4, Prot::empty())), eperm);
+    assert_eq!(w.apply(&relocate(2, 4, 10)), eperm);
+    assert_eq!(w.apply(&relocate(6, 7, 3)), eperm);
+    let advise = |advice| Op::Madvise {
+        addr: at(2),
+        len: PAGE_SIZE,
+        advice,
+    };
+    // Who could not write cannot wipe; other advice is welcome.
+    assert_eq!(w.apply(&advise(Advice::DONTNEED)), eperm);
+    w.apply(&advise(Advice::WILLNEED)).unwrap();
+    // Before 6.10 there were no seals.
+    let mut w = World::with(Rules::V6_1, Limits::default(), File::device(64));
+    assert_eq!(w.apply(&seal(0, 1)), Err(Errno::ENOSYS));
+}
+
+// remap_file_pages
+
+#[test]
+fn pages_of_a_file_are_remapped_by_mmap() {
+    let mut w = World::new();
+    w.draw_in("Dddddd");
+    w.apply(&Op::RemapFilePages {
+        addr: at(2),
+        len: 2 * PAGE_SIZE,
+        prot: Prot::empty(),
+        pgoff: 20,
+        flags: MapFlags::empty(),
+    })
+    .unwrap();
+    assert_eq!(w.draw(), "DdDdDd");
+    assert_eq!(
+        w.hooks(),
+        "may_split 0-6 at 2, open 0-2, may_split 2-6 at 4, open 4-6, close 2-4, mmap 2-4 of page 20"
+    );
+}
