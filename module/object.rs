@@ -16,7 +16,8 @@ use crate::{
         Call,
         Hook, //
     },
-    module_parameters, objects,
+    module_parameters,
+    objects,
     page_cache::{self, Account, Locked, PageCache},
     shrinker::{self, Scanned, Shrinker},
     stats::Stats,
