@@ -15,15 +15,17 @@
 //!   are pages. Past the end of the object there is nothing to copy either.
 //! - `name`: an area with a file is shown with the path of the file whatever this hook says. But an
 //!   area that has a name is in each core dump.
-//! - `huge_fault`, `pagesize`, `pfn_mkwrite`: the pages are all of one size, and all of them are pages.
+//! - `pagesize`: an area has no size of pages that would hold for all of it.
+//! - `pfn_mkwrite`: all pages are pages.
 //! - `set_policy`, `get_policy`: the kernel keeps the policy of an area itself.
 
 use crate::{
+    folio::Folio,
     hook::{Call, Hook},
     object::Object,
     vm_ops::{
-        self, vm_operations_table, Area, AreaDesc, Fault, MapPages, MapPagesAnswer, Mapped,
-        MkwriteAnswer, PageMkwrite, VmFault, VmOperations,
+        self, vm_operations_table, Area, AreaDesc, Fault, HugeFault, HugeFaultAnswer, MapPages,
+        MapPagesAnswer, Mapped, MkwriteAnswer, PageMkwrite, VmFault, VmOperations,
     },
 };
 use core::ops::Range;
@@ -35,15 +37,19 @@ use kernel::{
 
 /// The hooks. The areas hold their object.
 ///
-/// The kernel treats areas with some of the hooks differently, so there are four tables: `PREPARED` is
-/// for areas from `.mmap_prepare`, `TRACKED` has `page_mkwrite`, for which all pages are mapped
-/// read-only at first.
-pub(crate) struct ObjectAreas<const PREPARED: bool, const TRACKED: bool>;
+/// The kernel treats areas with some of the hooks differently, so there is a table for each
+/// combination: `PREPARED` is for areas from `.mmap_prepare`, `TRACKED` has `page_mkwrite`, for which
+/// all pages are mapped read-only at first, `HUGE` has `huge_fault`.
+pub(crate) struct ObjectAreas<const PREPARED: bool, const TRACKED: bool, const HUGE: bool>;
 
-vm_operations_table!(ObjectAreas<false, false>);
-vm_operations_table!(ObjectAreas<false, true>);
-vm_operations_table!(ObjectAreas<true, false>);
-vm_operations_table!(ObjectAreas<true, true>);
+vm_operations_table!(ObjectAreas<false, false, false>);
+vm_operations_table!(ObjectAreas<false, false, true>);
+vm_operations_table!(ObjectAreas<false, true, false>);
+vm_operations_table!(ObjectAreas<false, true, true>);
+vm_operations_table!(ObjectAreas<true, false, false>);
+vm_operations_table!(ObjectAreas<true, false, true>);
+vm_operations_table!(ObjectAreas<true, true, false>);
+vm_operations_table!(ObjectAreas<true, true, true>);
 
 /// `.mmap`: a new area, shared or private, with any protection, of any part of the object and of what
 /// is past its end.
@@ -60,10 +66,16 @@ pub(crate) fn mmap(object: ArcBorrow<'_, Object>, vma: &VmaNew) -> Result {
             vma.try_clear_maywrite()?;
         }
         object.stats().add(|s| &s.areas, 1);
-        if object.tracks_writes() {
-            vm_ops::install::<ObjectAreas<false, true>>(vma, object.into());
-        } else {
-            vm_ops::install::<ObjectAreas<false, false>>(vma, object.into());
+        match (
+            object.wants(Hook::PageMkwrite),
+            object.wants(Hook::HugeFault),
+        ) {
+            (false, false) => {
+                vm_ops::install::<ObjectAreas<false, false, false>>(vma, object.into())
+            }
+            (false, true) => vm_ops::install::<ObjectAreas<false, false, true>>(vma, object.into()),
+            (true, false) => vm_ops::install::<ObjectAreas<false, true, false>>(vma, object.into()),
+            (true, true) => vm_ops::install::<ObjectAreas<false, true, true>>(vma, object.into()),
         }
         Ok(())
     })
@@ -102,10 +114,14 @@ pub(crate) fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDes
             if forbids_writing(&object, desc.flags())? {
                 desc.try_clear_maywrite()?;
             }
-            if object.tracks_writes() {
-                desc.install::<ObjectAreas<true, true>>(object);
-            } else {
-                desc.install::<ObjectAreas<true, false>>(object);
+            match (
+                object.wants(Hook::PageMkwrite),
+                object.wants(Hook::HugeFault),
+            ) {
+                (false, false) => desc.install::<ObjectAreas<true, false, false>>(object),
+                (false, true) => desc.install::<ObjectAreas<true, false, true>>(object),
+                (true, false) => desc.install::<ObjectAreas<true, true, false>>(object),
+                (true, true) => desc.install::<ObjectAreas<true, true, true>>(object),
             }
             Ok(())
         },
@@ -117,14 +133,19 @@ pub(crate) fn object(vma: &VmaRef) -> Option<ArcBorrow<'_, Object>> {
     fn of<T: VmOperations<Data = Arc<Object>>>(vma: &VmaRef) -> Option<ArcBorrow<'_, Object>> {
         Area::<T>::of(vma).map(Area::data)
     }
-    of::<ObjectAreas<false, false>>(vma)
-        .or_else(|| of::<ObjectAreas<false, true>>(vma))
-        .or_else(|| of::<ObjectAreas<true, false>>(vma))
-        .or_else(|| of::<ObjectAreas<true, true>>(vma))
+    of::<ObjectAreas<false, false, false>>(vma)
+        .or_else(|| of::<ObjectAreas<false, false, true>>(vma))
+        .or_else(|| of::<ObjectAreas<false, true, false>>(vma))
+        .or_else(|| of::<ObjectAreas<false, true, true>>(vma))
+        .or_else(|| of::<ObjectAreas<true, false, false>>(vma))
+        .or_else(|| of::<ObjectAreas<true, false, true>>(vma))
+        .or_else(|| of::<ObjectAreas<true, true, false>>(vma))
+        .or_else(|| of::<ObjectAreas<true, true, true>>(vma))
 }
 
 #[vtable]
-impl<const PREPARED: bool, const TRACKED: bool> VmOperations for ObjectAreas<PREPARED, TRACKED>
+impl<const PREPARED: bool, const TRACKED: bool, const HUGE: bool> VmOperations
+    for ObjectAreas<PREPARED, TRACKED, HUGE>
 where
     Self: vm_ops::HasTable,
 {
@@ -132,6 +153,7 @@ where
 
     const PREPARED: bool = PREPARED;
     const HAS_PAGE_MKWRITE: bool = TRACKED;
+    const HAS_HUGE_FAULT: bool = HUGE;
 
     fn open(area: &Area<Self>) {
         let object = area.data();
@@ -195,9 +217,30 @@ where
         match page {
             // The page stays locked until it is in the page table, so that a shrinking object cannot
             // miss it.
+            Ok(page) if TRACKED => fault.give_one_locked(page),
             Ok(page) => fault.give_locked(page),
             Err(error) => error.into(),
         }
+    }
+
+    fn huge_fault(fault: HugeFault<'_, Self>) -> HugeFaultAnswer {
+        let call = || Call::huge(Hook::HugeFault, &fault);
+        let object = fault.area().data();
+        object.on(Hook::HugeFault, call, || {
+            // Where each page is to be asked for before it is written to, and where each page is to be
+            // copied, they come one by one.
+            let alone = fault.flags().is_write() && (TRACKED || !fault.is_shared());
+            let first = fault.first().filter(|_| !alone && object.has_huge_pages());
+            let Some(first) = first.filter(|_| fault.order() == Folio::MAX_ORDER) else {
+                return HugeFaultAnswer::FALLBACK;
+            };
+            // The folio stays locked until it is in the page table, as in `fault`.
+            match object.page(fault.index(), fault.gfp()) {
+                Ok(folio) if folio.indices().start == first => fault.insert_folio(&folio),
+                // It is a smaller one, or there is none: `fault` will find out.
+                _ => HugeFaultAnswer::FALLBACK,
+            }
+        })
     }
 
     fn map_pages(around: MapPages<'_, Self>) -> MapPagesAnswer {

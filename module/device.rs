@@ -89,6 +89,10 @@ impl misc::Device for Node {
     fn page_cache<'a>(object: &'a ArcBorrow<'_, Object>) -> &'a PageCache {
         object.cache()
     }
+
+    fn wants_huge_pages(object: ArcBorrow<'_, Object>) -> bool {
+        object.has_huge_pages()
+    }
 }
 
 #[vtable]
@@ -134,6 +138,10 @@ impl misc::Device for PrepareNode {
 
     fn page_cache<'a>(object: &'a ArcBorrow<'_, Object>) -> &'a PageCache {
         object.cache()
+    }
+
+    fn wants_huge_pages(object: ArcBorrow<'_, Object>) -> bool {
+        object.has_huge_pages()
     }
 
     fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDesc<'a>) -> Result {

@@ -27,16 +27,32 @@ unsafe impl Send for Folio {}
 unsafe impl Sync for Folio {}
 
 impl Folio {
-    /// Allocates a folio of one page, filled with zeros and marked as up to date.
-    pub(crate) fn zeroed(gfp: bindings::gfp_t) -> Result<Self, AllocError> {
+    /// The order of the largest folio that a page cache takes and that one entry of the page table can
+    /// stand for (`PMD_ORDER`).
+    pub(crate) const MAX_ORDER: u32 = bindings::PMD_ORDER;
+
+    /// Allocates a folio of 2 to the power of `order` pages, filled with zeros and marked as up to date.
+    ///
+    /// The allocator has no order larger than [`MAX_ORDER`](Self::MAX_ORDER).
+    pub(crate) fn zeroed(gfp: bindings::gfp_t, order: u32) -> Result<Self, AllocError> {
+        if order > Self::MAX_ORDER {
+            return Err(AllocError);
+        }
         // SAFETY: It may be called with any flags that the context allows; a flag that sleeps where
         // that is forbidden is a bug, but not unsound.
-        let raw = unsafe { helpers::vmalab_folio_alloc(gfp | bindings::__GFP_ZERO, 0) };
+        let raw = unsafe { helpers::vmalab_folio_alloc(gfp | bindings::__GFP_ZERO, order) };
         let folio = NonNull::new(raw).ok_or(AllocError)?;
         // SAFETY: The folio is new: nobody else knows it.
         unsafe { helpers::vmalab_folio_mark_uptodate_new(raw) };
         // INVARIANT: The allocation comes with one reference.
         Ok(Self(folio))
+    }
+
+    /// The flags for an allocation that may well fail, as there is a way without it: no effort, no
+    /// word, and nobody is killed for it.
+    pub(crate) fn optional(gfp: bindings::gfp_t) -> bindings::gfp_t {
+        // SAFETY: It only computes.
+        unsafe { helpers::vmalab_gfp_optional(gfp) }
     }
 
     /// # Safety
@@ -53,6 +69,12 @@ impl Folio {
         unsafe { helpers::vmalab_folio_lock(self.as_ptr()) };
         // SAFETY: It was just locked.
         unsafe { LockedFolio::from_locked(self) }
+    }
+
+    /// How many pages it has: a power of two.
+    pub(crate) fn pages(&self) -> usize {
+        // SAFETY: By the type invariants, the folio is alive.
+        unsafe { helpers::vmalab_folio_nr_pages(self.as_ptr()) }
     }
 
     /// The number of its first page frame.
@@ -112,6 +134,13 @@ impl LockedFolio {
     pub(crate) unsafe fn from_locked(folio: Folio) -> Self {
         // INVARIANT: The caller's promise.
         Self(folio)
+    }
+
+    /// Marks it as written to.
+    pub(crate) fn mark_dirty(&self) {
+        // SAFETY: By the type invariants, the folio is alive, and locked, so that it cannot be removed
+        // from its page cache in the meantime.
+        unsafe { bindings::folio_mark_dirty(self.0.as_ptr()) };
     }
 
     /// The reference, and the lock with it: it is the caller's to unlock now.

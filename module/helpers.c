@@ -17,6 +17,7 @@
 #include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/uaccess.h>
@@ -72,6 +73,11 @@ struct folio *vmalab_page_folio_get(struct page *page)
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order)
 {
 	return folio_alloc(gfp, order);
+}
+
+gfp_t vmalab_gfp_optional(gfp_t gfp)
+{
+	return gfp | __GFP_NORETRY | __GFP_NOWARN;
 }
 
 unsigned long vmalab_folio_pfn(struct folio *folio)
@@ -186,6 +192,8 @@ struct inode *vmalab_anon_inode(const struct address_space_operations *aops)
 	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER_MOVABLE);
 	/* There is no store behind the pages: reclaim has nowhere to put them. */
 	mapping_set_unevictable(inode->i_mapping);
+	/* It may hold folios of any size; which it does hold is up to who adds them. */
+	mapping_set_large_folios(inode->i_mapping);
 	return inode;
 }
 
@@ -277,6 +285,11 @@ void vmalab_inode_lock(struct inode *inode)
 void vmalab_inode_unlock(struct inode *inode)
 {
 	inode_unlock(inode);
+}
+
+bool vmalab_inode_is_locked(struct inode *inode)
+{
+	return inode_is_locked(inode);
 }
 
 void vmalab_filemap_invalidate_lock(struct address_space *mapping)
@@ -464,4 +477,16 @@ struct file *vmalab_anon_inode_getfile(const char *name, const struct file_opera
 				       void *private_data, int flags)
 {
 	return anon_inode_getfile(name, fops, private_data, flags);
+}
+
+/* It is NULL in a kernel without huge pages. */
+unsigned long vmalab_thp_get_unmapped_area(struct file *file, unsigned long addr,
+					   unsigned long len, unsigned long pgoff,
+					   unsigned long flags)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	return thp_get_unmapped_area(file, addr, len, pgoff, flags);
+#else
+	return mm_get_unmapped_area(file, addr, len, pgoff, flags);
+#endif
 }

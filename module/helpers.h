@@ -33,6 +33,7 @@ struct folio *vmalab_page_folio_get(struct page *page);
 
 /* folio: <linux/mm.h>, <linux/pagemap.h>, <linux/gfp.h> */
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order);
+gfp_t vmalab_gfp_optional(gfp_t gfp);
 unsigned long vmalab_folio_pfn(struct folio *folio);
 pgoff_t vmalab_folio_index(struct folio *folio);
 unsigned long vmalab_folio_nr_pages(struct folio *folio);
@@ -60,6 +61,7 @@ void vmalab_mark_ahead(struct address_space *mapping, pgoff_t index, bool ahead)
 struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index);
 void vmalab_inode_lock(struct inode *inode);
 void vmalab_inode_unlock(struct inode *inode);
+bool vmalab_inode_is_locked(struct inode *inode);
 void vmalab_filemap_invalidate_lock(struct address_space *mapping);
 bool vmalab_filemap_invalidate_trylock(struct address_space *mapping);
 void vmalab_filemap_invalidate_unlock(struct address_space *mapping);
@@ -99,5 +101,10 @@ void vmalab_file_inode(const struct file *file, unsigned int *major, unsigned in
 /* anon_file: <linux/anon_inodes.h> */
 struct file *vmalab_anon_inode_getfile(const char *name, const struct file_operations *fops,
 				       void *private_data, int flags);
+
+/* misc: <linux/mm.h>, <linux/sched/mm.h> */
+unsigned long vmalab_thp_get_unmapped_area(struct file *file, unsigned long addr,
+					   unsigned long len, unsigned long pgoff,
+					   unsigned long flags);
 
 #endif /* _VMALAB_HELPERS_H */

@@ -11,6 +11,8 @@ use crate::{
     vm_ops::{
         Area,
         FaultInfo,
+        HugeFault,
+        HugeFaultAnswer,
         MapPages,
         MapPagesAnswer,
         MkwriteAnswer,
@@ -109,6 +111,14 @@ impl Call {
         }
     }
 
+    /// A call about a huge page; the argument has its order above the flags of the fault, which have
+    /// 32 bits.
+    pub(crate) fn huge<T: VmOperations>(hook: Hook, fault: &HugeFault<'_, T>) -> Self {
+        let call = Self::fault(hook, fault);
+        let argument = call.argument | u64::from(fault.order()) << 32;
+        call.with(argument)
+    }
+
     /// A call about the pages around one.
     pub(crate) fn around<T: VmOperations>(hook: Hook, around: &MapPages<'_, T>) -> Self {
         let pages = around.pages();
@@ -167,4 +177,4 @@ macro_rules! fault_answers {
         }
     )*};
 }
-fault_answers!(VmFault, MapPagesAnswer, MkwriteAnswer);
+fault_answers!(VmFault, HugeFaultAnswer, MapPagesAnswer, MkwriteAnswer);

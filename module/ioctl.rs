@@ -35,7 +35,7 @@ use zerocopy::Immutable;
 pub(crate) type Handler = fn(ArcBorrow<'_, Object>, &File, &Argument) -> Result<isize>;
 
 /// All requests.
-static REQUESTS: [(u32, Handler); 13] = [
+static REQUESTS: [(u32, Handler); 15] = [
     (VMALAB_IOC_STATS, get_stats),
     (VMALAB_IOC_GET_SIZE, get_size),
     (VMALAB_IOC_SET_SIZE, set_size),
@@ -49,6 +49,8 @@ static REQUESTS: [(u32, Handler); 13] = [
     (VMALAB_IOC_AREAS, look::areas),
     (VMALAB_IOC_WOULD_UNMAP, look::unmap),
     (VMALAB_IOC_WATCH, watch),
+    (VMALAB_IOC_GET_FOLIO_SIZE, get_folio_size),
+    (VMALAB_IOC_SET_FOLIO_SIZE, set_folio_size),
 ];
 
 /// `ioctl` of all nodes. `compat_ioctl` is the same: the structures have the same layout for 32-bit
@@ -105,7 +107,32 @@ fn set_hooks(object: ArcBorrow<'_, Object>, file: &File, argument: &Argument) ->
         return Err(EINVAL);
     }
     check_writable(file)?;
-    object.track_writes(hooks.hooks & 1 << VMALAB_HOOK_PAGE_MKWRITE != 0);
+    object.set_hooks(hooks.hooks);
+    Ok(0)
+}
+
+/// `VMALAB_IOC_GET_FOLIO_SIZE`.
+fn get_folio_size(
+    object: ArcBorrow<'_, Object>,
+    _file: &File,
+    argument: &Argument,
+) -> Result<isize> {
+    let mut size = argument.read::<vmalab_size>()?;
+    size.check()?;
+    size.size = object.folio_size();
+    argument.write(&size)
+}
+
+/// `VMALAB_IOC_SET_FOLIO_SIZE`.
+fn set_folio_size(
+    object: ArcBorrow<'_, Object>,
+    file: &File,
+    argument: &Argument,
+) -> Result<isize> {
+    let size = argument.read::<vmalab_size>()?;
+    size.check()?;
+    check_writable(file)?;
+    object.set_folio_size(size.size)?;
     Ok(0)
 }
 

@@ -10,7 +10,7 @@
 //! lock of the cache only.
 
 use crate::{
-    folio::LockedFolio,
+    folio::{Folio, LockedFolio},
     hook::{
         Answer,
         Call,
@@ -67,8 +67,6 @@ pub(crate) struct Object {
     cache: PageCache,
     stats: Stats,
     watchers: Arc<Watchers>,
-    /// 1 if areas from now on are to have the hook `page_mkwrite`. It orders nothing.
-    tracks_writes: Atomic<u32>,
     /// How many pages were allocated ahead and have not been looked at by the shrinker yet: at most. It is
     /// larger if some were removed in other ways.
     ahead: Atomic<usize>,
@@ -77,6 +75,10 @@ pub(crate) struct Object {
     /// `VMALAB_SEAL_*`. Bits are only ever added, under the lock of the cache. What that lock protects
     /// looks at them under it; a new area, under the mmap lock: see [`add_seals`](Self::add_seals).
     seals: Atomic<u32>,
+    /// The optional hooks that areas from now on are to have, as a mask. It orders nothing.
+    hooks: Atomic<u64>,
+    /// The order of the folios in which pages from now on are allocated. It orders nothing either.
+    folio_order: Atomic<u32>,
 }
 
 impl Object {
@@ -85,7 +87,7 @@ impl Object {
     /// # Errors
     ///
     /// ENOSPC if there are as many objects as the module's parameter `max_objects` allows, EFBIG if the
-    /// parameters contradict each other, ENOMEM.
+    /// parameters contradict each other, EINVAL if `folio_size` is no size of a folio, ENOMEM.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let number = LAST.fetch_add(1, Relaxed) + 1;
         let object = Self {
@@ -93,10 +95,11 @@ impl Object {
             cache: PageCache::new()?,
             stats: Stats::new(),
             watchers: Watchers::new(number)?,
-            tracks_writes: Atomic::new(0),
             ahead: Atomic::new(0),
             next_ahead: Atomic::new(0),
             seals: Atomic::new(0),
+            hooks: Atomic::new(0),
+            folio_order: Atomic::new(folio_order(*module_parameters::folio_size.value())?),
         };
         let max = limit(*module_parameters::max_objects.value());
         if !object.stats.add_up_to(|s| &s.objects, 1, max) {
@@ -150,19 +153,46 @@ impl Object {
         &self.watchers
     }
 
-    /// Whether areas from now on are to have the hook `page_mkwrite`.
-    pub(crate) fn tracks_writes(&self) -> bool {
-        self.tracks_writes.load(Relaxed) != 0
+    /// Whether areas from now on are to have an optional hook.
+    pub(crate) fn wants(&self, hook: Hook) -> bool {
+        self.hooks.load(Relaxed) & 1 << hook as u32 != 0
     }
 
     /// Which optional hooks areas from now on are to have: a mask, as in `uapi/vmalab.h`.
     pub(crate) fn optional_hooks(&self) -> u64 {
-        u64::from(self.tracks_writes()) << VMALAB_HOOK_PAGE_MKWRITE
+        self.hooks.load(Relaxed)
     }
 
-    /// Changes what [`tracks_writes`](Self::tracks_writes) says; areas that are there stay as they are.
-    pub(crate) fn track_writes(&self, yes: bool) {
-        self.tracks_writes.store(yes.into(), Relaxed);
+    /// Changes what [`wants`](Self::wants) says; areas that are there stay as they are.
+    pub(crate) fn set_hooks(&self, hooks: u64) {
+        self.hooks.store(hooks, Relaxed);
+    }
+
+    /// The size of the folios in which pages from now on are allocated, in bytes.
+    pub(crate) fn folio_size(&self) -> u64 {
+        (PAGE_SIZE as u64) << self.folio_order.load(Relaxed)
+    }
+
+    /// Whether a page from now on comes with all those for which one entry of the page table can stand.
+    pub(crate) fn has_huge_pages(&self) -> bool {
+        self.folio_order.load(Relaxed) == Folio::MAX_ORDER
+    }
+
+    /// Changes the size of folios, in bytes, or to that of a fresh object, if it is 0; those that are
+    /// there stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL unless it is a power of two, from one page to as many as one entry of the page table can
+    /// stand for.
+    pub(crate) fn set_folio_size(&self, bytes: u64) -> Result {
+        let bytes = if bytes == 0 {
+            *module_parameters::folio_size.value()
+        } else {
+            bytes
+        };
+        self.folio_order.store(folio_order(bytes)?, Relaxed);
+        Ok(())
     }
 
     /// Its pages.
@@ -336,8 +366,8 @@ impl Object {
         Ok(done)
     }
 
-    /// The page at `index` (an offset in pages), locked; a new one, zeroed and charged to the memory
-    /// cgroup of the running task, if it was not there.
+    /// The folio with the page at `index` (an offset in pages), locked; a new one, zeroed and charged to
+    /// the memory cgroup of the running task, if it was not there.
     ///
     /// # Errors
     ///
@@ -349,6 +379,10 @@ impl Object {
 
 /// Pages are counted, and may be as many as the module's parameter `max_pages` says, in all objects.
 impl Account for Object {
+    fn folio_order(&self) -> u32 {
+        self.folio_order.load(Relaxed)
+    }
+
     fn charge(&self, pages: usize) -> Result {
         let max = limit(*module_parameters::max_pages.value());
         if self.stats.add_up_to(|s| &s.pages, pages as u64, max) {
@@ -393,4 +427,17 @@ impl Drop for Object {
         self.stats.sub(|s| &s.objects, self.stats.objects.get());
         AHEAD.add(self.ahead.load(Relaxed).wrapping_neg(), Relaxed);
     }
+}
+
+/// The order of folios of `bytes`.
+///
+/// # Errors
+///
+/// EINVAL if there are none of this size.
+pub(crate) fn folio_order(bytes: u64) -> Result<u32> {
+    let pages = bytes / PAGE_SIZE as u64;
+    if !bytes.is_power_of_two() || pages == 0 || pages > 1 << Folio::MAX_ORDER {
+        return Err(EINVAL);
+    }
+    Ok(pages.ilog2())
 }

@@ -43,20 +43,20 @@
 //! removes the pages, each under its lock, and unmaps again (`truncate_pagecache`). A fault that runs
 //! at the same time either
 //!
-//! - comes to the invalidate lock later: it sees the new size, and there is no page;
-//! - came earlier: its page is in the cache, and locked until it is in the page table. The removal
-//!   waits for the lock and then finds it mapped, and unmaps it;
-//! - came earlier, on behalf of a write to a private mapping: its page was copied, and the copy is in
+//! - finds no page, and comes to the invalidate lock later: it sees the new size, and adds none;
+//! - finds a page that is there, or adds one before that: with the lock of the page it looks at the
+//!   size, and it has the lock until the page is in the page table. So it sees the new size; or the
+//!   removal waits for the lock, and then finds the page mapped, and unmaps it;
+//! - does so on behalf of a write to a private mapping: its page was copied, and the copy is in
 //!   the page table, or comes there. The second unmapping takes it out.
-
 //!
 //! # Pages that nobody uses
 //!
 //! A page that was allocated ahead has a mark in the index. It may be removed if, with its folio locked, it
 //! is clean, not mapped, and all zeros: then who looks for it later finds zeros, as before. The invalidate
 //! lock, exclusive, keeps faults, writes and [`PageCache::written`] away, between that look and the removal,
-//! for which the kernel takes the folio's lock anew. What can still come is `map_pages`, which holds a
-//! reference while it maps, and then marks what it has written as dirty: the kernel removes no folio that
+//! for which the kernel takes the folio's lock anew. What can still come is `map_pages`, or a fault that
+//! has found the page: it holds a reference while it maps, and then what was written is marked as dirty: the kernel removes no folio that
 //! has either.
 //!
 //! # Which pages were written
@@ -81,16 +81,36 @@ use kernel::{
     iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
     prelude::*,
+    time::{delay::fsleep, Delta},
     types::ScopeGuard, //
 };
 
 /// Who answers for the pages of a cache.
 pub(crate) trait Account {
+    /// In folios of how many pages, as a power of two, memory is to be allocated from now on: see
+    /// [`PageCache::lock_page`].
+    fn folio_order(&self) -> u32 {
+        0
+    }
+
     /// So many pages are about to be added: an error forbids it.
     fn charge(&self, pages: usize) -> Result;
 
     /// So many pages are gone, or were not added after all.
     fn uncharge(&self, pages: usize);
+}
+
+/// The same account, for single pages.
+struct Singly<'a, T>(&'a T);
+
+impl<T: Account> Account for Singly<'_, T> {
+    fn charge(&self, pages: usize) -> Result {
+        self.0.charge(pages)
+    }
+
+    fn uncharge(&self, pages: usize) {
+        self.0.uncharge(pages);
+    }
 }
 
 /// A driver that has no limit and keeps no count.
@@ -187,8 +207,12 @@ impl PageCache {
         Locked(self)
     }
 
-    /// The page at `index`, locked. It is allocated and zeroed if it was not there, and charged to
-    /// `account` and to the memory cgroup of the running task.
+    /// The folio with the page at `index`, locked. If it is not there, it is allocated and zeroed, and
+    /// charged to `account` and to the memory cgroup of the running task.
+    ///
+    /// It may be a large one, with the pages beside it: as large as `account` wants, or smaller where one
+    /// of them is there already or past the end, or of one page where there is not as much memory in
+    /// one piece, or to be had.
     ///
     /// # Errors
     ///
@@ -199,10 +223,27 @@ impl PageCache {
         gfp: bindings::gfp_t,
         account: &impl Account,
     ) -> Result<LockedFolio> {
-        let _invalidate = self.invalidate_lock_shared();
+        // What is there needs no more than its own lock: see the top.
+        let looked = !self.is_changing();
+        if looked {
+            if let Some(folio) = self.find(index) {
+                return if self.has(index) {
+                    Ok(folio)
+                } else {
+                    Err(ENXIO)
+                };
+            }
+        }
 
-        if index as u64 >= self.size().div_ceil(PAGE_SIZE as u64) {
+        let _invalidate = self.invalidate_lock_shared();
+        if !self.has(index) {
             return Err(ENXIO);
+        }
+        if looked {
+            match self.add(index, gfp, account) {
+                Err(error) if error == EEXIST => {}
+                result => return result,
+            }
         }
         self.find_or_add(index, gfp, account)
             .map(|(folio, _)| folio)
@@ -220,18 +261,25 @@ impl PageCache {
             if let Some(folio) = self.find(index) {
                 return Ok((folio, false));
             }
-            account.charge(1)?;
-            match self.add(index, gfp) {
+            match self.add(index, gfp, account) {
                 Ok(folio) => return Ok((folio, true)),
-                Err(error) => {
-                    account.uncharge(1);
-                    // If it is there, another was faster.
-                    if error != EEXIST {
-                        return Err(error);
-                    }
-                }
+                // Another was faster, with this page or with one beside it.
+                Err(error) if error == EEXIST => {}
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether the page at `index` is before the end.
+    fn has(&self, index: usize) -> bool {
+        (index as u64) < self.size().div_ceil(PAGE_SIZE as u64)
+    }
+
+    /// Whether somebody may be about to remove pages, and has the lock of the inode. It may change at any
+    /// time.
+    fn is_changing(&self) -> bool {
+        // SAFETY: By the type invariants, the inode is valid.
+        unsafe { helpers::vmalab_inode_is_locked(self.inode.as_ptr()) }
     }
 
     /// Copies bytes from `at` on into `to`, up to the end, and says how many. Where there is no page,
@@ -404,19 +452,71 @@ impl PageCache {
         Some(unsafe { LockedFolio::from_locked(Folio::from_raw(raw)) })
     }
 
-    fn add(&self, index: usize, gfp: bindings::gfp_t) -> Result<LockedFolio> {
-        let folio = Folio::zeroed(gfp)?;
-        // SAFETY: The cache and the folio are valid, and the folio is new and not locked. On success
-        // the cache has taken a reference of its own, and the folio is locked for us.
-        unsafe {
+    /// Adds a folio with the page at `index`, as large as `account` wants if that can be.
+    ///
+    /// # Errors
+    ///
+    /// EEXIST, ENOMEM, and those of `account`.
+    fn add(
+        &self,
+        index: usize,
+        gfp: bindings::gfp_t,
+        account: &impl Account,
+    ) -> Result<LockedFolio> {
+        let order = (1..=account.folio_order().min(Folio::MAX_ORDER))
+            .rev()
+            .find(|&order| self.has_room(index, order));
+        if let Some(order) = order {
+            let gfp = Folio::optional(gfp);
+            match self.add_folio(index >> order << order, order, gfp, account) {
+                Err(error) if error != EEXIST => {}
+                result => return result,
+            }
+        }
+        self.add_folio(index, 0, gfp, account)
+    }
+
+    /// Whether a folio of this order, with the page at `index`, fits: it begins at a multiple of its size,
+    /// ends before the end, and none of its pages is there.
+    fn has_room(&self, index: usize, order: u32) -> bool {
+        let (first, last) = (index >> order << order, index | ((1 << order) - 1));
+        let (first, last) = (first * PAGE_SIZE, last * PAGE_SIZE);
+
+        (last as u64) < self.size()
+            // SAFETY: `as_ptr` is valid. Whatever is before the end fits.
+            && !unsafe {
+                bindings::filemap_range_has_page(
+                    self.as_ptr(),
+                    first as bindings::loff_t,
+                    last as bindings::loff_t,
+                )
+            }
+    }
+
+    fn add_folio(
+        &self,
+        index: usize,
+        order: u32,
+        gfp: bindings::gfp_t,
+        account: &impl Account,
+    ) -> Result<LockedFolio> {
+        account.charge(1 << order)?;
+        let not_added = ScopeGuard::new(|| account.uncharge(1 << order));
+        let folio = Folio::zeroed(gfp, order)?;
+        // SAFETY: The cache and the folio are valid, the folio is new and not locked, and the index is
+        // a multiple of its size. On success the cache has taken references of its own, and the folio
+        // is locked for us.
+        let folio = unsafe {
             to_result(bindings::filemap_add_folio(
                 self.as_ptr(),
                 folio.as_ptr(),
                 index,
                 gfp,
             ))?;
-            Ok(LockedFolio::from_locked(folio))
-        }
+            LockedFolio::from_locked(folio)
+        };
+        not_added.dismiss();
+        Ok(folio)
     }
 
     fn invalidate_lock(&self) -> impl Drop + '_ {
@@ -469,11 +569,15 @@ impl Locked<'_> {
     ///
     /// # Errors
     ///
-    /// EFBIG if the kernel has no way to express the size.
+    /// EFBIG if the kernel has no way to express the size; EBUSY if the end would be within a large folio
+    /// of which somebody holds a page.
     pub(crate) fn resize(&self, size: u64, account: &impl Account) -> Result {
         let size = bindings::loff_t::try_from(size).map_err(|_| EFBIG)?;
         let cache = self.0;
         let _invalidate = cache.invalidate_lock();
+        if (size as u64) < cache.size() {
+            self.split_at(size as usize / PAGE_SIZE)?;
+        }
 
         // Pages are added only under the shared lock, so that the difference is what went away.
         let before = cache.pages();
@@ -497,6 +601,13 @@ impl Locked<'_> {
         let _invalidate = cache.invalidate_lock();
 
         let before = cache.pages();
+        for at in [
+            range.start.div_ceil(PAGE_SIZE as u64),
+            end / PAGE_SIZE as u64,
+        ] {
+            // If it cannot be split, all of it stays.
+            let _ = self.split_at(at as usize);
+        }
         // SAFETY: By the invariants of `PageCache`, the inode is valid. Its lock is held, and the
         // invalidate lock, which keeps faults away. The range is not empty, and within the size, which
         // fits.
@@ -520,7 +631,7 @@ impl Locked<'_> {
 
     /// Adds the pages that `range` touches, as far as they are not there, also past the end. If that
     /// fails, what was added past the end is removed again, and what was added before it stays. `added` is
-    /// called for each page that is new.
+    /// called for each page that is new. They come one by one, so that a shrinker can take one of them.
     ///
     /// # Errors
     ///
@@ -538,7 +649,7 @@ impl Locked<'_> {
         let gfp = unsafe { helpers::vmalab_mapping_gfp_mask(cache.as_ptr()) };
         let result = pages.into_iter().try_for_each(|index| {
             let _invalidate = cache.invalidate_lock_shared();
-            let (folio, is_new) = cache.find_or_add(index, gfp, account)?;
+            let (folio, is_new) = cache.find_or_add(index, gfp, &Singly(account))?;
             if is_new {
                 // SAFETY: `as_ptr` is valid. The folio is locked, so that it is there.
                 unsafe { helpers::vmalab_mark_ahead(cache.as_ptr(), index, true) };
@@ -591,6 +702,42 @@ impl Locked<'_> {
     /// The size, which does not change now.
     pub(crate) fn size(&self) -> u64 {
         self.0.size()
+    }
+
+    /// Sees to it that a folio begins at `index`, if there is one: splits a large one that reaches over it.
+    /// The invalidate lock is held, exclusively.
+    ///
+    /// The kernel does that, too, when it removes pages. But what cannot be split it removes as a whole,
+    /// or keeps as a whole. And what is past the end it drops when it splits a folio later, for whatever
+    /// reason: with a write to be expected, of which there is no account for a cache without
+    /// write-back (`folio_account_cleaned`). So no folio may ever reach over the end.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if somebody holds a page of it.
+    fn split_at(&self, index: usize) -> Result {
+        /// Who looks at a page in passing has it for a moment.
+        const ATTEMPTS: usize = 50;
+        const PAUSE: Delta = Delta::from_micros(200);
+
+        let cache = self.0;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                fsleep(PAUSE);
+            }
+            match cache.find(index) {
+                Some(folio) if folio.indices().start < index => {
+                    // If not, and it cannot be split, it is taken for one that can be had again.
+                    folio.mark_dirty();
+                }
+                _ => return Ok(()),
+            }
+            let at = (index * PAGE_SIZE) as bindings::loff_t;
+            // An empty range: nothing is removed or filled with zeros, but the folio around it is split.
+            // SAFETY: `as_ptr` is valid, and `at` is more than 0: a folio begins before it.
+            unsafe { bindings::truncate_inode_pages_range(cache.as_ptr(), at, at as u64 - 1) };
+        }
+        Err(EBUSY)
     }
 
     /// Copies bytes from `from` to `at` on, in one page at most, and says how many: none if `from` is

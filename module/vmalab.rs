@@ -80,6 +80,11 @@ module! {
             default: 0,
             description: "How many pages all objects may have together; 0: any number",
         },
+        // one page
+        folio_size: u64 {
+            default: 4096,
+            description: "In pieces of how many bytes a fresh object allocates: 4096 to 2097152",
+        },
     },
 }
 
@@ -112,6 +117,7 @@ impl kernel::InPlaceModule for Vmalab {
 /// Refuses to load with parameters under which no object could be made.
 fn check_parameters() -> Result {
     let size = *module_parameters::object_size.value();
+    let folio_size = *module_parameters::folio_size.value();
     let max = *module_parameters::max_object_size.value();
     // The kernel counts bytes of a file in a signed number, whole pages of it.
     let largest = i64::MAX as u64 - (kernel::page::PAGE_SIZE as u64 - 1);
@@ -122,6 +128,11 @@ fn check_parameters() -> Result {
     }
     if size > max {
         pr_err!("object_size={size} is larger than max_object_size={max}\n");
+        return Err(EINVAL);
+    }
+    if object::folio_order(folio_size).is_err() {
+        let largest = kernel::page::PAGE_SIZE << folio::Folio::MAX_ORDER;
+        pr_err!("folio_size={folio_size} is not a power of two from one page to {largest}\n");
         return Err(EINVAL);
     }
     Ok(())

@@ -114,8 +114,12 @@ struct vmalab_size {
  *
  * PAGE_MKWRITE: pages of shared areas are mapped read-only at first, so that
  * the first write to each is another fault.
+ * HUGE_FAULT: it is asked before FAULT wherever the page table has room for a
+ * huge page, and gives one if VMALAB_IOC_SET_FOLIO_SIZE says so. Without it,
+ * FAULT may give one, too, and the kernel maps it.
  */
-#define VMALAB_OPTIONAL_HOOKS	(1ULL << VMALAB_HOOK_PAGE_MKWRITE)
+#define VMALAB_OPTIONAL_HOOKS \
+	(1ULL << VMALAB_HOOK_PAGE_MKWRITE | 1ULL << VMALAB_HOOK_HUGE_FAULT)
 
 /*
  * @hooks:     in: a mask, within VMALAB_OPTIONAL_HOOKS
@@ -134,7 +138,8 @@ struct vmalab_hooks {
  * Set the size of the object. Pages past the new end are freed and taken out
  * of every area that maps them, and so are the private copies of them, as
  * ftruncate does with a file. EFBIG: larger than the module parameter
- * max_object_size. EBADF: the descriptor is not open for writing.
+ * max_object_size. EBUSY: see SET_FOLIO_SIZE. EBADF: the descriptor is not open
+ * for writing.
  */
 #define VMALAB_IOC_SET_SIZE	_IOW(VMALAB_IOC_TYPE, 0x02, struct vmalab_size)
 /*
@@ -247,7 +252,9 @@ struct vmalab_name {
 
 /*
  * Allocate pages, or free them. Pages that are allocated and never written may
- * be freed again if the system needs memory.
+ * be freed again if the system needs memory. They come one by one, whatever
+ * VMALAB_IOC_SET_FOLIO_SIZE says. Of a larger piece that somebody holds for input
+ * or output, a hole becomes zeros, and stays allocated.
  *
  * EINVAL: an empty range. EOPNOTSUPP: another mode. EFBIG: the range ends past
  * the module parameter max_object_size. ENOSPC: the module parameter max_pages.
@@ -271,7 +278,9 @@ struct vmalab_name {
  * since the last call with VMALAB_WRITTEN_CLEAR; no write is ever missed. With
  * that flag, the pages are write-protected again. A page may be told that was
  * only read, unless it was mapped with VMALAB_HOOK_PAGE_MKWRITE; and one that
- * was written while the call was running, twice. Pages that have become zeros
+ * was written while the call was running, twice. Of a larger piece
+ * (VMALAB_IOC_SET_FOLIO_SIZE), all pages are told if one was written, or if it was
+ * split. Pages that have become zeros
  * because a hole was punched or the end was moved are not told.
  *
  * EINVAL: no multiples of the page size, or no space for a range. EBADF: the
@@ -295,6 +304,27 @@ struct vmalab_name {
  * asking descriptor does not have this access itself. EMFILE, ENFILE, ENOMEM.
  */
 #define VMALAB_IOC_OPEN_NAME	_IOW(VMALAB_IOC_TYPE, 0x15, struct vmalab_name)
+/*
+ * Read, and set, in pieces of which size the object allocates memory from now
+ * on, in bytes: a power of two, one page to 2 MiB (EINVAL if not); 0 for what
+ * a fresh object has, which the module parameter folio_size says: one page, if
+ * it says nothing.
+ *
+ * With more than a page, the first touch of a page brings the whole piece that
+ * it is in, and maps what of it is inside the area. That makes touching memory
+ * several times cheaper, and removing it; but the object then holds, and who
+ * touched is charged for, pages that nobody has touched. Pieces begin at a
+ * multiple of their size. Where a part of one is past the end, or there already,
+ * or where there is no free memory in one piece, smaller ones come.
+ *
+ * A piece is split where the object comes to end within it; while somebody holds
+ * a page of it for input or output, SET_SIZE fails with EBUSY. With 2 MiB, a
+ * mapping that is long enough begins at an address where one entry of the page
+ * table can stand for a piece.
+ * EBADF for SET: the descriptor is not open for writing.
+ */
+#define VMALAB_IOC_GET_FOLIO_SIZE	_IOWR(VMALAB_IOC_TYPE, 0x18, struct vmalab_size)
+#define VMALAB_IOC_SET_FOLIO_SIZE	_IOW(VMALAB_IOC_TYPE, 0x19, struct vmalab_size)
 
 /*
  * --- Watching: what the kernel calls, as it happens ---

@@ -76,10 +76,15 @@ impl<T: VmOperations> FaultInfo<'_, T> {
         self.raw().__bindgen_anon_1.gfp_mask
     }
 
+    /// Whether the area is shared: what is written there is written for all.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.area().flags() & flags::SHARED != 0
+    }
+
     /// Whether the page may be made writable in the page table at once. In a private area it must
     /// not: there the kernel makes a copy when the touch is tried again.
     pub(super) fn writes_shared(&self) -> bool {
-        self.flags().is_write() && self.area().flags() & flags::SHARED != 0
+        self.flags().is_write() && self.is_shared()
     }
 
     /// Whether the area can take frame numbers: the conditions that the kernel stops at if they do
@@ -141,6 +146,23 @@ impl<T: VmOperations> Fault<'_, T> {
     pub(crate) fn give_locked(self, folio: LockedFolio) -> VmFault {
         self.put(folio.into_locked());
         VmFault(bindings::vm_fault_reason_VM_FAULT_LOCKED)
+    }
+
+    /// As [`give_locked`](Self::give_locked), for an area with a `page_mkwrite` that is to hear of each
+    /// page. Of a large folio, the kernel would map all pages at once, writable, after asking for the
+    /// one. So this maps the one alone, and read-only: the access is tried again, and asks.
+    pub(crate) fn give_one_locked(self, folio: LockedFolio) -> VmFault {
+        // SAFETY: By the type invariants, the area is valid.
+        let armed = unsafe { helpers::vmalab_userfaultfd_armed(self.area().as_ptr()) };
+        // With userfaultfd, the kernel maps one page at a time, and may have put a mark where it goes.
+        if folio.pages() == 1 || armed || !self.writes_shared() {
+            return self.give_locked(folio);
+        }
+        // SAFETY: `folio` keeps it alive, and the fault is valid by the type invariants.
+        VmFault(unsafe {
+            let page = helpers::vmalab_folio_file_page(folio.as_ptr(), self.index());
+            bindings::vmf_insert_page_mkwrite(self.as_ptr(), page, false)
+        })
     }
 
     fn put(mut self, folio: Folio) {

@@ -5,10 +5,12 @@
 use super::{FaultInfo, VmOperations};
 use crate::{folio::Folio, helpers};
 use core::ops::Deref;
-use kernel::{bindings, mm::virt::flags};
+use kernel::{bindings, mm::virt::flags, page::PAGE_SIZE};
 
-/// A page fault where an entry for 2 to the power of [`order`](Self::order) pages would fit into the
-/// area; or where there is one, which is written to for the first time.
+/// A page fault where the page table has room for an entry for 2 to the power of
+/// [`order`](Self::order) pages; or where there is one, which is written to for the first time.
+///
+/// Whether the entry would be inside the area, the kernel does not look: [`first`](Self::first) does.
 pub(crate) struct HugeFault<'a, T> {
     fault: FaultInfo<'a, T>,
     order: u32,
@@ -41,40 +43,51 @@ impl<T: VmOperations> HugeFault<'_, T> {
         self.order
     }
 
+    /// The offset in what the area maps, in pages, of the first page that the entry would stand for;
+    /// none if the entry would reach out of the area.
+    pub(crate) fn first(&self) -> Option<usize> {
+        let size = PAGE_SIZE << self.order;
+        let begin = self.address() & !(size - 1);
+        let area = self.area();
+        let inside = begin >= area.start() && area.end() - begin >= size;
+        inside.then(|| area.index() + (begin - area.start()) / PAGE_SIZE)
+    }
+
     /// A private area is written to: what is there has to be copied page by page.
     fn wants_copies(&self) -> bool {
         self.flags().is_write() && !self.writes_shared()
     }
 
     /// Maps a whole folio of this order (`vmf_insert_folio_pmd`), which takes a reference of its own;
-    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, if pages have to be copied, or if the area
-    /// has [`flags::MIXEDMAP`] or [`flags::PFNMAP`]: the kernel would not give such a reference back
-    /// when it splits the entry.
+    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, if it would reach out of the area, if
+    /// pages have to be copied, or if the area has [`flags::MIXEDMAP`] or [`flags::PFNMAP`]: the kernel
+    /// would not give such a reference back when it splits the entry.
     ///
-    /// The folio must begin at the index that the first page of the entry has. If it belongs to
+    /// The folio is to be the one with the page [`first`](Self::first) as its first. If it belongs to
     /// something that can be truncated, hold its lock.
-    pub(crate) fn insert_folio(self, folio: &Folio) -> HugeFaultAnswer {
+    pub(crate) fn insert_folio(&self, folio: &Folio) -> HugeFaultAnswer {
         let special = flags::MIXEDMAP | flags::PFNMAP;
-        if self.wants_copies() || self.area().flags() & special != 0 {
+        if self.first().is_none() || self.wants_copies() || self.area().flags() & special != 0 {
             return HugeFaultAnswer::FALLBACK;
         }
         let write = self.writes_shared();
         // SAFETY: `folio` keeps it alive; by the type invariants, this is the fault, of this order. The
-        // kernel has checked that the entry is inside the area.
+        // entry is inside the area.
         HugeFaultAnswer(unsafe {
             helpers::vmalab_insert_folio(self.as_ptr(), folio.as_ptr(), self.order, write)
         })
     }
 
     /// Maps as many frames from `pfn` on (`vmf_insert_pfn_pmd`); [`HugeFaultAnswer::FALLBACK`] if it is
-    /// not a multiple of the order's size, or if pages have to be copied. As for
+    /// not a multiple of the order's size, if they would reach out of the area, or if pages have to be
+    /// copied. As for
     /// [`insert_pfn`](super::Fault::insert_pfn), the area must be of the right kind: SIGBUS if not.
     ///
     /// # Safety
     ///
     /// The program may do what the area allows with the frames, until they are out of the page table.
-    pub(crate) unsafe fn insert_pfn(self, pfn: usize) -> HugeFaultAnswer {
-        if self.wants_copies() || pfn % (1 << self.order) != 0 {
+    pub(crate) unsafe fn insert_pfn(&self, pfn: usize) -> HugeFaultAnswer {
+        if self.first().is_none() || self.wants_copies() || pfn % (1 << self.order) != 0 {
             return HugeFaultAnswer::FALLBACK;
         }
         if !self.takes_pfns() {

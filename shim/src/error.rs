@@ -55,6 +55,8 @@ pub(crate) enum Action {
     Written(Range<u64>),
     SetName(String),
     OpenName(String),
+    GetFolioSize,
+    SetFolioSize(u64),
     Map {
         length: usize,
         offset: u64,
@@ -118,7 +120,9 @@ impl Error {
                 | Action::Written(_)
                 | Action::SetName(_)
                 | Action::OpenName(_)
-                | Action::Watch,
+                | Action::Watch
+                | Action::GetFolioSize
+                | Action::SetFolioSize(_),
                 Errno::ENOTTY,
             ) => {
                 "the descriptor is not one of /dev/vmalab, or the loaded module does not know \
@@ -206,7 +210,14 @@ impl Error {
             (Action::SetSize(_) | Action::Fallocate { .. }, Errno::EFBIG) => {
                 "ask for less, or load the module with a larger max_object_size"
             }
-            (Action::SetSize(_) | Action::SetHooks(_), Errno::EBADF) => {
+            (Action::SetSize(_), Errno::EBUSY) => {
+                "the kernel is using a page beside the new end for input or output: try again when \
+                 that is done, or choose an end at a multiple of the folio size"
+            }
+            (Action::SetFolioSize(_), Errno::EINVAL) => {
+                "it must be a power of two, from one page to 2 MiB"
+            }
+            (Action::SetSize(_) | Action::SetHooks(_) | Action::SetFolioSize(_), Errno::EBADF) => {
                 "the descriptor is open for reading only: open the node for writing"
             }
             (Action::Read { .. }, Errno::EBADF) => {
@@ -326,6 +337,10 @@ impl fmt::Display for Action {
             Self::Watch => write!(f, "cannot watch the object"),
             Self::ReadWatch => write!(f, "cannot read the events of the object"),
             Self::MapWatch => write!(f, "cannot map the ring of events"),
+            Self::GetFolioSize => write!(f, "cannot read the folio size of the object"),
+            Self::SetFolioSize(size) => {
+                write!(f, "cannot set the folio size of the object to {size} bytes")
+            }
             Self::Map { length, offset } => {
                 write!(f, "cannot map {length} bytes from offset {offset}")
             }

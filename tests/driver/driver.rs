@@ -98,7 +98,7 @@ const SEGV: usize = 7;
 
 impl Pages {
     fn new() -> Result<Self> {
-        let zeroed = || Folio::zeroed(kernel::bindings::GFP_KERNEL_ACCOUNT);
+        let zeroed = || Folio::zeroed(kernel::bindings::GFP_KERNEL_ACCOUNT, 0);
         Ok(Self {
             cache: PageCache::new()?,
             folios: [

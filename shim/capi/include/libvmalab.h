@@ -85,6 +85,28 @@ int vmalab_set_size(const struct vmalab_device *device,
                     uint64_t size);
 
 /**
+ * Reads in pieces of how many bytes the object allocates memory from now on into *size.
+ *
+ * Returns 0, or -1. Errors: EINVAL if one of the arguments is NULL, ENOTTY if the module is too old.
+ *
+ * # Safety
+ * device is NULL or an open device; size is NULL or may be written to.
+ */
+int vmalab_get_folio_size(const struct vmalab_device *device, uint64_t *size);
+
+/**
+ * Has the object allocate memory in pieces of size bytes from now on: a power of two, from one page
+ * to 2 MiB, or 0 for what a fresh object has. See VMALAB_IOC_SET_FOLIO_SIZE.
+ *
+ * Returns 0, or -1. Errors: EINVAL if there is no such size or the device is NULL, ENOTTY if the
+ * module is too old.
+ *
+ * # Safety
+ * device is NULL or an open device.
+ */
+int vmalab_set_folio_size(const struct vmalab_device *device, uint64_t size);
+
+/**
  * Reads the counts into *stats.
  *
  * scope: VMALAB_SCOPE_OBJECT for the object of this device, VMALAB_SCOPE_MODULE for everything

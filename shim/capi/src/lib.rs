@@ -109,6 +109,42 @@ pub unsafe extern "C" fn vmalab_set_size(device: *const vmalab_device, size: u64
     })
 }
 
+/// Reads in pieces of how many bytes the object allocates memory from now on into *size.
+///
+/// Returns 0, or -1. Errors: EINVAL if one of the arguments is NULL, ENOTTY if the module is too old.
+///
+/// # Safety
+/// device is NULL or an open device; size is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_get_folio_size(
+    device: *const vmalab_device,
+    size: *mut u64,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let (device, size) = unsafe { (borrow(device)?, borrow_mut(size)?) };
+        *size = device.folio_size()?;
+        Ok(0)
+    })
+}
+
+/// Has the object allocate memory in pieces of size bytes from now on: a power of two, from one page
+/// to 2 MiB, or 0 for what a fresh object has. See VMALAB_IOC_SET_FOLIO_SIZE.
+///
+/// Returns 0, or -1. Errors: EINVAL if there is no such size or the device is NULL, ENOTTY if the
+/// module is too old.
+///
+/// # Safety
+/// device is NULL or an open device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_set_folio_size(device: *const vmalab_device, size: u64) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        unsafe { borrow(device) }?.set_folio_size(size)?;
+        Ok(0)
+    })
+}
+
 /// Reads the counts into *stats.
 ///
 /// scope: VMALAB_SCOPE_OBJECT for the object of this device, VMALAB_SCOPE_MODULE for everything

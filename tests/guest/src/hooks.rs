@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Which pages are in the page table, as `#` and `.`; from /proc/self/pagemap.
-fn present(addr: usize, pages: usize) -> String {
+pub(crate) fn present(addr: usize, pages: usize) -> String {
     let file = File::open("/proc/self/pagemap").unwrap();
     let mut bytes = vec![0; pages * 8];
     file.read_exact_at(&mut bytes, (addr / PAGE * 8) as u64)
@@ -42,18 +42,18 @@ fn present(addr: usize, pages: usize) -> String {
 }
 
 /// Touches a page by the processor.
-fn read(addr: usize) {
+pub(crate) fn read(addr: usize) {
     // SAFETY: the callers give addresses that they have mapped.
     unsafe { pointer(addr).read_volatile() };
 }
 
-fn write(addr: usize) {
+pub(crate) fn write(addr: usize) {
     // SAFETY: as in `read`.
     unsafe { pointer(addr).write_volatile(b'w') };
 }
 
 /// What one step did.
-fn did(object: &Device, step: impl FnOnce()) -> HookCounts {
+pub(crate) fn did(object: &Device, step: impl FnOnce()) -> HookCounts {
     let before = object.stats().unwrap().hooks;
     step();
     object.stats().unwrap().hooks.since(before)
@@ -74,6 +74,7 @@ fn first_window(addr: usize) -> usize {
 }
 
 fn maps_around(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     const PAGES: usize = 64;
     if window() != 16 {
         return Err(Skip(format!(
@@ -110,6 +111,7 @@ fn maps_around(lab: &Lab) -> Verdict {
 
 /// Neither what nobody has touched yet, nor what is past the end.
 fn absent_is_not_mapped(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     const PAGES: usize = 64;
     for kind in KINDS {
         let object = lab.open(PAGES);
@@ -134,6 +136,7 @@ fn absent_is_not_mapped(lab: &Lab) -> Verdict {
 }
 
 fn map_pages_before_fault(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     for kind in KINDS {
         let object = lab.open(4);
         let addr = map(&object, kind, 0, 4);
@@ -217,6 +220,7 @@ fn mprotect(lab: &Lab) -> Verdict {
 }
 
 fn page_mkwrite(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let object = lab.open(8);
     object.set_hooks(HookSet::PageMkwrite).unwrap();
     let addr = map(&object, SHARED, 0, 8);

@@ -18,7 +18,11 @@ use nix::{
 };
 use vmalab::{Device, HookCounts, Seals};
 
-use crate::{mem::PAGE, report::Row};
+use crate::{
+    mem::PAGE,
+    report::Row,
+    run::{Skip, Verdict},
+};
 
 /// What the error number of the library is for the tests.
 fn errno(error: vmalab::Error) -> Errno {
@@ -76,6 +80,8 @@ pub(crate) struct Lab {
     pub(crate) calls: u32,
     /// How long to let threads loose on shared objects.
     pub(crate) time: Duration,
+    /// In pieces of how many bytes objects allocate memory.
+    folio_size: u64,
     rows: RefCell<Vec<Row>>,
 }
 
@@ -87,6 +93,7 @@ impl Lab {
         debug_kernel: bool,
         calls: u32,
         time: Duration,
+        folio_size: u64,
     ) -> Self {
         Self {
             subject,
@@ -95,6 +102,7 @@ impl Lab {
             debug_kernel,
             calls,
             time,
+            folio_size,
             rows: RefCell::default(),
         }
     }
@@ -102,7 +110,11 @@ impl Lab {
     /// A new object of `pages` pages.
     pub(crate) fn open(&self, pages: usize) -> Device {
         let device = match self.subject {
-            Subject::Device => Device::open().unwrap(),
+            Subject::Device => {
+                let device = Device::open().unwrap();
+                device.set_folio_size(self.folio_size).unwrap();
+                device
+            }
             Subject::Memfd => {
                 let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
                 let fd: OwnedFd = memfd_create(c"vmalab", flags).unwrap();
@@ -172,14 +184,34 @@ impl Lab {
         }
     }
 
-    /// The pages that the object holds.
+    /// Whether a touch allocates one page only, as tests expect that look closely.
+    pub(crate) fn single_pages(&self) -> Verdict {
+        if self.folio_size == PAGE as u64 {
+            return Ok(());
+        }
+        Err(Skip(format!(
+            "it is about single pages, and these come in pieces of {} bytes",
+            self.folio_size
+        )))
+    }
+
+    /// The pages that the object holds; in larger pieces, there may be more of them, but not past the
+    /// end.
     #[track_caller]
     pub(crate) fn check_pages(&self, device: &Device, expected: u64) {
         let pages = match self.subject {
             Subject::Device => device.stats().unwrap().pages,
             Subject::Memfd => fstat(device).unwrap().st_blocks as u64 * 512 / PAGE as u64,
         };
-        assert_eq!(pages, expected, "pages that the object holds");
+        if self.folio_size == PAGE as u64 {
+            assert_eq!(pages, expected, "pages that the object holds");
+        } else {
+            let most = device.size().unwrap() / PAGE as u64;
+            assert!(
+                (expected..=most).contains(&pages),
+                "{pages} pages that the object holds, not {expected} to {most}"
+            );
+        }
     }
 
     /// The areas that map the object, in all processes. Nobody counts those of a memfd.

@@ -106,6 +106,7 @@ fn thousands_of_objects(lab: &Lab) -> Verdict {
 }
 
 fn counts_go_back_to_zero(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let watch = Device::open().unwrap();
     let alive = || {
         let stats = watch.module_stats().unwrap();
@@ -140,6 +141,7 @@ fn a_second_open(lab: &Lab) -> Verdict {
 }
 
 fn counts_in_debugfs(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let folder = "/sys/kernel/debug/vmalab";
     if !fs::exists(folder).unwrap_or(false) {
         return Err(Skip::new(format!("no {folder}: debugfs is not mounted")));

@@ -212,6 +212,7 @@ fn while_others_open(lab: &Lab) -> Verdict {
 /// As many objects and pages as the parameters say, as tmpfs has inodes and blocks: ENOSPC, and SIGBUS
 /// where there is no errno.
 fn limits(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let file = module(lab)?;
     remove().unwrap();
     insert_with(&file, c"max_objects=2 max_pages=8");

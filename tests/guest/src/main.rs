@@ -12,6 +12,7 @@ mod cgroup;
 mod contents;
 mod driver;
 mod failing;
+mod folio;
 mod fork;
 mod gup;
 mod holes;
@@ -57,6 +58,9 @@ struct Args {
     /// The driver of tests/driver.
     #[arg(long, value_name = "vmalab_driver.ko")]
     driver: Option<PathBuf>,
+    /// In pieces of how many bytes objects allocate memory, where a test does not say so itself.
+    #[arg(long, value_name = "BYTES", default_value_t = mem::PAGE as u64)]
+    folio_size: u64,
     /// Where to write the report, in JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         subject,
         module,
         driver,
+        folio_size,
         report,
         debug_kernel,
         calls,
@@ -106,6 +111,7 @@ fn main() -> ExitCode {
         written::TESTS,
         named::TESTS,
         pressure::TESTS,
+        folio::TESTS,
         mapping::TESTS,
         memory::TESTS,
         gup::TESTS,
@@ -129,6 +135,7 @@ fn main() -> ExitCode {
         debug_kernel,
         calls,
         Duration::from_secs(seconds),
+        folio_size,
     );
     let trials = tests
         .into_iter()

@@ -327,6 +327,7 @@ fn told(text: &str, key: &str) -> String {
 }
 
 fn fdinfo(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let object = lab.open(4);
     let addr = map(&object, SHARED, 0, 4);
     letters(addr, 3, 'A');
@@ -366,6 +367,7 @@ fn fdinfo(lab: &Lab) -> Verdict {
 }
 
 fn list_in_debugfs(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let path = "/sys/kernel/debug/vmalab/list";
     let mut file = File::open(path).map_err(|error| Skip(format!("no {path}: {error}")))?;
     let (one, other) = (lab.open(2), lab.open(3));

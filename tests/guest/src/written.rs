@@ -79,6 +79,7 @@ fn read(addr: usize) {
 }
 
 fn exactly(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let object = open(lab, true, 6);
     let addr = map(&object, SHARED, 0, 6);
     assert_eq!(take(&object, 6), "......");
@@ -116,6 +117,7 @@ fn exactly(lab: &Lab) -> Verdict {
 }
 
 fn in_whatever_way(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     for tracked in [true, false] {
         let object = open(lab, tracked, 8);
         let addr = map(&object, SHARED, 0, 8);
@@ -152,6 +154,7 @@ fn in_whatever_way(lab: &Lab) -> Verdict {
 }
 
 fn what_is_unmapped(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     for tracked in [true, false] {
         let object = open(lab, tracked, 6);
         let addr = map(&object, SHARED, 0, 6);
@@ -176,6 +179,7 @@ fn what_is_unmapped(lab: &Lab) -> Verdict {
 }
 
 fn looking(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let object = open(lab, true, 4);
     let addr = map(&object, SHARED, 0, 4);
     write(addr + 2 * PAGE);
@@ -215,6 +219,7 @@ fn call(
 }
 
 fn little_space(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let object = open(lab, true, 8);
     let addr = map(&object, SHARED, 0, 8);
     [0, 1, 3, 5, 6].map(|page| write(addr + page * PAGE));
@@ -256,6 +261,7 @@ fn little_space(lab: &Lab) -> Verdict {
 }
 
 fn after_efault(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
     let object = open(lab, true, 4);
     let addr = map(&object, SHARED, 0, 4);
     [0, 2].map(|page| write(addr + page * PAGE));
