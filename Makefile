@@ -23,6 +23,7 @@ help:
 #>   make test-debug   the guest's tests on a kernel that checks itself: KASAN, lockdep, kmemleak, ...
 #>   make test-selftests
 #>                     the kernel's own tests of mm/, beside the module and on the device
+#>   make bench        what memory of the device costs, beside a memfd and others (make bench-device)
 #>   make vm           a shell in the guest, with the module loaded
 #>   make vm RUN='./a x' FILES='path/a path/b'
 #>                     a command in the guest, in a directory that holds the files
@@ -61,6 +62,11 @@ test test-debug:
 test-selftests: export ONLY := $(ONLY)
 test-selftests:
 	@tests/report selftests
+
+bench: bench-device
+
+bench-device: module
+	@tests/bench-device
 
 vm: module
 	@files=(); for f in $$VMALAB_FILES; do files+=(--file "$$f"); done; \
@@ -102,4 +108,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test bench bench-device test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean

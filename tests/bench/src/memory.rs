@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The kinds of memory that are compared, and mappings of them.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    ptr,
+};
+
+use nix::{
+    errno::Errno,
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::ftruncate,
+};
+use vmalab::Device;
+
+/// x86-64 has this page size only.
+pub(crate) const PAGE: usize = 4096;
+/// What one entry of the second level of the page table maps.
+pub(crate) const HUGE: usize = 2 << 20;
+
+/// A kind of memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// `/dev/vmalab`, which allocates one page at a time.
+    Device,
+    /// `/dev/vmalab`, which allocates 64 KiB at a time.
+    Pieces,
+    /// A memfd.
+    Memfd,
+    /// `/dev/zero`, shared: memory that processes share by fork alone.
+    Zero,
+    /// Private anonymous memory.
+    Anonymous,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Device,
+        Self::Pieces,
+        Self::Memfd,
+        Self::Zero,
+        Self::Anonymous,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Device => "vmalab",
+            Self::Pieces => "vmalab, 64 KiB",
+            Self::Memfd => "memfd",
+            Self::Zero => "/dev/zero",
+            Self::Anonymous => "anonymous",
+        }
+    }
+
+    /// A new object of this kind, with nothing in it; none for memory that no descriptor stands for.
+    pub(crate) fn object(self, pages: usize) -> io::Result<Option<OwnedFd>> {
+        let bytes = pages * PAGE;
+        Ok(match self {
+            Self::Device => Some(device(bytes, PAGE)?),
+            Self::Pieces => Some(device(bytes, 16 * PAGE)?),
+            Self::Memfd => {
+                let fd = memfd_create(c"vmalab-bench", MFdFlags::MFD_CLOEXEC)?;
+                ftruncate(&fd, bytes as i64)?;
+                Some(fd)
+            }
+            Self::Zero | Self::Anonymous => None,
+        })
+    }
+}
+
+/// A new object of the device, of so many bytes, which allocates so many at a time.
+pub(crate) fn device(bytes: usize, piece: usize) -> io::Result<OwnedFd> {
+    let device = Device::open().map_err(io::Error::other)?;
+    device.set_size(bytes as u64).map_err(io::Error::other)?;
+    device
+        .set_folio_size(piece as u64)
+        .map_err(io::Error::other)?;
+    Ok(device.into())
+}
+
+/// A mapping at an address that is a multiple of 2 MiB, for what is measured must not depend on where
+/// in a page table it is; gone when dropped.
+pub(crate) struct Mapping {
+    addr: usize,
+    pages: usize,
+    /// What was reserved around it.
+    reserved: (usize, usize),
+}
+
+impl Mapping {
+    /// A shared mapping, if there is such a thing, of the object, or of new memory of a kind that has
+    /// none.
+    pub(crate) fn shared(kind: Kind, object: Option<&OwnedFd>, pages: usize) -> io::Result<Self> {
+        match (kind, object) {
+            (Kind::Anonymous, _) => Self::new(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, pages),
+            (_, Some(fd)) => Self::new(libc::MAP_SHARED, fd.as_raw_fd(), pages),
+            (_, None) => {
+                let zero = File::options().read(true).write(true).open("/dev/zero")?;
+                Self::new(libc::MAP_SHARED, zero.as_raw_fd(), pages)
+            }
+        }
+    }
+
+    /// A private mapping of the object.
+    pub(crate) fn private(object: &OwnedFd, pages: usize) -> io::Result<Self> {
+        Self::new(libc::MAP_PRIVATE, object.as_raw_fd(), pages)
+    }
+
+    fn new(flags: i32, fd: i32, pages: usize) -> io::Result<Self> {
+        let length = pages * PAGE + HUGE;
+        let reserve = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let reserved = map(0, length, libc::PROT_NONE, reserve, -1)?;
+        let addr = reserved.next_multiple_of(HUGE);
+        let mapping = Self {
+            addr,
+            pages,
+            reserved: (reserved, length),
+        };
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        map(addr, pages * PAGE, access, flags | libc::MAP_FIXED, fd)?;
+        Ok(mapping)
+    }
+
+    pub(crate) fn addr(&self) -> usize {
+        self.addr
+    }
+
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages * PAGE
+    }
+
+    /// Writes to one page.
+    pub(crate) fn write(&self, page: usize) {
+        debug_assert!(page < self.pages);
+        let byte = ptr::with_exposed_provenance_mut::<u8>(self.addr + page * PAGE);
+        // SAFETY: inside the mapping, which is writable, and nothing else refers to the byte.
+        unsafe { byte.write_volatile(1) };
+    }
+
+    /// Reads one page.
+    pub(crate) fn read(&self, page: usize) {
+        debug_assert!(page < self.pages);
+        let byte = ptr::with_exposed_provenance::<u8>(self.addr + page * PAGE);
+        // SAFETY: inside the mapping, which is readable.
+        unsafe { byte.read_volatile() };
+    }
+
+    /// Writes to each page.
+    pub(crate) fn fill(&self) {
+        (0..self.pages).for_each(|page| self.write(page));
+    }
+
+    /// Another mapping of the same memory, so that it outlives this one (mremap with an old size of 0).
+    pub(crate) fn again(&self) -> io::Result<Self> {
+        // SAFETY: it leaves the old mapping as it is, and the new one is where there is nothing.
+        let addr = unsafe { libc::mremap(self.pointer(), 0, self.bytes(), libc::MREMAP_MAYMOVE) };
+        let addr = address(addr)?;
+        Ok(Self {
+            addr,
+            pages: self.pages,
+            reserved: (addr, self.bytes()),
+        })
+    }
+
+    /// madvise(2) of the whole.
+    pub(crate) fn advise(&self, advice: i32) -> io::Result<()> {
+        // SAFETY: the mapping is ours, and nothing refers to its contents.
+        check(unsafe { libc::madvise(self.pointer(), self.bytes(), advice) })
+    }
+
+    /// mprotect(2) of the whole.
+    pub(crate) fn protect(&self, protection: i32) -> io::Result<()> {
+        // SAFETY: as in `advise`.
+        check(unsafe { libc::mprotect(self.pointer(), self.bytes(), protection) })
+    }
+
+    /// munmap(2) of the whole; what was reserved around it stays until `self` is dropped.
+    pub(crate) fn unmap(&self) -> io::Result<()> {
+        // SAFETY: as in `advise`.
+        check(unsafe { libc::munmap(self.pointer(), self.bytes()) })
+    }
+
+    /// munmap(2) of `length` bytes at the offset `begin`.
+    pub(crate) fn unmap_part(&self, begin: usize, length: usize) -> io::Result<()> {
+        assert!(begin + length <= self.bytes(), "that is not ours");
+        let addr = ptr::with_exposed_provenance_mut(self.addr + begin);
+        // SAFETY: as in `advise`.
+        check(unsafe { libc::munmap(addr, length) })
+    }
+
+    /// mremap(2) of the whole to `to`, which is ours as well.
+    pub(crate) fn move_to(&self, to: &Self, page: usize) -> io::Result<()> {
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let place = ptr::with_exposed_provenance_mut::<libc::c_void>(to.addr + page * PAGE);
+        assert!(page + self.pages <= to.pages, "it would not fit");
+        let bytes = self.bytes();
+        // SAFETY: nothing refers to the contents of either.
+        address(unsafe { libc::mremap(self.pointer(), bytes, bytes, flags, place) }).map(drop)
+    }
+
+    fn pointer(&self) -> *mut libc::c_void {
+        ptr::with_exposed_provenance_mut(self.addr)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let (addr, length) = self.reserved;
+        // SAFETY: as in `advise`. It cannot fail for a range that was mapped once.
+        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(addr), length) };
+    }
+}
+
+fn map(addr: usize, length: usize, access: i32, flags: i32, fd: i32) -> io::Result<usize> {
+    let addr = ptr::without_provenance_mut(addr);
+    // SAFETY: MAP_FIXED is given only for a range that was reserved for it.
+    address(unsafe { libc::mmap(addr, length, access, flags, fd, 0) })
+}
+
+fn address(addr: *mut libc::c_void) -> io::Result<usize> {
+    if addr == libc::MAP_FAILED {
+        Err(Errno::last().into())
+    } else {
+        Ok(addr.expose_provenance())
+    }
+}
+
+fn check(result: i32) -> io::Result<()> {
+    Errno::result(result)?;
+    Ok(())
+}
