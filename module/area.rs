@@ -12,20 +12,22 @@
 //! # Hooks that are not there
 //!
 //! - `access`: the kernel asks for it only where it finds no page, and all that is behind these areas
-//!   are pages. Past the end of the object there is nothing to copy either.
+//!   are pages. Past the end of the object there is nothing to copy either. Areas of which it is told to
+//!   take no notice of the pages (`VM_PFNMAP`, `VM_IO`) are closed to debuggers, as such areas are with
+//!   most drivers.
 //! - `name`: an area with a file is shown with the path of the file whatever this hook says. But an
 //!   area that has a name is in each core dump.
 //! - `pagesize`: an area has no size of pages that would hold for all of it.
-//! - `pfn_mkwrite`: all pages are pages.
 //! - `set_policy`, `get_policy`: the kernel keeps the policy of an area itself.
 
 use crate::{
     folio::Folio,
-    hook::{Call, Hook},
+    hook::{Call, Found, Hook},
     object::Object,
+    steer::area_flags,
     vm_ops::{
         self, vm_operations_table, Area, AreaDesc, Fault, HugeFault, HugeFaultAnswer, MapPages,
-        MapPagesAnswer, Mapped, MkwriteAnswer, PageMkwrite, VmFault, VmOperations,
+        MapPagesAnswer, Mapped, MkwriteAnswer, PageMkwrite, PfnMkwrite, VmFault, VmOperations,
     },
 };
 use core::ops::Range;
@@ -38,8 +40,8 @@ use kernel::{
 /// The hooks. The areas hold their object.
 ///
 /// The kernel treats areas with some of the hooks differently, so there is a table for each
-/// combination: `PREPARED` is for areas from `.mmap_prepare`, `TRACKED` has `page_mkwrite`, for which
-/// all pages are mapped read-only at first, `HUGE` has `huge_fault`.
+/// combination: `PREPARED` is for areas from `.mmap_prepare`, `TRACKED` has `page_mkwrite` and
+/// `pfn_mkwrite`, for which all pages are mapped read-only at first, `HUGE` has `huge_fault`.
 pub(crate) struct ObjectAreas<const PREPARED: bool, const TRACKED: bool, const HUGE: bool>;
 
 vm_operations_table!(ObjectAreas<false, false, false>);
@@ -65,6 +67,8 @@ pub(crate) fn mmap(object: ArcBorrow<'_, Object>, vma: &VmaNew) -> Result {
         if forbids_writing(&object, vma.flags())? {
             vma.try_clear_maywrite()?;
         }
+        area_flags(object.area())?.apply(vma)?;
+        object.map_by_frame(vma.flags() & flags::PFNMAP != 0)?;
         object.stats().add(|s| &s.areas, 1);
         match (
             object.wants(Hook::PageMkwrite),
@@ -106,7 +110,8 @@ pub(crate) fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDes
         flags: desc.flags(),
         argument: 0,
     };
-    // A count of calls is no state that would have to be taken back.
+    // A count of calls is no state that would have to be taken back, nor is how the object is mapped, which
+    // the first attempt decides.
     object.on(
         Hook::Mmap,
         || call,
@@ -114,6 +119,8 @@ pub(crate) fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDes
             if forbids_writing(&object, desc.flags())? {
                 desc.try_clear_maywrite()?;
             }
+            area_flags(object.area())?.apply_to(desc)?;
+            object.map_by_frame(desc.flags() & flags::PFNMAP != 0)?;
             match (
                 object.wants(Hook::PageMkwrite),
                 object.wants(Hook::HugeFault),
@@ -154,6 +161,7 @@ where
     const PREPARED: bool = PREPARED;
     const HAS_PAGE_MKWRITE: bool = TRACKED;
     const HAS_HUGE_FAULT: bool = HUGE;
+    const HAS_PFN_MKWRITE: bool = TRACKED;
 
     fn open(area: &Area<Self>) {
         let object = area.data();
@@ -210,16 +218,34 @@ where
     fn fault(fault: Fault<'_, Self>) -> VmFault {
         let object = fault.area().data();
         let call = || Call::fault(Hook::Fault, &fault);
-        let page = object.on(Hook::Fault, call, || {
-            object.page(fault.index(), fault.gfp())
-        });
-        // From here on the object may be gone: some answers let go of the lock that keeps the area.
-        match page {
+        let found = object.on(Hook::Fault, call, || {
+            let (index, gfp) = (fault.index(), fault.gfp());
+            let kind = fault.area().flags() & (flags::PFNMAP | flags::MIXEDMAP);
+            if kind == flags::PFNMAP {
+                return match object.frame(index, gfp) {
+                    // SAFETY: The object is mapped by frames only: `map_by_frame` has seen to it.
+                    Ok(frame) => Found::Answer(unsafe { fault.insert_frame(&frame) }),
+                    Err(error) => error.into(),
+                };
+            }
             // The page stays locked until it is in the page table, so that a shrinking object cannot
             // miss it.
-            Ok(page) if TRACKED => fault.give_one_locked(page),
-            Ok(page) => fault.give_locked(page),
-            Err(error) => error.into(),
+            match object.page(index, gfp) {
+                // Where a write is to be asked for, the kernel does so for a page that it is given.
+                Ok(page) if kind == flags::MIXEDMAP && !TRACKED => {
+                    Found::Answer(fault.insert(&page))
+                }
+                Ok(page) => Found::Page(page),
+                Err(error) => error.into(),
+            }
+        });
+        // From here on the object may be gone: some answers let go of the lock that keeps the area.
+        match found {
+            Found::Page(page) if TRACKED => fault.give_one_locked(page),
+            Found::Page(page) => fault.give_locked(page),
+            // Rules say so only where it may be retried.
+            Found::Retry => fault.retry().unwrap_or(VmFault::NOPAGE),
+            Found::Answer(answer) => answer,
         }
     }
 
@@ -227,6 +253,9 @@ where
         let call = || Call::huge(Hook::HugeFault, &fault);
         let object = fault.area().data();
         object.on(Hook::HugeFault, call, || {
+            if fault.area().flags() & flags::PFNMAP != 0 {
+                return HugeFaultAnswer::FALLBACK;
+            }
             // Where each page is to be asked for before it is written to, and where each page is to be
             // copied, they come one by one.
             let alone = fault.flags().is_write() && (TRACKED || !fault.is_shared());
@@ -246,7 +275,12 @@ where
     fn map_pages(around: MapPages<'_, Self>) -> MapPagesAnswer {
         let call = || Call::around(Hook::MapPages, &around);
         let object = around.area().data();
-        object.on(Hook::MapPages, call, || around.map_cached())
+        object.on(Hook::MapPages, call, || {
+            if around.area().flags() & flags::PFNMAP != 0 {
+                return MapPagesAnswer::NOTHING;
+            }
+            around.map_cached()
+        })
     }
 
     fn page_mkwrite(fault: PageMkwrite<'_, Self>) -> MkwriteAnswer {
@@ -254,5 +288,12 @@ where
         let object = fault.area().data();
         // Whether the page is still in the object, the kernel looks under its lock.
         object.on(Hook::PageMkwrite, call, || MkwriteAnswer::ALLOW)
+    }
+
+    fn pfn_mkwrite(fault: PfnMkwrite<'_, Self>) -> MkwriteAnswer {
+        let call = || Call::fault(Hook::PfnMkwrite, &fault);
+        let object = fault.area().data();
+        // Whether the frame is still there, the kernel looks under the lock of the page table.
+        object.on(Hook::PfnMkwrite, call, || MkwriteAnswer::ALLOW)
     }
 }

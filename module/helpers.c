@@ -4,12 +4,14 @@
  * has no helper in the kernel's own rust/helpers.
  */
 #include <linux/anon_inodes.h>
+#include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/err.h>
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
+#include <linux/hrtimer.h>
 #include <linux/highmem.h>
 #include <linux/kdev_t.h>
 #include <linux/mm.h>
@@ -68,6 +70,29 @@ struct folio *vmalab_page_folio_get(struct page *page)
 
 	folio_get(folio);
 	return folio;
+}
+
+/* Whether the running task will not come back to user space. */
+bool vmalab_is_dying(void)
+{
+	return fatal_signal_pending(current) || (current->flags & PF_EXITING);
+}
+
+/* Sleeps, unless the task is to die, and no longer than until then. */
+void vmalab_delay(u32 us)
+{
+	ktime_t until = ktime_add_us(ktime_get(), us);
+
+	do {
+		if (vmalab_is_dying())
+			return;
+		set_current_state(TASK_KILLABLE);
+	} while (schedule_hrtimeout(&until, HRTIMER_MODE_ABS));
+}
+
+bool vmalab_is_admin(void)
+{
+	return capable(CAP_SYS_ADMIN);
 }
 
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order)
@@ -161,6 +186,11 @@ struct page *vmalab_folio_file_page(struct folio *folio, pgoff_t index)
 	return folio_file_page(folio, index);
 }
 
+unsigned long vmalab_folio_file_pfn(struct folio *folio, pgoff_t index)
+{
+	return page_to_pfn(folio_file_page(folio, index));
+}
+
 /*
  * The file that anon_inode_create_getfile() makes around the inode is not
  * wanted, and lives until the task returns to user space: its owner keeps the
@@ -208,6 +238,18 @@ int vmalab_inode_permission(struct inode *inode, bool read, bool write)
 	int mask = (read ? MAY_READ : 0) | (write ? MAY_WRITE : 0);
 
 	return inode_permission(&nop_mnt_idmap, inode, mask);
+}
+
+/* Others read it at any time, and may see the old one until the next lock. */
+void vmalab_set_a_ops(struct address_space *mapping, const struct address_space_operations *aops)
+{
+	WRITE_ONCE(mapping->a_ops, aops);
+}
+
+bool vmalab_has_a_ops(const struct address_space *mapping,
+		      const struct address_space_operations *aops)
+{
+	return READ_ONCE(mapping->a_ops) == aops;
 }
 
 loff_t vmalab_i_size_read(const struct inode *inode)

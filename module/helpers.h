@@ -31,6 +31,11 @@ unsigned int vmalab_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned
 			       bool write);
 struct folio *vmalab_page_folio_get(struct page *page);
 
+/* steer: <linux/sched/signal.h>, <linux/hrtimer.h>, <linux/capability.h> */
+bool vmalab_is_dying(void);
+void vmalab_delay(u32 us);
+bool vmalab_is_admin(void);
+
 /* folio: <linux/mm.h>, <linux/pagemap.h>, <linux/gfp.h> */
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order);
 gfp_t vmalab_gfp_optional(gfp_t gfp);
@@ -46,11 +51,15 @@ void vmalab_folio_put(struct folio *folio);
 void vmalab_folio_lock(struct folio *folio);
 void vmalab_folio_mark_uptodate_new(struct folio *folio);
 struct page *vmalab_folio_file_page(struct folio *folio, pgoff_t index);
+unsigned long vmalab_folio_file_pfn(struct folio *folio, pgoff_t index);
 
 /* page_cache: <linux/fs.h>, <linux/pagemap.h>, <linux/anon_inodes.h> */
 struct inode *vmalab_anon_inode(const struct address_space_operations *aops);
 void vmalab_inode_set_mode(struct inode *inode, umode_t mode);
 int vmalab_inode_permission(struct inode *inode, bool read, bool write);
+void vmalab_set_a_ops(struct address_space *mapping, const struct address_space_operations *aops);
+bool vmalab_has_a_ops(const struct address_space *mapping,
+		      const struct address_space_operations *aops);
 loff_t vmalab_i_size_read(const struct inode *inode);
 unsigned long vmalab_nrpages(const struct address_space *mapping);
 gfp_t vmalab_mapping_gfp_mask(struct address_space *mapping);

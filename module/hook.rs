@@ -7,6 +7,7 @@
 
 use crate::{
     folio::LockedFolio,
+    steer::Steered,
     uapi::*,
     vm_ops::{
         Area,
@@ -137,15 +138,21 @@ impl Call {
 }
 
 /// What a hook answers.
-pub(crate) trait Answer {
+pub(crate) trait Answer: Sized {
     /// The answer as the kernel takes it: 0, a negative errno, or `VM_FAULT_*`.
     fn code(&self) -> i32;
+
+    /// What a rule says in place of the hook. Rules have only answers that the hook can give.
+    fn steered(steered: Steered) -> Self;
 }
 
+/// A hook that has nothing to say: it can only be delayed.
 impl Answer for () {
     fn code(&self) -> i32 {
         0
     }
+
+    fn steered(_steered: Steered) {}
 }
 
 impl Answer for Result {
@@ -155,26 +162,76 @@ impl Answer for Result {
             Err(error) => error.to_errno(),
         }
     }
-}
 
-/// The page that a fault is about, to be given to the kernel locked.
-impl Answer for Result<LockedFolio> {
-    fn code(&self) -> i32 {
-        match self {
-            Ok(_) => VmFault::LOCKED_BITS as i32,
-            Err(error) => VmFault::from(*error).code(),
+    fn steered(steered: Steered) -> Self {
+        match steered {
+            Steered::Error(error) => Err(error),
+            _ => Ok(()),
         }
     }
 }
 
+/// What comes of a fault.
+pub(crate) enum Found {
+    /// A page, to be given to the kernel locked.
+    Page(LockedFolio),
+    /// The lock is to be let go of, and the fault retried.
+    Retry,
+    /// All else.
+    Answer(VmFault),
+}
+
+impl From<Error> for Found {
+    fn from(error: Error) -> Self {
+        Self::Answer(error.into())
+    }
+}
+
+impl Answer for Found {
+    fn code(&self) -> i32 {
+        match self {
+            Self::Page(_) => VmFault::LOCKED_BITS as i32,
+            Self::Retry => VmFault::RETRY_BITS as i32,
+            Self::Answer(answer) => answer.bits() as i32,
+        }
+    }
+
+    fn steered(steered: Steered) -> Self {
+        Self::Answer(match steered {
+            Steered::Retry => return Self::Retry,
+            Steered::Sigsegv => VmFault::SIGSEGV,
+            Steered::Oom => VmFault::OOM,
+            Steered::Hwpoison => VmFault::HWPOISON,
+            Steered::NoPage => VmFault::NOPAGE,
+            Steered::Sigbus | Steered::Nothing | Steered::Error(_) => VmFault::SIGBUS,
+        })
+    }
+}
+
+/// The other hooks of a fault; `$other` is for what they cannot answer, or have a name of their own for.
 macro_rules! fault_answers {
-    ($($answer:ty),*) => {$(
+    ($($answer:ident, $other:ident;)*) => {$(
         impl Answer for $answer {
             fn code(&self) -> i32 {
                 // The bits are in the lower half.
                 self.bits() as i32
             }
+
+            fn steered(steered: Steered) -> Self {
+                match steered {
+                    Steered::Sigbus => Self::SIGBUS,
+                    Steered::Sigsegv => Self::SIGSEGV,
+                    Steered::Oom => Self::OOM,
+                    Steered::Hwpoison => Self::HWPOISON,
+                    Steered::NoPage => Self::NOPAGE,
+                    Steered::Nothing | Steered::Retry | Steered::Error(_) => Self::$other,
+                }
+            }
         }
     )*};
 }
-fault_answers!(VmFault, HugeFaultAnswer, MapPagesAnswer, MkwriteAnswer);
+fault_answers! {
+    HugeFaultAnswer, FALLBACK;
+    MapPagesAnswer, NOTHING;
+    MkwriteAnswer, SIGBUS;
+}

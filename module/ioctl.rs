@@ -8,6 +8,7 @@ use crate::{
     object::Object,
     object_ioctl,
     stats,
+    steer,
     uapi::*,
     watch, //
 };
@@ -35,7 +36,7 @@ use zerocopy::Immutable;
 pub(crate) type Handler = fn(ArcBorrow<'_, Object>, &File, &Argument) -> Result<isize>;
 
 /// All requests.
-static REQUESTS: [(u32, Handler); 15] = [
+static REQUESTS: [(u32, Handler); 20] = [
     (VMALAB_IOC_STATS, get_stats),
     (VMALAB_IOC_GET_SIZE, get_size),
     (VMALAB_IOC_SET_SIZE, set_size),
@@ -51,6 +52,11 @@ static REQUESTS: [(u32, Handler); 15] = [
     (VMALAB_IOC_WATCH, watch),
     (VMALAB_IOC_GET_FOLIO_SIZE, get_folio_size),
     (VMALAB_IOC_SET_FOLIO_SIZE, set_folio_size),
+    (VMALAB_IOC_SET_NEW_AREAS, steer::set_area),
+    (VMALAB_IOC_GET_NEW_AREAS, steer::get_area),
+    (VMALAB_IOC_ADD_RULE, steer::add_rule),
+    (VMALAB_IOC_CLEAR_RULES, steer::clear_rules),
+    (VMALAB_IOC_GET_RULE, steer::get_rule),
 ];
 
 /// `ioctl` of all nodes. `compat_ioctl` is the same: the structures have the same layout for 32-bit

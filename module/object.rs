@@ -6,8 +6,8 @@
 //! area; each area also holds the open file, and the file holds the module. So the object lives
 //! until the last descriptor and the last area are gone, and its pages go with it.
 //!
-//! It adds no lock to those of the page cache: the counts are atomic, and the seals change under the
-//! lock of the cache only.
+//! It adds no lock to those of the page cache but that of the rules, for which see `steer.rs`: the counts are
+//! atomic, and the seals change under the lock of the cache only.
 
 use crate::{
     folio::{Folio, LockedFolio},
@@ -18,9 +18,10 @@ use crate::{
     },
     module_parameters,
     objects,
-    page_cache::{self, Account, Locked, PageCache},
+    page_cache::{self, Account, Frame, Locked, PageCache},
     shrinker::{self, Scanned, Shrinker},
     stats::Stats,
+    steer::Rules,
     trace,
     uapi::*,
     watch::Watchers, //
@@ -60,6 +61,11 @@ impl Shrinker for Ahead {
 /// The number of the object that was made last.
 static LAST: Atomic<u64> = Atomic::new(0);
 
+/// Pages are mapped as such.
+const PAGES: u32 = 1;
+/// Pages are mapped by their frame numbers.
+const FRAMES: u32 = 2;
+
 /// A memory object.
 pub(crate) struct Object {
     /// By which it is known; no other object ever has it.
@@ -79,6 +85,11 @@ pub(crate) struct Object {
     hooks: Atomic<u64>,
     /// The order of the folios in which pages from now on are allocated. It orders nothing either.
     folio_order: Atomic<u32>,
+    /// The flags that areas from now on get, as `enum vmalab_area_flags` has them. It orders nothing.
+    area: Atomic<u64>,
+    rules: Rules,
+    /// How pages are mapped: 0 as long as none was, then [`PAGES`] or [`FRAMES`] for good. It orders nothing.
+    mapped: Atomic<u32>,
 }
 
 impl Object {
@@ -100,6 +111,9 @@ impl Object {
             seals: Atomic::new(0),
             hooks: Atomic::new(0),
             folio_order: Atomic::new(folio_order(*module_parameters::folio_size.value())?),
+            area: Atomic::new(0),
+            rules: Rules::new()?,
+            mapped: Atomic::new(0),
         };
         let max = limit(*module_parameters::max_objects.value());
         if !object.stats.add_up_to(|s| &s.objects, 1, max) {
@@ -120,8 +134,8 @@ impl Object {
         &self.stats
     }
 
-    /// Each call of a hook passes here: it is counted, and `answer` does what is to be done. `call` says
-    /// more about it, if somebody wants to know.
+    /// Each call of a hook passes here: it is counted, and `answer` does what is to be done, unless a rule
+    /// answers in its place. `call` says more about it, if somebody wants to know.
     pub(crate) fn on<R: Answer>(
         &self,
         hook: Hook,
@@ -129,12 +143,21 @@ impl Object {
         answer: impl FnOnce() -> R,
     ) -> R {
         self.stats.count(hook);
-        if !self.watchers.want(hook) && !trace::is_on() {
+        let steered = self.rules.steer(hook);
+        let told = self.watchers.want(hook) || trace::is_on();
+        if !steered && !told {
             return answer();
         }
         let call = call();
-        let answer = answer();
-        self.tell(&call, answer.code());
+        let decided = if steered {
+            self.rules.decide(&call)
+        } else {
+            None
+        };
+        let answer = decided.unwrap_or_else(answer);
+        if told {
+            self.tell(&call, answer.code());
+        }
         answer
     }
 
@@ -151,6 +174,35 @@ impl Object {
     /// Those who watch it.
     pub(crate) fn watchers(&self) -> &Arc<Watchers> {
         &self.watchers
+    }
+
+    /// The rules for its hooks.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Pages are about to be mapped, by their frame numbers or not. It is the one or the other for all areas,
+    /// as long as the object lives: see the top of `page_cache.rs`.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if it is the other.
+    pub(crate) fn map_by_frame(&self, frames: bool) -> Result {
+        let wanted = if frames { FRAMES } else { PAGES };
+        match self.mapped.cmpxchg(0, wanted, Relaxed) {
+            Err(other) if other != wanted => Err(EBUSY),
+            _ => Ok(()),
+        }
+    }
+
+    /// The flags that areas from now on get, as `enum vmalab_area_flags` has them.
+    pub(crate) fn area(&self) -> u64 {
+        self.area.load(Relaxed)
+    }
+
+    /// Changes what [`area`](Self::area) says; areas that are there stay as they are.
+    pub(crate) fn set_area(&self, flags: u64) {
+        self.area.store(flags, Relaxed);
     }
 
     /// Whether areas from now on are to have an optional hook.
@@ -375,11 +427,24 @@ impl Object {
     pub(crate) fn page(&self, index: usize, gfp: bindings::gfp_t) -> Result<LockedFolio> {
         self.cache.lock_page(index, gfp, self)
     }
+
+    /// The same page, to be mapped by its frame number.
+    ///
+    /// # Errors
+    ///
+    /// As [`page`](Self::page).
+    pub(crate) fn frame(&self, index: usize, gfp: bindings::gfp_t) -> Result<Frame<'_>> {
+        self.cache.frame(index, gfp, self)
+    }
 }
 
 /// Pages are counted, and may be as many as the module's parameter `max_pages` says, in all objects.
 impl Account for Object {
     fn folio_order(&self) -> u32 {
+        // A frame is mapped alone: see the top of `page_cache.rs`.
+        if self.mapped.load(Relaxed) == FRAMES {
+            return 0;
+        }
         self.folio_order.load(Relaxed)
     }
 

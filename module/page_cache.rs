@@ -27,7 +27,8 @@
 //!
 //! 1. the mmap lock of a process, or the lock of an area (held by the caller of a fault), *or* the
 //!    lock of the inode ([`PageCache::lock`]): never the one inside the other;
-//! 2. `invalidate_lock` of the cache: shared where a page is added, exclusive where pages are removed;
+//! 2. `invalidate_lock` of the cache: shared where a page is added, and where a frame is mapped; exclusive
+//!    where pages are removed;
 //! 3. the lock of a folio;
 //! 4. `i_mmap_rwsem` of the cache (the kernel's, while it unmaps or write-protects);
 //! 5. the lock of the page table; the lock of the index (`i_pages`).
@@ -68,6 +69,27 @@
 //! are done, and so does the kernel when it drops a dirty entry. Hence no write is lost; one may be told
 //! of twice.
 
+//! # Frames
+//!
+//! A page that is mapped by its frame number (a [`Frame`], in an area with `VM_PFNMAP`) has neither a
+//! reference nor a count for it: nobody who looks at the page can tell that it is mapped. So that no
+//! frame is in a page table when it is freed,
+//!
+//! - it is put there under the invalidate lock, and pages are removed under that lock, too, exclusively,
+//!   after they were unmapped from all areas of the cache. That unmapping goes by the areas and the index,
+//!   and takes out frames as well as pages. So it comes after each insertion, or the insertion after the
+//!   removal, and then there is no page;
+//! - the page is marked as dirty, and stays so: [`PageCache::written`] tells of it each time. So neither
+//!   the shrinker nor the kernel takes it for one that nobody uses;
+//! - from the first frame on, pages of the cache are not moved in memory. Who moves one holds its lock,
+//!   and a frame is had with the lock and after that change: it is either moved by then, and looked up
+//!   again, or not moved any more;
+//! - no page of the cache is mapped in the usual way, too, which the driver must see to. For to move a
+//!   page that is mapped, the kernel looks for it in all areas of the cache, and takes the entry with the
+//!   frame for one that has been counted (`try_to_migrate`). A page that is not mapped, it does not look
+//!   for; but it does so for one of a large folio that it splits (`unmap_folio`), so none is a frame;
+//! - an area goes before its file, and the file before the cache.
+
 #![allow(dead_code, reason = "a driver uses the part of this that it needs")]
 
 use crate::{
@@ -78,6 +100,7 @@ use core::{ops::Range, ptr::NonNull};
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
+    ffi,
     iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
     prelude::*,
@@ -130,6 +153,27 @@ static OPERATIONS: bindings::address_space_operations = bindings::address_space_
     migrate_folio: Some(bindings::filemap_migrate_folio),
     ..pin_init::zeroed()
 };
+
+/// The same, once frames have been mapped.
+static FIXED: bindings::address_space_operations = bindings::address_space_operations {
+    dirty_folio: Some(bindings::noop_dirty_folio),
+    migrate_folio: Some(stay),
+    ..pin_init::zeroed()
+};
+
+/// Moves no page.
+///
+/// # Safety
+///
+/// None: it looks at nothing.
+unsafe extern "C" fn stay(
+    _mapping: *mut bindings::address_space,
+    _to: *mut bindings::folio,
+    _from: *mut bindings::folio,
+    _mode: bindings::migrate_mode,
+) -> ffi::c_int {
+    EBUSY.to_errno()
+}
 
 /// A page cache with an anonymous inode around it.
 ///
@@ -249,6 +293,37 @@ impl PageCache {
             .map(|(folio, _)| folio)
     }
 
+    /// The page at `index`, as [`lock_page`](Self::lock_page), to be mapped by its frame number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock_page`](Self::lock_page); EINVAL if the page is of a larger folio.
+    pub(crate) fn frame(
+        &self,
+        index: usize,
+        gfp: bindings::gfp_t,
+        account: &impl Account,
+    ) -> Result<Frame<'_>> {
+        // SAFETY: `as_ptr` is valid, and the operations are a static.
+        unsafe { helpers::vmalab_set_a_ops(self.as_ptr(), &FIXED) };
+        let held = self.invalidate_lock_shared();
+        let folio = held.lock_page(index, gfp, account)?;
+        if folio.indices().len() > 1 {
+            return Err(EINVAL);
+        }
+        folio.mark_dirty();
+        // INVARIANT: It was locked in the cache, under the invalidate lock, after the operations were
+        // changed, which are never changed back.
+        Ok(Frame { folio, index, held })
+    }
+
+    /// Whether pages may be mapped by their frame numbers. Who asks with a folio locked knows: if not, this
+    /// folio is not.
+    fn has_frames(&self) -> bool {
+        // SAFETY: `as_ptr` is valid.
+        unsafe { helpers::vmalab_has_a_ops(self.as_ptr(), &FIXED) }
+    }
+
     /// As [`lock_page`](Self::lock_page), also past the end; says whether the page was added. The invalidate
     /// lock is held.
     fn find_or_add(
@@ -345,7 +420,7 @@ impl PageCache {
                 if !found(part.clone()) {
                     return part.start;
                 }
-                if clear {
+                if clear && !self.has_frames() {
                     // SAFETY: The folio is locked.
                     unsafe { helpers::vmalab_folio_clear_dirty(folio.as_ptr()) };
                 }
@@ -538,13 +613,11 @@ impl PageCache {
         })
     }
 
-    fn invalidate_lock_shared(&self) -> impl Drop + '_ {
+    fn invalidate_lock_shared(&self) -> Held<'_> {
         // SAFETY: `as_ptr` is valid.
         unsafe { helpers::vmalab_filemap_invalidate_lock_shared(self.as_ptr()) };
-        ScopeGuard::new(|| {
-            // SAFETY: It was taken just above.
-            unsafe { helpers::vmalab_filemap_invalidate_unlock_shared(self.as_ptr()) }
-        })
+        // INVARIANT: It was taken just above.
+        Held(self)
     }
 }
 
@@ -553,6 +626,69 @@ impl Drop for PageCache {
         // SAFETY: By the type invariants, the reference is ours. It is the last one, with which the
         // kernel removes all pages.
         unsafe { bindings::iput(self.inode.as_ptr()) };
+    }
+}
+
+/// A cache from which no page is removed, and to which several may add pages.
+///
+/// # Invariants
+///
+/// The invalidate lock is held, shared, and ours to give back.
+struct Held<'a>(&'a PageCache);
+
+impl Held<'_> {
+    /// See [`PageCache::lock_page`].
+    fn lock_page(
+        &self,
+        index: usize,
+        gfp: bindings::gfp_t,
+        account: &impl Account,
+    ) -> Result<LockedFolio> {
+        let cache = self.0;
+        if !cache.has(index) {
+            return Err(ENXIO);
+        }
+        cache
+            .find_or_add(index, gfp, account)
+            .map(|(folio, _)| folio)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the lock is ours, and `as_ptr` is valid.
+        unsafe { helpers::vmalab_filemap_invalidate_unlock_shared(self.0.as_ptr()) };
+    }
+}
+
+/// A page that may be mapped by its frame number, in areas of the cache that it is in: see the top.
+///
+/// # Invariants
+///
+/// `folio` has the page at `index` of the cache, is marked as written to, and does not move. It is removed
+/// from the cache only when this is gone, after all areas of the cache were unmapped there.
+pub(crate) struct Frame<'a> {
+    // Dropped in this order: the folio is unlocked first.
+    folio: LockedFolio,
+    index: usize,
+    held: Held<'a>,
+}
+
+impl Frame<'_> {
+    /// The number of the frame.
+    pub(crate) fn pfn(&self) -> usize {
+        // SAFETY: The folio is alive, and by the type invariants has the page.
+        unsafe { helpers::vmalab_folio_file_pfn(self.folio.as_ptr(), self.index) }
+    }
+
+    /// The offset of the page in the cache, in pages.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The cache that the page is in.
+    pub(crate) fn cache(&self) -> &PageCache {
+        self.held.0
     }
 }
 

@@ -96,6 +96,7 @@
 mod area;
 mod desc;
 mod fault;
+mod flags;
 mod huge_fault;
 mod map_pages;
 mod mkwrite;
@@ -105,6 +106,7 @@ pub(crate) use self::{
     area::{index, install, Area, AreaData},
     desc::{AreaDesc, Mapped},
     fault::{Fault, FaultFlags, FaultInfo, VmFault},
+    flags::AreaFlags,
     huge_fault::{HugeFault, HugeFaultAnswer},
     map_pages::{MapPages, MapPagesAnswer},
     mkwrite::{MkwriteAnswer, PageMkwrite, PfnMkwrite},

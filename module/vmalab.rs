@@ -47,6 +47,7 @@ mod page_cache;
 mod ring;
 mod shrinker;
 mod stats;
+mod steer;
 mod task;
 mod trace;
 mod uapi;

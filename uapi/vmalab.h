@@ -484,6 +484,144 @@ struct vmalab_ring_tail {
 #define VMALAB_IOC_WATCH_STATE	_IOWR(VMALAB_IOC_TYPE, 0x22, struct vmalab_watch_state)
 
 /*
+ * --- Steering ---
+ */
+
+/*
+ * Flags that the areas of an object get when they are mapped: what a driver can
+ * say about memory of its own. Areas that are there keep theirs.
+ *
+ * MIXEDMAP: pages are put into the page table by the driver (vm_insert_page).
+ * PFNMAP: frame numbers are: memory of which the kernel takes no notice, and
+ * which it lends to nobody (get_user_pages: EFAULT). Not together with MIXEDMAP,
+ * and EINVAL for a private mapping that may become writable. Such areas have the
+ * hook PFN_MKWRITE where others have PAGE_MKWRITE. An object is mapped so or in
+ * the other ways, not both: the first mmap decides, for as long as it lives, and
+ * mmap fails with EBUSY if the flags say otherwise then. Pages of pieces larger
+ * than a page, which were there before, are not mapped so: SIGBUS.
+ * IO: memory that must not be looked at: not dumped, not lent.
+ * DONTEXPAND: mremap makes it no longer (EFAULT).
+ * DONTCOPY: a child does not have it.
+ * DONTDUMP: it is not in a core dump.
+ * NEVER_…: it can never be made readable, writable or executable (EACCES), and
+ * mmap with that protection fails with EPERM.
+ *
+ * With one of the first four, areas are never merged. PFNMAP and IO are not
+ * locked or populated either.
+ */
+enum vmalab_area_flags {
+	VMALAB_AREA_MIXEDMAP = 1 << 0,
+	VMALAB_AREA_PFNMAP = 1 << 1,
+	VMALAB_AREA_IO = 1 << 2,
+	VMALAB_AREA_DONTEXPAND = 1 << 3,
+	VMALAB_AREA_DONTCOPY = 1 << 4,
+	VMALAB_AREA_DONTDUMP = 1 << 5,
+	VMALAB_AREA_NEVER_READ = 1 << 6,
+	VMALAB_AREA_NEVER_WRITE = 1 << 7,
+	VMALAB_AREA_NEVER_EXEC = 1 << 8,
+};
+
+/*
+ * @flags:     of enum vmalab_area_flags; a fresh object has none
+ * @reserved:  zero
+ */
+struct vmalab_new_areas {
+	__u64 flags;
+	__u64 reserved;
+};
+
+/*
+ * Set, and read, the flags of new areas. EBADF for SET: the descriptor is not
+ * open for writing.
+ */
+#define VMALAB_IOC_SET_NEW_AREAS	_IOW(VMALAB_IOC_TYPE, 0x30, struct vmalab_new_areas)
+#define VMALAB_IOC_GET_NEW_AREAS	_IOWR(VMALAB_IOC_TYPE, 0x34, struct vmalab_new_areas)
+
+/* What a rule has a hook answer. */
+enum vmalab_answer {
+	VMALAB_ANSWER_USUAL = 0,	/* as without the rule, but after the delay */
+	/* MMAP, MAPPED, MAY_SPLIT, MREMAP, MPROTECT: it fails with @error */
+	VMALAB_ANSWER_ERRNO = 1,
+	/* FAULT, HUGE_FAULT, MAP_PAGES, PAGE_MKWRITE, PFN_MKWRITE: */
+	VMALAB_ANSWER_SIGBUS = 2,
+	VMALAB_ANSWER_SIGSEGV = 3,
+	/* the access is tried again; if the kernel made it, it fails: ENOMEM, EFAULT */
+	VMALAB_ANSWER_OOM = 4,
+	/* SIGBUS with BUS_MCEERR_AR, EHWPOISON; EPERM without CAP_SYS_ADMIN */
+	VMALAB_ANSWER_HWPOISON = 5,
+	VMALAB_ANSWER_NOPAGE = 6,	/* the access is tried again */
+	/* FAULT: and its lock is let go of; not if this is the second try */
+	VMALAB_ANSWER_RETRY = 7,
+	/* MAP_PAGES: FAULT is asked; HUGE_FAULT: smaller pages are tried */
+	VMALAB_ANSWER_NOTHING = 8,
+};
+
+/* The longest delay, in microseconds. */
+#define VMALAB_MAX_DELAY_US	1000000
+/* How often a rule may have something tried again: OOM, NOPAGE, RETRY. */
+#define VMALAB_MAX_REPEATS	1000
+/* How many rules an object may have. */
+#define VMALAB_MAX_RULES	64
+
+/*
+ * A rule: the @nth call of a hook that is about a range of the object, and those
+ * after it, @times of them, get another answer.
+ *
+ * A call is about the pages of its area that it is about: the whole area for
+ * MMAP, OPEN, CLOSE, MAPPED and MREMAP, the part for MPROTECT, the first page
+ * after the split for MAY_SPLIT, the page for a fault, and for MAP_PAGES those
+ * around it. Each rule counts for itself; of several that are due, the one that
+ * was added first answers.
+ *
+ * Who waits for a delay does so with the locks that the hook is called with: for
+ * most, nobody else changes or looks at the address space meanwhile. A task that
+ * is being killed waits for no delay, and gets none of the answers that have
+ * something tried again.
+ *
+ * @hook:      enum vmalab_hook
+ * @answer:    enum vmalab_answer, one of those that the hook has
+ * @error:     with ERRNO: an errno, 1 to EHWPOISON; else 0
+ * @delay_us:  so many microseconds before the answer, not in MAP_PAGES; the
+ *             only thing that OPEN and CLOSE can be told
+ * @offset:    of the range in the object, in bytes: a multiple of the page size
+ * @length:    of the range, likewise; 0: all from @offset on
+ * @nth:       from 1
+ * @times:     0: from then on for ever, not for OOM, NOPAGE and RETRY
+ * @n_calls:   zero for ADD; out: calls that the rule was about
+ * @n_fired:   zero for ADD; out: those that it answered, or delayed
+ * @id:        zero for ADD; out: by which the other requests know it
+ * @reserved:  zero
+ */
+struct vmalab_rule {
+	__u32 hook;
+	__u32 answer;
+	__u32 error;
+	__u32 delay_us;
+	__u64 offset;
+	__u64 length;
+	__u64 nth;
+	__u64 times;
+	__u64 n_calls;
+	__u64 n_fired;
+	__u32 id;
+	__u32 reserved;
+};
+
+/*
+ * Add a rule to the object. EINVAL: the hook has no such answer, or a number is
+ * not as said above. ENOSPC: there are VMALAB_MAX_RULES. EBADF: the descriptor is
+ * not open for writing.
+ */
+#define VMALAB_IOC_ADD_RULE	_IOWR(VMALAB_IOC_TYPE, 0x31, struct vmalab_rule)
+/*
+ * Remove the rule of @id, or all if that is 0; the other fields do not matter.
+ * ENOENT: there is none of that @id. EBADF: as above.
+ */
+#define VMALAB_IOC_CLEAR_RULES	_IOW(VMALAB_IOC_TYPE, 0x32, struct vmalab_rule)
+/* Read the rule of @id. ENOENT: there is none. */
+#define VMALAB_IOC_GET_RULE	_IOWR(VMALAB_IOC_TYPE, 0x33, struct vmalab_rule)
+
+/*
  * --- Looking: the calling process's own areas, whoever's they are ---
  */
 

@@ -55,6 +55,12 @@ impl<'a> AreaDesc<'a> {
         self.raw().pgoff
     }
 
+    /// Changes the flags: for [`AreaFlags`](super::AreaFlags), which knows what an area may have.
+    pub(super) fn set_flags(&mut self, flags: vm_flags_t) {
+        // SAFETY: By the type invariants, it is valid, and we are the only ones to use it.
+        unsafe { self.desc.as_mut() }.vma_flags.__vma_flags[0] = flags;
+    }
+
     /// The flags that the area is to have: see [`kernel::mm::virt::flags`].
     pub(crate) fn flags(&self) -> vm_flags_t {
         // The others are beyond the first word.

@@ -7,6 +7,7 @@ use super::{Area, VmOperations};
 use crate::{
     folio::{Folio, LockedFolio},
     helpers,
+    page_cache::Frame,
 };
 use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{bindings, error::to_result, mm::virt::flags, page::PAGE_SIZE, prelude::*};
@@ -102,8 +103,8 @@ impl<T: VmOperations> FaultInfo<'_, T> {
 /// - give a page, and let the kernel map or copy it: [`give`](Self::give),
 ///   [`give_locked`](Self::give_locked). This is the normal way;
 /// - put it into the page table oneself: [`insert`](Self::insert),
-///   [`insert_pages`](Self::insert_pages) for a neighbourhood, [`insert_pfn`](Self::insert_pfn) for
-///   memory without pages;
+///   [`insert_pages`](Self::insert_pages) for a neighbourhood, [`insert_frame`](Self::insert_frame) and
+///   [`insert_pfn`](Self::insert_pfn) by its frame number, uncounted;
 /// - have it tried again: [`retry`](Self::retry), [`VmFault::NOPAGE`];
 /// - a constant of [`VmFault`] that says that there is nothing.
 ///
@@ -182,7 +183,7 @@ impl<T: VmOperations> Fault<'_, T> {
     /// The page is counted and unmapped as any other, but nothing keeps it from being removed from
     /// its object in the meantime: hold its lock if that can happen. SIGBUS for a page that cannot be
     /// mapped, as one of the slab.
-    pub(crate) fn insert(self, folio: &Folio) -> VmFault {
+    pub(crate) fn insert(&self, folio: &Folio) -> VmFault {
         // SAFETY: `folio` keeps it alive, and the fault is valid by the type invariants.
         VmFault(unsafe {
             let page = helpers::vmalab_folio_file_page(folio.as_ptr(), self.index());
@@ -196,7 +197,7 @@ impl<T: VmOperations> Fault<'_, T> {
     /// As [`insert`](Self::insert), but a page that is to be written to comes back as a fault of its
     /// own. The area must have [`flags::MIXEDMAP`] from its mmap handler on, and the pages must be
     /// inside it: SIGBUS if not.
-    pub(crate) fn insert_pages(self, mut addr: usize, mut folios: &[Folio]) -> VmFault {
+    pub(crate) fn insert_pages(&self, mut addr: usize, mut folios: &[Folio]) -> VmFault {
         const BATCH: usize = 16;
 
         let area = self.area();
@@ -246,7 +247,7 @@ impl<T: VmOperations> Fault<'_, T> {
     ///
     /// The program may do what the area allows with the physical page `pfn`, until it is out of the
     /// page table.
-    pub(crate) unsafe fn insert_pfn(self, pfn: usize) -> VmFault {
+    pub(crate) unsafe fn insert_pfn(&self, pfn: usize) -> VmFault {
         if !self.takes_pfns() {
             return VmFault::SIGBUS;
         }
@@ -260,6 +261,25 @@ impl<T: VmOperations> Fault<'_, T> {
                 bindings::vmf_insert_pfn(vma, self.address(), pfn)
             }
         })
+    }
+
+    /// Puts a page of the area's own page cache into the page table by its frame number, as
+    /// [`insert_pfn`](Self::insert_pfn) does. SIGBUS also if it is not the page that is asked for.
+    ///
+    /// # Safety
+    ///
+    /// No area of the cache maps its pages in another way.
+    pub(crate) unsafe fn insert_frame(&self, frame: &Frame<'_>) -> VmFault {
+        // SAFETY: By the type invariants, the area is valid. It has a file: it came through its mmap
+        // handler.
+        let mapping = unsafe { (*(*self.area().as_ptr()).vm_file).f_mapping };
+        if mapping != frame.cache().as_ptr() || frame.index() != self.index() {
+            return VmFault::SIGBUS;
+        }
+        // SAFETY: The page is for programs, and by the invariants of `Frame` it stays the cache's until
+        // it was unmapped from all areas that are in its list, each at the index that it has there.
+        // That was checked. The rest is the caller's promise.
+        unsafe { self.insert_pfn(frame.pfn()) }
     }
 
     /// Lets go of the lock, and has the kernel start the fault again from its beginning. For a
@@ -287,6 +307,11 @@ impl<T: VmOperations> Fault<'_, T> {
 pub(crate) struct FaultFlags(bindings::fault_flag);
 
 impl FaultFlags {
+    /// From the kernel's own number.
+    pub(crate) fn from_bits(bits: bindings::fault_flag) -> Self {
+        Self(bits)
+    }
+
     /// The kernel's own number.
     pub(crate) fn bits(self) -> bindings::fault_flag {
         self.0
@@ -347,6 +372,13 @@ impl VmFault {
     /// The handler has put the page into the page table itself; or there is no page now, and the
     /// access is to be tried again.
     pub(crate) const NOPAGE: Self = Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE);
+
+    /// The memory has failed: the program gets SIGBUS with another code, and the kernel log tells of an
+    /// error of the machine.
+    pub(crate) const HWPOISON: Self = Self(bindings::vm_fault_reason_VM_FAULT_HWPOISON);
+
+    /// What [`Fault::retry`] answers, as the kernel's own number.
+    pub(crate) const RETRY_BITS: u32 = bindings::vm_fault_reason_VM_FAULT_RETRY;
 
     /// What [`Fault::give_locked`] answers, as the kernel's own number.
     pub(crate) const LOCKED_BITS: u32 = bindings::vm_fault_reason_VM_FAULT_LOCKED;

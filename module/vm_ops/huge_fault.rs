@@ -114,6 +114,12 @@ impl HugeFaultAnswer {
     /// There is nothing there: the program gets SIGBUS.
     pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
 
+    /// The program must not touch this: it gets SIGSEGV.
+    pub(crate) const SIGSEGV: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGSEGV);
+
+    /// The memory has failed: see [`VmFault::HWPOISON`](super::VmFault::HWPOISON).
+    pub(crate) const HWPOISON: Self = Self(bindings::vm_fault_reason_VM_FAULT_HWPOISON);
+
     /// There is no memory: see [`VmFault::OOM`](super::VmFault::OOM). For a huge page, `FALLBACK` is
     /// better.
     pub(crate) const OOM: Self = Self(bindings::vm_fault_reason_VM_FAULT_OOM);

@@ -64,6 +64,21 @@ impl MapPagesAnswer {
     /// Nothing was mapped: `fault` is asked.
     pub(crate) const NOTHING: Self = Self(0);
 
+    /// The page was mapped; or there is none now, and the access is to be tried again.
+    pub(crate) const NOPAGE: Self = Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE);
+
+    /// There is nothing there: the program gets SIGBUS, and `fault` is not asked.
+    pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+
+    /// There is no memory: see [`VmFault::OOM`](super::VmFault::OOM).
+    pub(crate) const OOM: Self = Self(bindings::vm_fault_reason_VM_FAULT_OOM);
+
+    /// The program must not touch this: it gets SIGSEGV.
+    pub(crate) const SIGSEGV: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGSEGV);
+
+    /// The memory has failed: see [`VmFault::HWPOISON`](super::VmFault::HWPOISON).
+    pub(crate) const HWPOISON: Self = Self(bindings::vm_fault_reason_VM_FAULT_HWPOISON);
+
     /// The kernel's own number.
     pub(crate) fn bits(&self) -> bindings::vm_fault_t {
         self.0

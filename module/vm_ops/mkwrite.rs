@@ -99,6 +99,12 @@ impl MkwriteAnswer {
     /// It must not be written to, as when there is no space for it: the program gets SIGBUS.
     pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
 
+    /// The program must not touch this: it gets SIGSEGV.
+    pub(crate) const SIGSEGV: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGSEGV);
+
+    /// The memory has failed: see [`VmFault::HWPOISON`](super::VmFault::HWPOISON).
+    pub(crate) const HWPOISON: Self = Self(bindings::vm_fault_reason_VM_FAULT_HWPOISON);
+
     /// There is no memory: see [`VmFault::OOM`](super::VmFault::OOM).
     pub(crate) const OOM: Self = Self(bindings::vm_fault_reason_VM_FAULT_OOM);
 

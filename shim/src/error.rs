@@ -5,7 +5,7 @@ use std::{fmt, io, ops::Range, path::PathBuf};
 
 use nix::errno::Errno;
 
-use crate::{HookSet, Seals, page_size, sys};
+use crate::{AreaFlags, HookSet, Seals, page_size, sys};
 
 /// A failed call: what was tried, the error number, and advice.
 ///
@@ -32,6 +32,12 @@ pub(crate) enum Action {
     Watch,
     ReadWatch,
     MapWatch,
+    SetArea(AreaFlags),
+    GetArea,
+    /// For the hook of this name.
+    AddRule(&'static str),
+    ClearRules,
+    GetRule,
     Read {
         offset: u64,
         length: usize,
@@ -151,6 +157,34 @@ impl Error {
             (Action::ReadWatch, Errno::EIO) => {
                 "somebody has mapped the ring and stored a wrong tail: \
                  put it between head - records and head"
+            }
+            (
+                Action::SetArea(_)
+                | Action::GetArea
+                | Action::AddRule(_)
+                | Action::ClearRules
+                | Action::GetRule,
+                Errno::ENOTTY,
+            ) => {
+                "the descriptor is not one of /dev/vmalab, or the loaded module cannot be steered yet: \
+                 load the vmalab.ko that belongs to this library"
+            }
+            (Action::SetArea(_) | Action::AddRule(_) | Action::ClearRules, Errno::EBADF) => {
+                "the descriptor is open for reading only: open the node for writing"
+            }
+            (Action::SetArea(_), Errno::EINVAL) => {
+                "PFNMAP and MIXEDMAP exclude each other, or the loaded module is older than this library"
+            }
+            (Action::AddRule(_), Errno::EINVAL) => {
+                "the hook cannot answer this; or the range is empty or not of whole pages, the delay is \
+                 longer than a second or of map_pages, nth is 0, or something would be tried again more \
+                 than 1000 times"
+            }
+            (Action::AddRule(_), Errno::ENOSPC) => {
+                "the object has 64 rules: remove some, or choose a wider range"
+            }
+            (Action::AddRule(_), Errno::EPERM) => {
+                "failed memory is the administrator's to pretend: it needs CAP_SYS_ADMIN"
             }
             (Action::SetHooks(_), Errno::EINVAL) => {
                 "one of them is not optional, or the loaded module is older than this library"
@@ -341,6 +375,11 @@ impl fmt::Display for Action {
             Self::SetFolioSize(size) => {
                 write!(f, "cannot set the folio size of the object to {size} bytes")
             }
+            Self::SetArea(flags) => write!(f, "cannot set the flags of new areas to {flags:?}"),
+            Self::GetArea => write!(f, "cannot read the flags of new areas"),
+            Self::AddRule(hook) => write!(f, "cannot add a rule for {hook}"),
+            Self::ClearRules => write!(f, "cannot remove the rules"),
+            Self::GetRule => write!(f, "cannot read the rule"),
             Self::Map { length, offset } => {
                 write!(f, "cannot map {length} bytes from offset {offset}")
             }

@@ -45,6 +45,7 @@ mod hook;
 mod look;
 mod mapping;
 mod object;
+mod steer;
 mod watch;
 
 pub use device::{Device, Stats};
@@ -53,6 +54,7 @@ pub use hook::{Hook, HookCounts, HookSet};
 pub use look::{AnonVma, Area, AreaFile, Change, Counters, Snapshot, Step, StepKind, Unmapping};
 pub use mapping::{MapOptions, Mapping, Prot, RawMapping, Remains, Sharing, UnmapError};
 pub use object::{Seals, Written};
+pub use steer::{AreaFlags, Rule, RuleCounts, RuleId};
 pub use watch::{Event, Events, MappedWatch, Watch, WatchOptions, WatchState};
 
 /// `uapi/vmalab.h` as bindgen reads it: the structures and numbers of the ioctls.

@@ -23,6 +23,8 @@ use kernel::{
     sync::{Arc, ArcBorrow},
 };
 use page_cache::PageCache;
+#[cfg(CONFIG_NUMA)]
+use vm_ops::Policy;
 use vm_ops::{
     vm_operations_table, Access, Area, Fault, MkwriteAnswer, PageMkwrite, VmFault, VmOperations,
 };
@@ -204,7 +206,21 @@ impl VmOperations for PageAreas {
     }
 
     #[cfg(CONFIG_NUMA)]
-    fn set_policy(_area: &Area<Self>) -> Result {
-        Err(EDOM)
+    fn set_policy(area: &Area<Self>) -> Result {
+        // Not for what begins at the begin.
+        if area.index() == 0 {
+            return Err(EDOM);
+        }
+        Ok(())
+    }
+
+    #[cfg(CONFIG_NUMA)]
+    fn get_policy(area: &Area<Self>, _addr: usize) -> Policy {
+        // What begins at an odd page has one that does not hold.
+        if area.index() % 2 == 0 {
+            Policy::Area
+        } else {
+            Policy::Task
+        }
     }
 }

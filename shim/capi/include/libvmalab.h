@@ -248,6 +248,56 @@ int vmalab_set_name(const struct vmalab_device *device,
 struct vmalab_device *vmalab_open_named(const char *name);
 
 /**
+ * Sets the flags that areas of the object get which are mapped from now on.
+ *
+ * flags: of enum vmalab_area_flags, ored.
+ *
+ * Returns 0, or -1. Errors: EINVAL for unknown flags, for PFNMAP together with MIXEDMAP, or if the
+ * device is NULL.
+ *
+ * # Safety
+ * device is NULL or an open device.
+ */
+int vmalab_set_area_flags(const struct vmalab_device *device, uint64_t flags);
+
+/**
+ * Adds a rule: calls of a hook from now on are answered otherwise than they would be.
+ *
+ * rule: see struct vmalab_rule; hook, answer and nth must be set, and error, delay_us, offset,
+ * length and times as needed, all else be zero. Its id is filled in.
+ *
+ * Returns 0, or -1. Errors: EINVAL if the hook has no such answer, a number is not as it must be, or an
+ * argument is NULL; ENOSPC if the object has VMALAB_MAX_RULES rules; EPERM for HWPOISON without
+ * CAP_SYS_ADMIN.
+ *
+ * # Safety
+ * device is NULL or an open device; rule is NULL or may be read and written to.
+ */
+int vmalab_add_rule(const struct vmalab_device *device, struct vmalab_rule *rule);
+
+/**
+ * Reads how often the rule of rule->id has been used, into n_calls and n_fired.
+ *
+ * Returns 0, or -1. Errors: ENOENT if there is no such rule, EINVAL if an argument is NULL.
+ *
+ * # Safety
+ * device is NULL or an open device; rule is NULL or may be read and written to.
+ */
+int vmalab_get_rule(const struct vmalab_device *device, struct vmalab_rule *rule);
+
+/**
+ * Removes a rule.
+ *
+ * id: that of the rule, or 0 for all.
+ *
+ * Returns 0, or -1. Errors: ENOENT if there is no such rule, EINVAL if the device is NULL.
+ *
+ * # Safety
+ * device is NULL or an open device.
+ */
+int vmalab_clear_rules(const struct vmalab_device *device, uint32_t id);
+
+/**
  * Maps length bytes of the object from offset on, as mmap(2) does.
  *
  * addr: where, if that is free, or NULL; with MAP_FIXED in flags, where in any case.

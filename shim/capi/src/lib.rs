@@ -20,7 +20,9 @@ use std::{
 };
 
 use nix::errno::Errno;
-use vmalab::{Device, Hook, HookSet, Mapping, Prot, RawMapping, Seals, Sharing, sys};
+use vmalab::{
+    AreaFlags, Device, Hook, HookSet, Mapping, Prot, RawMapping, RuleId, Seals, Sharing, sys,
+};
 
 /// A descriptor of the node, from vmalab_open() to vmalab_close().
 pub struct vmalab_device(Device);
@@ -375,6 +377,91 @@ pub unsafe extern "C" fn vmalab_open_named(name: *const c_char) -> *mut vmalab_d
         // SAFETY: the caller's promise.
         let device = Device::open_named(unsafe { text(name) }?)?;
         Ok(Box::into_raw(Box::new(vmalab_device(device))))
+    })
+}
+
+/// Sets the flags that areas of the object get which are mapped from now on.
+///
+/// flags: of enum vmalab_area_flags, ored.
+///
+/// Returns 0, or -1. Errors: EINVAL for unknown flags, for PFNMAP together with MIXEDMAP, or if the
+/// device is NULL.
+///
+/// # Safety
+/// device is NULL or an open device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_set_area_flags(device: *const vmalab_device, flags: u64) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let device = unsafe { borrow(device) }?;
+        device.set_area_flags(AreaFlags::from_bits_retain(flags))?;
+        Ok(0)
+    })
+}
+
+/// Adds a rule: calls of a hook from now on are answered otherwise than they would be.
+///
+/// rule: see struct vmalab_rule; hook, answer and nth must be set, and error, delay_us, offset,
+/// length and times as needed, all else be zero. Its id is filled in.
+///
+/// Returns 0, or -1. Errors: EINVAL if the hook has no such answer, a number is not as it must be, or an
+/// argument is NULL; ENOSPC if the object has VMALAB_MAX_RULES rules; EPERM for HWPOISON without
+/// CAP_SYS_ADMIN.
+///
+/// # Safety
+/// device is NULL or an open device; rule is NULL or may be read and written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_add_rule(
+    device: *const vmalab_device,
+    rule: *mut sys::vmalab_rule,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let (device, rule) = unsafe { (borrow(device)?, borrow_mut(rule)?) };
+        device.add_rule(rule)?;
+        Ok(0)
+    })
+}
+
+/// Reads how often the rule of rule->id has been used, into n_calls and n_fired.
+///
+/// Returns 0, or -1. Errors: ENOENT if there is no such rule, EINVAL if an argument is NULL.
+///
+/// # Safety
+/// device is NULL or an open device; rule is NULL or may be read and written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_get_rule(
+    device: *const vmalab_device,
+    rule: *mut sys::vmalab_rule,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let (device, rule) = unsafe { (borrow(device)?, borrow_mut(rule)?) };
+        let counts = device.rule_counts(RuleId::from(rule.id))?;
+        (rule.n_calls, rule.n_fired) = (counts.calls, counts.fired);
+        Ok(0)
+    })
+}
+
+/// Removes a rule.
+///
+/// id: that of the rule, or 0 for all.
+///
+/// Returns 0, or -1. Errors: ENOENT if there is no such rule, EINVAL if the device is NULL.
+///
+/// # Safety
+/// device is NULL or an open device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vmalab_clear_rules(device: *const vmalab_device, id: u32) -> c_int {
+    guard(-1, || {
+        // SAFETY: the caller's promise.
+        let device = unsafe { borrow(device) }?;
+        if id == 0 {
+            device.clear_rules()?;
+        } else {
+            device.clear_rule(RuleId::from(id))?;
+        }
+        Ok(0)
     })
 }
 

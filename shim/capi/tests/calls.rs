@@ -60,6 +60,10 @@ fn null_is_refused_and_not_followed() {
         assert_eq!(vmalab_get_written(ptr::null(), ptr::null_mut()), -1);
         assert_eq!(vmalab_set_name(ptr::null(), ptr::null(), 0), -1);
         assert!(vmalab_open_named(ptr::null()).is_null());
+        assert_eq!(vmalab_set_area_flags(ptr::null(), 0), -1);
+        assert_eq!(vmalab_add_rule(ptr::null(), ptr::null_mut()), -1);
+        assert_eq!(vmalab_get_rule(ptr::null(), ptr::null_mut()), -1);
+        assert_eq!(vmalab_clear_rules(ptr::null(), 0), -1);
         let addr = vmalab_map(ptr::null(), ptr::null_mut(), 1, 0, libc::MAP_SHARED, 0);
         assert_eq!(addr, libc::MAP_FAILED);
         vmalab_close(ptr::null_mut());

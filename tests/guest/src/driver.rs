@@ -169,17 +169,44 @@ fn each_refusal(driver: &Loaded) {
         .unwrap();
     assert_eq!(size.split_whitespace().nth(1), Some("8"));
 
-    // set_policy, if the kernel has NUMA: MPOL_BIND to node 0.
-    let nodes = 1_u64;
-    // SAFETY: it reads one word, and changes no contents.
-    let result = Errno::result(unsafe {
-        libc::syscall(libc::SYS_mbind, addr, PAGE * 8, 2, &raw const nodes, 64, 0)
-    });
-    assert!(
-        matches!(result, Err(Errno::EDOM | Errno::ENOSYS)),
-        "{result:?}"
-    );
+    // set_policy and get_policy, if the kernel has NUMA.
+    let bind = |addr: usize| {
+        let nodes = 1_u64;
+        let whole = (addr, 2 * PAGE, MPOL_BIND, &raw const nodes);
+        // SAFETY: it reads one word, and changes no contents.
+        let done =
+            unsafe { libc::syscall(libc::SYS_mbind, whole.0, whole.1, whole.2, whole.3, 64, 0) };
+        Errno::result(done).map(drop)
+    };
+    let policy = |addr: usize| {
+        let mut mode = -1;
+        let none = std::ptr::null::<u64>();
+        // SAFETY: it writes one word.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_get_mempolicy,
+                &raw mut mode,
+                none,
+                0,
+                addr,
+                MPOL_F_ADDR,
+            )
+        };
+        Errno::result(done).map(|_| mode)
+    };
+    let refused = bind(addr);
+    if refused == Err(Errno::ENOSYS) {
+        return;
+    }
+    assert_eq!(refused, Err(Errno::EDOM));
+    let (area, task) = (map(&file, SHARED, 2, 2), map(&file, SHARED, 5, 2));
+    assert_eq!((bind(area), bind(task)), (Ok(()), Ok(())));
+    assert_eq!((policy(area), policy(task)), (Ok(MPOL_BIND), Ok(0)));
 }
+
+// As in linux/mempolicy.h.
+const MPOL_BIND: i32 = 2;
+const MPOL_F_ADDR: i32 = 2;
 
 fn loaded(lab: &Lab) -> Verdict {
     let driver = Loaded::load(lab)?;

@@ -83,8 +83,10 @@ fn to_zeros(request: u32) -> Result<i32, Errno> {
         sys::VMALAB_IOC_FALLOCATE | sys::VMALAB_IOC_WRITTEN | sys::VMALAB_IOC_WATCH => {
             Err(Errno::EINVAL)
         }
+        // It says nothing.
+        sys::VMALAB_IOC_ADD_RULE => Err(Errno::EINVAL),
         // Nobody is called that.
-        sys::VMALAB_IOC_OPEN_NAME => Err(Errno::ENOENT),
+        sys::VMALAB_IOC_OPEN_NAME | sys::VMALAB_IOC_GET_RULE => Err(Errno::ENOENT),
         _ => Ok(0),
     }
 }

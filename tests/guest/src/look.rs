@@ -549,7 +549,8 @@ fn hooks_of_areas(lab: &Lab) -> Verdict {
         assert!(!hooks.contains(Hook::PageMkwrite.mask()));
         device.set_hooks(Hook::PageMkwrite.mask()).unwrap();
         let (_, tracked) = has(map(&device, SHARED, 0, 2));
-        assert_eq!(tracked, hooks | Hook::PageMkwrite.mask());
+        let both = Hook::PageMkwrite.mask() | Hook::PfnMkwrite.mask();
+        assert_eq!(tracked, hooks | both);
     }
     let device = lab.open(1);
     let addr = map_anonymous(0, 1, RW, 0).unwrap();

@@ -35,7 +35,9 @@ mod report;
 mod run;
 mod seals;
 mod size;
+mod steer;
 mod stress;
+mod unwind;
 mod watch;
 mod written;
 
@@ -118,6 +120,8 @@ fn main() -> ExitCode {
         ioctl::TESTS,
         look::TESTS,
         cgroup::TESTS,
+        steer::TESTS,
+        unwind::TESTS,
         driver::TESTS,
         watch::TESTS,
         stress::TESTS,
