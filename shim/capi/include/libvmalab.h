@@ -92,7 +92,8 @@ int vmalab_set_size(const struct vmalab_device *device,
  * # Safety
  * device is NULL or an open device; size is NULL or may be written to.
  */
-int vmalab_get_folio_size(const struct vmalab_device *device, uint64_t *size);
+int vmalab_get_folio_size(const struct vmalab_device *device,
+                          uint64_t *size);
 
 /**
  * Has the object allocate memory in pieces of size bytes from now on: a power of two, from one page
@@ -273,7 +274,8 @@ int vmalab_set_area_flags(const struct vmalab_device *device, uint64_t flags);
  * # Safety
  * device is NULL or an open device; rule is NULL or may be read and written to.
  */
-int vmalab_add_rule(const struct vmalab_device *device, struct vmalab_rule *rule);
+int vmalab_add_rule(const struct vmalab_device *device,
+                    struct vmalab_rule *rule);
 
 /**
  * Reads how often the rule of rule->id has been used, into n_calls and n_fired.
