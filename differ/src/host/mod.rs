@@ -350,8 +350,8 @@ impl Host {
         let chosen = plug(&mut template)?;
         let heap = heap(&mut template)?;
         let shared = template.shared();
-        let mut windows = vec![ARENA..ARENA + ARENA_PAGES * PAGE_SIZE];
-        windows.extend(chosen.clone());
+        let mut windows = Vec::from_iter(chosen.clone());
+        windows.push(ARENA..ARENA + ARENA_PAGES * PAGE_SIZE);
         windows.extend(heap.as_ref().map(|heap| heap.window.clone()));
         windows.sort_by_key(|window| window.start);
         for (slot, window) in shared.windows.iter_mut().zip(windows) {
