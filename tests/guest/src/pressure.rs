@@ -94,7 +94,7 @@ fn it_makes_room(lab: &Lab) -> Verdict {
     let before = object.stats().unwrap().pages;
     assert_eq!(before, (ahead / PAGE) as u64);
     child(|| {
-        let pages = free / 20 * 7 / PAGE;
+        let pages = free / 20 * 8 / PAGE;
         let addr = map_anonymous(0, pages, RW, libc::MAP_NORESERVE).unwrap();
         for page in 0..pages {
             // SAFETY: it was just mapped.
@@ -112,7 +112,8 @@ fn it_makes_room(lab: &Lab) -> Verdict {
         left as f64,
         "pages",
     );
-    assert!(left < before * 9 / 10, "{left} pages of {before} are left");
+    // MemAvailable is less than there is: not all that the process takes has to come from here.
+    assert!(left < before * 19 / 20, "{left} pages of {before} are left");
     assert_eq!(
         read_by_kernel(map(&object, SHARED, 0, 1), 4),
         Ok(b"kept".into())
