@@ -47,6 +47,7 @@ pub struct Generator {
     seals: bool,
     denies: bool,
     locks_all: bool,
+    maps_only: bool,
     heap: Option<Heap>,
     /// The advice that this batch prefers.
     advice: Advice,
@@ -92,6 +93,7 @@ impl Generator {
             seals: false,
             denies: false,
             locks_all: world.locks_all,
+            maps_only: world.maps_only,
             heap: world.heap.clone(),
             advice: Advice::NORMAL,
             layout: Vec::new(),
@@ -148,7 +150,9 @@ impl Generator {
 
     /// The next operation.
     pub fn op(&mut self) -> Op {
-        match self.below(100) {
+        // The first three kinds alone.
+        let kinds = if self.maps_only { 66 } else { 100 };
+        match self.below(kinds) {
             0..6 => self.mmap_beside().unwrap_or_else(|| self.mmap()),
             6..32 => self.mmap(),
             32..50 => self.munmap(),

@@ -148,6 +148,9 @@ pub struct World {
     /// Where the kernel puts what it chooses the address of. Empty at the start. `None`: it is not
     /// known, so such operations are not generated.
     pub chosen: Option<Range<u64>>,
+    /// Only mmap, munmap and touching are generated: what the other calls do to areas of the device, the
+    /// model has not been held against on a kernel with the module yet.
+    pub maps_only: bool,
 }
 
 impl World {

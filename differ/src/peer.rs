@@ -26,6 +26,7 @@ impl Peer {
             file,
         };
         let plain = World {
+            maps_only: false,
             name: "plain".into(),
             every: 1,
             areas: Vec::new(),

@@ -382,6 +382,7 @@ impl Host {
         let start = areas(shared, &record).to_vec();
 
         let mut world = World {
+            maps_only: self.has_device,
             name: name.into(),
             every: 0,
             areas: Vec::new(),

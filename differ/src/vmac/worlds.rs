@@ -18,6 +18,7 @@ pub(super) fn all() -> Vec<World> {
         ..Limits::default()
     };
     let plain = World {
+        maps_only: false,
         name: "plain".into(),
         every: 1,
         areas: Vec::new(),
