@@ -15,6 +15,8 @@
  *                       their address; so neighbours can be merged, as anonymous
  *                       areas can, whose offset is their address, too
  *                    n  nothing: the test opens the node itself
+ *                    r  raw frames: the test opens the node itself, and its areas
+ *                       are VM_PFNMAP
  *
  * With a memfd, exactly the same is replaced at the same places. What differs
  * between the two is the device's doing.
@@ -207,8 +209,21 @@ int mkstemp(char *template)
 	return wants('f') ? replace(fd, O_CREAT) : fd;
 }
 
+/* The node, with areas of frames: what they shall be, only who may write can say. */
+static int open_frames(int flags)
+{
+	struct vmalab_new_areas request = { .flags = VMALAB_AREA_PFNMAP };
+	int fd = kernel_open(kind, (flags & ~O_ACCMODE) | O_RDWR, 0);
+
+	if (fd < 0 || ioctl(fd, VMALAB_IOC_SET_NEW_AREAS, &request))
+		give_up("no object of frames");
+	return fd;
+}
+
 static int open_mode(const char *path, int flags, mode_t mode)
 {
+	if (wants('r') && !strcmp(path, kind))
+		return open_frames(flags);
 	return wants('f') ? replace(kernel_open(path, flags, mode), flags) : kernel_open(path, flags, mode);
 }
 
