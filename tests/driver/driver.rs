@@ -26,7 +26,8 @@ use page_cache::PageCache;
 #[cfg(CONFIG_NUMA)]
 use vm_ops::Policy;
 use vm_ops::{
-    vm_operations_table, Access, Area, Fault, MkwriteAnswer, PageMkwrite, VmFault, VmOperations,
+    vm_operations_table, Access, Area, AreaFlags, Fault, HugeFault, HugeFaultAnswer, MkwriteAnswer,
+    PageMkwrite, VmFault, VmOperations,
 };
 
 module! {
@@ -72,6 +73,14 @@ impl MiscDevice for Node {
     }
 
     fn mmap(pages: ArcBorrow<'_, Pages>, _file: &File, vma: &VmaNew) -> Result {
+        if vm_ops::index(vma) >= FRAMES.start {
+            if pages.frames.is_none() {
+                return Err(ENOMEM);
+            }
+            AreaFlags::new(flags::PFNMAP, 0)?.apply(vma)?;
+            vm_ops::install::<FrameAreas>(vma, pages.into());
+            return Ok(());
+        }
         // For `insert_pages` and `insert_pfn`.
         vma.set_mixedmap();
         vm_ops::install::<PageAreas>(vma, pages.into());
@@ -83,6 +92,8 @@ impl MiscDevice for Node {
 struct Pages {
     cache: PageCache,
     folios: [Folio; 7],
+    /// As many frames as one entry of the page table stands for, if there was such a piece of memory.
+    frames: Option<Folio>,
 }
 
 /// The kernel is given the page.
@@ -97,10 +108,13 @@ const INSERT_PFN: usize = 5;
 const RETRY: usize = 6;
 /// SIGSEGV. All pages after it are SIGBUS.
 const SEGV: usize = 7;
+/// These are mapped by their frame numbers, as the memory of a device would be, all at once where they may.
+const FRAMES: Range<usize> = 512..1024;
 
 impl Pages {
     fn new() -> Result<Self> {
-        let zeroed = || Folio::zeroed(kernel::bindings::GFP_KERNEL_ACCOUNT, 0);
+        let gfp = kernel::bindings::GFP_KERNEL_ACCOUNT;
+        let zeroed = || Folio::zeroed(gfp, 0);
         Ok(Self {
             cache: PageCache::new()?,
             folios: [
@@ -112,7 +126,16 @@ impl Pages {
                 zeroed()?,
                 zeroed()?,
             ],
+            frames: Folio::zeroed(Folio::optional(gfp), Folio::MAX_ORDER).ok(),
         })
+    }
+
+    /// The number of the frame at an offset, which is in [`FRAMES`].
+    fn frame(&self, index: usize) -> Option<usize> {
+        let frames = self.frames.as_ref()?;
+        FRAMES
+            .contains(&index)
+            .then(|| frames.pfn() + index - FRAMES.start)
     }
 }
 
@@ -221,6 +244,35 @@ impl VmOperations for PageAreas {
             Policy::Area
         } else {
             Policy::Task
+        }
+    }
+}
+
+struct FrameAreas;
+
+vm_operations_table!(FrameAreas);
+
+#[vtable]
+impl VmOperations for FrameAreas {
+    type Data = Arc<Pages>;
+
+    fn fault(fault: Fault<'_, Self>) -> VmFault {
+        match fault.area().data().frame(fault.index()) {
+            // SAFETY: As for `INSERT_PFN`: the frame is the object's, zeroed, and for programs.
+            Some(pfn) => unsafe { fault.insert_pfn(pfn) },
+            None => VmFault::SIGBUS,
+        }
+    }
+
+    fn huge_fault(fault: HugeFault<'_, Self>) -> HugeFaultAnswer {
+        let pages = fault.area().data();
+        let whole = fault
+            .first()
+            .filter(|first| *first == FRAMES.start && fault.order() == Folio::MAX_ORDER);
+        match whole.and_then(|first| pages.frame(first)) {
+            // SAFETY: As in `fault`, for each of them: so many there are.
+            Some(pfn) => unsafe { fault.insert_pfn(pfn) },
+            None => HugeFaultAnswer::FALLBACK,
         }
     }
 }

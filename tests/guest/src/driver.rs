@@ -10,9 +10,11 @@ use std::{
 use nix::{
     errno::Errno,
     kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module},
+    sys::resource::{UsageWho, getrusage},
 };
 
 use crate::{
+    folio::huge_pages,
     lab::Lab,
     mem::*,
     run::{Skip, Test, Verdict, child},
@@ -20,6 +22,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     Test::device("driver::each_answer_to_a_fault", answers),
+    Test::device("driver::huge_frames", huge_frames),
     Test::device("driver::hooks_that_refuse", refusals),
     Test::device("driver::loaded_as_long_as_mapped", loaded),
 ];
@@ -28,6 +31,8 @@ pub(crate) const TESTS: &[Test] = &[
 const INSERT: usize = 1;
 const SEGV: usize = 7;
 const PAGES: usize = 10;
+/// Where the frames begin, and how many there are: as many as one entry of the page table stands for.
+const FRAMES: usize = 512;
 
 /// The loaded driver; dropping it removes it.
 struct Loaded;
@@ -110,6 +115,76 @@ fn each_answer(driver: &Loaded) {
         unmap(addr, PAGES);
         unmap(again, PAGES);
     }
+}
+
+fn huge_frames(lab: &Lab) -> Verdict {
+    huge_pages()?;
+    let driver = Loaded::load(lab)?;
+    child(|| frames(&driver));
+    Ok(())
+}
+
+/// The first number of a page, as the processor reads it.
+fn number(addr: usize) -> u32 {
+    // SAFETY: the callers give pages that are mapped and readable.
+    unsafe { pointer(addr).cast::<u32>().read_volatile() }
+}
+
+fn set_number(addr: usize, number: u32) {
+    // SAFETY: the callers give pages that are mapped and writable, to which nothing refers.
+    unsafe { pointer(addr).cast::<u32>().write_volatile(number) };
+}
+
+fn frames(driver: &Loaded) {
+    let file = driver.open();
+    let place = map_anonymous(0, 4 * FRAMES, libc::PROT_NONE, 0)
+        .unwrap()
+        .next_multiple_of(FRAMES * PAGE);
+    let at = |addr| try_map(&file, addr, FRAMES, RW, SHARED | libc::MAP_FIXED, FRAMES).unwrap();
+    let faults = |step: &dyn Fn()| {
+        let count = || {
+            let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+            usage.minor_page_faults()
+        };
+        let before = count();
+        step();
+        count() - before
+    };
+    let page = |addr: usize, page: usize| addr + page * PAGE;
+
+    // All of it at once, when it is read first, and when it is written to.
+    let addr = at(place);
+    let read = faults(&|| (0..FRAMES).for_each(|n| assert_eq!(number(page(addr, n)), 0)));
+    assert_eq!(read, 1);
+    let write = faults(&|| (0..FRAMES).for_each(|n| set_number(page(addr, n), n as u32)));
+    assert!(write <= 1, "{write} faults");
+    // Where the area does not begin where an entry does: page by page.
+    let other = at(place + FRAMES * PAGE + PAGE);
+    let same = || (0..FRAMES).for_each(|n| assert_eq!(number(page(other, n)), n as u32));
+    assert_eq!(faults(&same), FRAMES as i64);
+    unmap(other, FRAMES);
+
+    // A hole and another protection cut the entry; what it showed comes back page by page.
+    unmap(page(addr, 100), 1);
+    protect(page(addr, 200), 10, RO).unwrap();
+    for n in (0..100).chain(101..FRAMES) {
+        assert_eq!(number(page(addr, n)), n as u32);
+    }
+    let signal = |n, access| fault(page(addr, n), access).map(|(signal, ..)| signal);
+    assert_eq!(signal(205, Access::Write), Some(libc::SIGSEGV));
+    assert_eq!(signal(300, Access::Write), None);
+
+    // A fork maps the same frames, and the areas keep them.
+    drop(file);
+    child(|| {
+        assert_eq!(number(page(addr, 301)), 301);
+        set_number(page(addr, 301), 7);
+    });
+    assert_eq!(number(page(addr, 301)), 7);
+
+    // A frame is not copied when it is written to.
+    let private = try_map(driver.open(), 0, FRAMES, RW, PRIVATE, FRAMES);
+    assert_eq!(private, Err(Errno::EINVAL));
 }
 
 fn refusals(lab: &Lab) -> Verdict {

@@ -89,7 +89,7 @@ fn huge_mapped(addr: usize) -> u64 {
 }
 
 /// Whether the kernel gives huge pages at all, where nobody asks for them in particular.
-fn huge_pages() -> Verdict {
+pub(crate) fn huge_pages() -> Verdict {
     let path = "/sys/kernel/mm/transparent_hugepage/enabled";
     match fs::read_to_string(path) {
         Ok(text) if text.contains("[always]") => Ok(()),
