@@ -297,7 +297,8 @@ impl PageCache {
     ///
     /// # Errors
     ///
-    /// Those of [`lock_page`](Self::lock_page); EINVAL if the page is of a larger folio.
+    /// Those of [`lock_page`](Self::lock_page); EBUSY if the page is of a larger folio, and somebody holds
+    /// a page of that, so that it cannot be split.
     pub(crate) fn frame(
         &self,
         index: usize,
@@ -306,15 +307,56 @@ impl PageCache {
     ) -> Result<Frame<'_>> {
         // SAFETY: `as_ptr` is valid, and the operations are a static.
         unsafe { helpers::vmalab_set_a_ops(self.as_ptr(), &FIXED) };
-        let held = self.invalidate_lock_shared();
-        let folio = held.lock_page(index, gfp, account)?;
-        if folio.indices().len() > 1 {
-            return Err(EINVAL);
+        loop {
+            let held = self.invalidate_lock_shared();
+            let folio = held.lock_page(index, gfp, account)?;
+            if folio.indices().len() == 1 {
+                folio.mark_dirty();
+                // INVARIANT: It was locked in the cache, under the invalidate lock, after the operations
+                // were changed, which are never changed back.
+                return Ok(Frame { folio, index, held });
+            }
+            drop((folio, held));
+            let _invalidate = self.invalidate_lock();
+            for edge in [index, index + 1] {
+                self.split_at(edge)?;
+            }
         }
-        folio.mark_dirty();
-        // INVARIANT: It was locked in the cache, under the invalidate lock, after the operations were
-        // changed, which are never changed back.
-        Ok(Frame { folio, index, held })
+    }
+
+    /// Sees to it that a folio begins at `index`, if there is one: splits a large one that reaches over it.
+    /// The invalidate lock is held, exclusively.
+    ///
+    /// The kernel does that, too, when it removes pages. But what cannot be split it removes as a whole,
+    /// or keeps as a whole. And what is past the end it drops when it splits a folio later, for whatever
+    /// reason: with a write to be expected, of which there is no account for a cache without
+    /// write-back (`folio_account_cleaned`). So no folio may ever reach over the end.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if somebody holds a page of it.
+    fn split_at(&self, index: usize) -> Result {
+        /// Who looks at a page in passing has it for a moment.
+        const ATTEMPTS: usize = 50;
+        const PAUSE: Delta = Delta::from_micros(200);
+
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                fsleep(PAUSE);
+            }
+            match self.find(index) {
+                Some(folio) if folio.indices().start < index => {
+                    // If not, and it cannot be split, it is taken for one that can be had again.
+                    folio.mark_dirty();
+                }
+                _ => return Ok(()),
+            }
+            let at = (index * PAGE_SIZE) as bindings::loff_t;
+            // An empty range: nothing is removed or filled with zeros, but the folio around it is split.
+            // SAFETY: `as_ptr` is valid, and `at` is more than 0: a folio begins before it.
+            unsafe { bindings::truncate_inode_pages_range(self.as_ptr(), at, at as u64 - 1) };
+        }
+        Err(EBUSY)
     }
 
     /// Whether pages may be mapped by their frame numbers. Who asks with a folio locked knows: if not, this
@@ -712,7 +754,7 @@ impl Locked<'_> {
         let cache = self.0;
         let _invalidate = cache.invalidate_lock();
         if (size as u64) < cache.size() {
-            self.split_at(size as usize / PAGE_SIZE)?;
+            cache.split_at(size as usize / PAGE_SIZE)?;
         }
 
         // Pages are added only under the shared lock, so that the difference is what went away.
@@ -742,7 +784,7 @@ impl Locked<'_> {
             end / PAGE_SIZE as u64,
         ] {
             // If it cannot be split, all of it stays.
-            let _ = self.split_at(at as usize);
+            let _ = cache.split_at(at as usize);
         }
         // SAFETY: By the invariants of `PageCache`, the inode is valid. Its lock is held, and the
         // invalidate lock, which keeps faults away. The range is not empty, and within the size, which
@@ -838,42 +880,6 @@ impl Locked<'_> {
     /// The size, which does not change now.
     pub(crate) fn size(&self) -> u64 {
         self.0.size()
-    }
-
-    /// Sees to it that a folio begins at `index`, if there is one: splits a large one that reaches over it.
-    /// The invalidate lock is held, exclusively.
-    ///
-    /// The kernel does that, too, when it removes pages. But what cannot be split it removes as a whole,
-    /// or keeps as a whole. And what is past the end it drops when it splits a folio later, for whatever
-    /// reason: with a write to be expected, of which there is no account for a cache without
-    /// write-back (`folio_account_cleaned`). So no folio may ever reach over the end.
-    ///
-    /// # Errors
-    ///
-    /// EBUSY if somebody holds a page of it.
-    fn split_at(&self, index: usize) -> Result {
-        /// Who looks at a page in passing has it for a moment.
-        const ATTEMPTS: usize = 50;
-        const PAUSE: Delta = Delta::from_micros(200);
-
-        let cache = self.0;
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                fsleep(PAUSE);
-            }
-            match cache.find(index) {
-                Some(folio) if folio.indices().start < index => {
-                    // If not, and it cannot be split, it is taken for one that can be had again.
-                    folio.mark_dirty();
-                }
-                _ => return Ok(()),
-            }
-            let at = (index * PAGE_SIZE) as bindings::loff_t;
-            // An empty range: nothing is removed or filled with zeros, but the folio around it is split.
-            // SAFETY: `as_ptr` is valid, and `at` is more than 0: a folio begins before it.
-            unsafe { bindings::truncate_inode_pages_range(cache.as_ptr(), at, at as u64 - 1) };
-        }
-        Err(EBUSY)
     }
 
     /// Copies bytes from `from` to `at` on, in one page at most, and says how many: none if `from` is

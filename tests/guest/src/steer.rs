@@ -26,6 +26,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     Test::device("steer::pfnmap_reads_and_writes_the_object", pfnmap_contents),
+    Test::device("steer::pfnmap_of_larger_pieces", pfnmap_pieces),
     Test::device("steer::pfnmap_is_lent_to_nobody", pfnmap_not_lent),
     Test::device("steer::pfnmap_refuses_what_would_be_copied", pfnmap_private),
     Test::device("steer::pfnmap_loses_its_frames", pfnmap_resize),
@@ -102,6 +103,37 @@ fn pfnmap_contents(lab: &Lab) -> Verdict {
     object.set_area_flags(AreaFlags::PFNMAP).unwrap();
     assert_eq!(try_map(&object, 0, 1, RW, SHARED, 0), Err(Errno::EBUSY));
     assert_eq!(look(plain, 1), "0");
+    Ok(())
+}
+
+/// What was allocated in larger pieces before there were frames is taken apart where it is mapped.
+fn pfnmap_pieces(lab: &Lab) -> Verdict {
+    for object in both_nodes(lab, 40) {
+        object.set_folio_size(16 * PAGE as u64).unwrap();
+        for page in 0..26 {
+            let letters = [b'a' + page; PAGE];
+            object
+                .write_at(&letters, u64::from(page) * PAGE as u64)
+                .unwrap();
+        }
+        lab.check_pages(&object, 32);
+        object.set_area_flags(AreaFlags::PFNMAP).unwrap();
+        let addr = map(&object, SHARED, 0, 40);
+        // In the middle of a piece, at its end, and at its begin; then all.
+        for (page, letter) in [(5, 'f'), (15, 'p'), (16, 'q')] {
+            assert_eq!(look(addr + page * PAGE, 1), letter.to_string());
+        }
+        lab.check_pages(&object, 32);
+        letters(addr + 7 * PAGE, 2, 'X');
+        assert_eq!(look(addr, 26), "abcdefgXYjklmnopqrstuvwxyz");
+        assert_eq!(look(addr + 26 * PAGE, 14), "0".repeat(14));
+        assert_eq!(contents(&object, 9), "abcdefgXY");
+        lab.check_pages(&object, 40);
+        lab.resize(&object, 3);
+        assert_eq!(look(addr, 4), "abc!");
+        lab.resize(&object, 40);
+        assert_eq!(look(addr, 4), "abc0");
+    }
     Ok(())
 }
 
