@@ -12,7 +12,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use vmalab::{Area, Counters, Device, Hook, HookCounts, Snapshot, Step, StepKind, sys};
+use vmalab::{Area, Counters, Device, Event, Hook, Snapshot, Step, StepKind, Watch, sys};
 
 use crate::{
     lab::Lab,
@@ -980,20 +980,41 @@ fn after(mut pieces: Vec<Piece>, steps: &[Step], done: bool) -> Vec<Piece> {
     pieces
 }
 
-/// How often each object's hooks are called in these steps: may_split, open, close.
-fn calls(steps: &[Step], object: u32) -> [u64; 3] {
-    let mut counts = [0; 3];
-    for step in steps.iter().filter(|step| step.object == Some(object)) {
-        if let StepKind::Call { hook, .. } = step.kind {
-            match hook {
-                Hook::MaySplit => counts[0] += 1,
-                Hook::Open => counts[1] += 1,
-                Hook::Close => counts[2] += 1,
-                hook => panic!("munmap calls no {hook:?}"),
-            }
-        }
-    }
-    counts
+/// A call of a hook: which, on what range and offset, its argument and its result.
+type HookCall = (Hook, usize, usize, u64, u64, i32);
+
+/// The calls that an object sees in these steps.
+fn calls(steps: &[Step], object: u32) -> Vec<HookCall> {
+    let of = steps.iter().filter(|step| step.object == Some(object));
+    let call = |step: &Step| match step.kind {
+        StepKind::Call { hook, at, errno } => Some((
+            hook,
+            step.start,
+            step.end,
+            step.page_offset * PAGE as u64,
+            at as u64,
+            errno.map_or(0, |errno| -errno),
+        )),
+        _ => None,
+    };
+    of.filter_map(call).collect()
+}
+
+/// The calls that somebody who watches an object has been told of since this was asked last.
+fn watched(watch: &Watch) -> Vec<HookCall> {
+    let call = |event: Event| {
+        let range = event.range;
+        (
+            event.hook,
+            range.start,
+            range.end,
+            event.offset,
+            event.argument,
+            event.result,
+        )
+    };
+    assert_eq!(watch.state().unwrap().lost, 0);
+    watch.take().unwrap().into_iter().map(call).collect()
 }
 
 /// An arena, and objects to map there.
@@ -1001,6 +1022,8 @@ struct World {
     /// Looks. If the objects are the module's, it is one of the first.
     device: Device,
     objects: [Device; 2],
+    /// Of both objects, if they are the module's: which hooks munmap calls.
+    watches: Vec<Watch>,
     addr: usize,
     pages: usize,
 }
@@ -1012,27 +1035,31 @@ impl World {
             Some(_) => objects[0].try_clone().unwrap(),
             None => looking()?,
         };
+        let hooks = Hook::MaySplit.mask() | Hook::Open.mask() | Hook::Close.mask();
+        let watch = |object: &Device| object.watch().hooks(hooks).open().unwrap();
+        let watches = match lab.hooks(&objects[0]) {
+            Some(_) => objects.iter().map(watch).collect(),
+            None => Vec::new(),
+        };
         Ok(Self {
             device,
             objects,
+            watches,
             addr: room(pages),
             pages,
         })
     }
 
-    fn hooks(&self, lab: &Lab) -> Option<[HookCounts; 2]> {
-        let [first, second] = &self.objects;
-        lab.hooks(first).zip(lab.hooks(second)).map(Into::into)
-    }
-
     /// Asks what munmap would do, does it, and compares all there is to compare. Gives the errno and the
     /// number of steps.
     #[track_caller]
-    fn foretell(&self, lab: &Lab, start: usize, length: usize) -> (Option<i32>, usize) {
+    fn foretell(&self, start: usize, length: usize) -> (Option<i32>, usize) {
         let device = &self.device;
         let would = device.would_unmap(start, length).unwrap();
         let before = pieces(device, self.addr, self.pages);
-        let hooks = self.hooks(lab);
+        for watch in &self.watches {
+            watched(watch);
+        }
         // Nothing is allocated from here on: that might be a new area.
         let mut changed = counters(device);
         let result = try_unmap(start, length);
@@ -1060,14 +1087,9 @@ impl World {
         let left = after(before.clone(), &would.steps, errno.is_none());
         let found = pieces(device, self.addr, self.pages);
         assert_eq!(found, left, "{}", context());
-        if let (Some(before), Some(now)) = (hooks, self.hooks(lab)) {
-            // 1 is the object of the descriptor that looks.
-            for object in [1, 2] {
-                let index = object as usize - 1;
-                let did = now[index].since(before[index]);
-                let did = [did.may_split, did.open, did.close];
-                assert_eq!(did, calls(&would.steps, object), "{}", context());
-            }
+        // 1 is the object of the descriptor that looks.
+        for (watch, object) in self.watches.iter().zip(1..) {
+            assert_eq!(watched(watch), calls(&would.steps, object), "{}", context());
         }
         (errno, would.steps.len())
     }
@@ -1164,7 +1186,7 @@ fn foretold_at_random(lab: &Lab) -> Verdict {
             if random.below(4) == 0 {
                 limit.set(counters(&world.device)[0] + random.below(3) as i64);
             }
-            let (errno, count) = world.foretell(lab, start, length);
+            let (errno, count) = world.foretell(start, length);
             *answers.entry(errno.unwrap_or(0)).or_insert(0_u64) += 1;
             steps += count as u64;
         }
@@ -1199,7 +1221,7 @@ fn foretold_huge_pages(lab: &Lab) -> Verdict {
                 return Err(Skip::new(format!("no hugetlbfs: {errno}")));
             }
             let inside = page < 3 * HUGE;
-            let (errno, _) = world.foretell(lab, world.addr + page * PAGE, pages * PAGE);
+            let (errno, _) = world.foretell(world.addr + page * PAGE, pages * PAGE);
             let end = (page + pages).min(3 * HUGE);
             let aligned = page % HUGE == 0 && end % HUGE == 0;
             assert_eq!(
@@ -1226,8 +1248,8 @@ fn foretold_others(lab: &Lab) -> Verdict {
     };
     assert_ne!(segment, usize::MAX, "shmat: {}", Errno::last());
     (world.addr, world.pages) = (segment, 6);
-    assert_eq!(world.foretell(lab, segment + PAGE, PAGE).0, None);
-    assert_eq!(world.foretell(lab, segment, 6 * PAGE).0, None);
+    assert_eq!(world.foretell(segment + PAGE, PAGE).0, None);
+    assert_eq!(world.foretell(segment, 6 * PAGE).0, None);
 
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     for line in maps.lines().filter(|line| line.contains("[v")) {
@@ -1242,7 +1264,7 @@ fn foretold_others(lab: &Lab) -> Verdict {
         }
         (world.addr, world.pages) = (start, (end - start) / PAGE);
         for (start, length) in [(start, PAGE), (start + PAGE, end - start - PAGE)] {
-            let (errno, _) = world.foretell(lab, start, length);
+            let (errno, _) = world.foretell(start, length);
             assert!(errno.is_some(), "{line}: a part of it was unmapped");
             refused += 1;
         }
