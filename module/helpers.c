@@ -18,12 +18,15 @@
 #include <linux/mmap_lock.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
+#include <linux/pid.h>
+#include <linux/pid_namespace.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
+#include <linux/unroll.h>
 #include <linux/userfaultfd_k.h>
 
 #include "helpers.h"
@@ -522,6 +525,27 @@ struct file *vmalab_anon_inode_getfile(const char *name, const struct file_opera
 }
 
 /* It is NULL in a kernel without huge pages. */
+/* Each word as a whole, for who reads them at the same time; in which order, nobody knows. */
+void vmalab_write_words(u64 *to, const u64 *from, size_t n)
+{
+	size_t i;
+
+	unrolled_count(5) for (i = 0; i < n; i++)
+		WRITE_ONCE(to[i], from[i]);
+}
+
+/* The numbers of the running process and thread in @ns: 0 if it cannot see them. */
+void vmalab_current_ids(struct pid_namespace *ns, u32 *pid, u32 *tid)
+{
+	if (ns == &init_pid_ns) {
+		*pid = task_tgid_nr(current);
+		*tid = task_pid_nr(current);
+	} else {
+		*pid = task_tgid_nr_ns(current, ns);
+		*tid = task_pid_nr_ns(current, ns);
+	}
+}
+
 unsigned long vmalab_thp_get_unmapped_area(struct file *file, unsigned long addr,
 					   unsigned long len, unsigned long pgoff,
 					   unsigned long flags)

@@ -19,6 +19,7 @@ struct iov_iter;
 struct kiocb;
 struct mm_struct;
 struct page;
+struct pid_namespace;
 struct vm_area_struct;
 struct vm_fault;
 struct vma_iterator;
@@ -106,6 +107,10 @@ bool vmalab_vma_anon_vma(struct vm_area_struct *vma, unsigned long *anon_vma,
 			 unsigned long *root);
 void vmalab_file_inode(const struct file *file, unsigned int *major, unsigned int *minor,
 		       u64 *ino);
+
+/* ring, task */
+void vmalab_write_words(u64 *to, const u64 *from, size_t n);
+void vmalab_current_ids(struct pid_namespace *ns, u32 *pid, u32 *tid);
 
 /* anon_file: <linux/anon_inodes.h> */
 struct file *vmalab_anon_inode_getfile(const char *name, const struct file_operations *fops,

@@ -143,30 +143,33 @@ impl Object {
         answer: impl FnOnce() -> R,
     ) -> R {
         self.stats.count(hook);
+        // Without it, what recording costs while nobody watches can be measured (tests/bench-device).
+        let watched = cfg!(not(vmalab_no_recording)) && self.watchers.want(hook);
+        let told = watched || cfg!(not(vmalab_no_recording)) && trace::is_on();
         let steered = self.rules.steer(hook);
-        let told = self.watchers.want(hook) || trace::is_on();
-        if !steered && !told {
-            return answer();
-        }
-        let call = call();
-        let decided = if steered {
-            self.rules.decide(&call)
-        } else {
-            None
+        let call = (told || steered).then(call);
+        let decided = match &call {
+            Some(call) if steered => self.rules.decide(call),
+            _ => None,
         };
-        let answer = decided.unwrap_or_else(answer);
-        if told {
-            self.tell(&call, answer.code());
+        // In one place only, so that it becomes a part of the caller's code.
+        let answer = match decided {
+            Some(decided) => decided,
+            None => answer(),
+        };
+        match &call {
+            Some(call) if told => self.tell(call, answer.code(), watched),
+            _ => {}
         }
         answer
     }
 
-    /// Tells those who watch or trace of a call and its result.
+    /// Tells those who watch, if somebody does, or trace of a call and its result.
     #[cold]
-    fn tell(&self, call: &Call, result: i32) {
-        let event = call.event(result);
-        if self.watchers.want(call.hook) {
-            self.watchers.record(&event);
+    fn tell(&self, call: &Call, result: i32, watched: bool) {
+        let mut event = call.event(result);
+        if watched {
+            self.watchers.record(&mut event);
         }
         trace::hook(self.number, &event);
     }

@@ -95,9 +95,11 @@ impl<const WORDS: usize> Ring<WORDS> {
 
     /// Writes the record at a position. Readers do not look there until [`publish`](Self::publish).
     pub(crate) fn write(&self, position: u64, record: &[u64; WORDS]) {
-        for (word, &value) in self.at(position).iter().zip(record) {
-            word.store(value, Relaxed);
-        }
+        let words = self.at(position);
+        // As `store` with `Relaxed` for each, but that would be a call for each.
+        // SAFETY: There are as many words in both. Those of the ring are accessed as whole words only, here
+        // too.
+        unsafe { helpers::vmalab_write_words(words[0].as_ptr(), record.as_ptr(), words.len()) };
     }
 
     /// Reads the record at a position. If that is overwritten at the same time, which happens only if

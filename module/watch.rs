@@ -129,14 +129,11 @@ impl Watchers {
         self.wanted.load(Relaxed) & 1 << hook as u32 != 0
     }
 
-    /// Records a call for all who want it.
-    pub(crate) fn record(&self, event: &vmalab_event) {
+    /// Records a call for all who want it. What belongs to a record alone is filled in.
+    pub(crate) fn record(&self, event: &mut vmalab_event) {
         let mut slots = self.slots.lock();
-        let event = vmalab_event {
-            // Under the lock, so that it goes up with the sequence.
-            time: Monotonic::ktime_get() as u64,
-            ..*event
-        };
+        // Under the lock, so that it goes up with the sequence.
+        event.time = Monotonic::ktime_get() as u64;
         for slot in slots.slots.iter_mut() {
             if slot.hooks & 1 << event.hook != 0 {
                 slot.record(event);
@@ -201,7 +198,7 @@ impl Slots {
 }
 
 impl Slot {
-    fn record(&mut self, event: vmalab_event) {
+    fn record(&mut self, event: &mut vmalab_event) {
         let ring = &self.reader.ring;
         // A tail that is not between the two makes this larger than the ring.
         if self.head.wrapping_sub(ring.tail()) >= ring.records() {
@@ -209,14 +206,9 @@ impl Slot {
             ring.publish_lost(self.lost);
             return;
         }
-        let (pid, tid) = task::current_ids_in(&self.reader.pid_ns);
-        let event = vmalab_event {
-            sequence: self.head + self.lost,
-            pid,
-            tid,
-            ..event
-        };
-        ring.write(self.head, &zerocopy::transmute!(event));
+        (event.pid, event.tid) = task::current_ids_in(&self.reader.pid_ns);
+        event.sequence = self.head + self.lost;
+        ring.write(self.head, zerocopy::transmute_ref!(event));
         self.head += 1;
         ring.publish(self.head);
         if self.awaited {

@@ -6,13 +6,15 @@
 
 mod measure;
 mod memory;
+mod recording;
 mod table;
 
 use std::{fs, io, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use measure::{MEASURES, Order};
+use measure::{MEASURES, Measure, Order};
 use memory::Kind;
+use recording::Recording;
 use table::Row;
 
 /// What memory of /dev/vmalab costs, beside other kinds of memory.
@@ -25,6 +27,12 @@ struct Args {
     /// Where to write the report, in JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// The module is one that cannot record: only write what to hold the other one against.
+    #[arg(long, value_name = "FILE")]
+    write_without: Option<PathBuf>,
+    /// What was written with a module that cannot record.
+    #[arg(long, value_name = "FILE")]
+    without_recording: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -44,13 +52,41 @@ fn run(args: &Args) -> io::Result<()> {
         let path = format!("/sys/kernel/mm/transparent_hugepage/{file}");
         fs::write(&path, value).map_err(|error| io::Error::other(format!("{path}: {error}")))?;
     }
+    if let Some(path) = &args.write_without {
+        let rows = rows(args.rounds, recording::measures(), &[Kind::Device])?;
+        return recording::write_without(path, &rows);
+    }
+    let all = rows(args.rounds, MEASURES.iter(), &Kind::ALL)?;
+    print!("{}", table::text(&all));
+    let recording = match &args.without_recording {
+        Some(path) => {
+            let rows = rows(args.rounds, recording::measures(), recording::KINDS)?;
+            Some(Recording::new(rows, path)?)
+        }
+        None => None,
+    };
+    if let Some(recording) = &recording {
+        print!("{}", recording.text());
+    }
+    match &args.report {
+        Some(path) => table::write_report(path, &all, recording.as_ref()),
+        None => Ok(()),
+    }
+}
+
+/// Takes each figure, of each kind of memory in turn.
+fn rows(
+    rounds: usize,
+    measures: impl Iterator<Item = &'static Measure>,
+    kinds: &'static [Kind],
+) -> io::Result<Vec<Row>> {
     let order = Order::new();
     let mut rows = Vec::new();
-    for measure in MEASURES {
-        let mut samples = vec![Vec::new(); Kind::ALL.len()];
-        for round in 0..=args.rounds {
-            for (kind, samples) in Kind::ALL.into_iter().zip(&mut samples) {
-                let figure = (measure.run)(kind, &order).map_err(|error| {
+    for measure in measures {
+        let mut samples = vec![Vec::new(); kinds.len()];
+        for round in 0..=rounds {
+            for (kind, samples) in kinds.iter().zip(&mut samples) {
+                let figure = (measure.run)(*kind, &order).map_err(|error| {
                     io::Error::other(format!("{}, {}: {error}", measure.name, kind.name()))
                 })?;
                 if round > 0 {
@@ -58,11 +94,7 @@ fn run(args: &Args) -> io::Result<()> {
                 }
             }
         }
-        rows.push(Row::new(measure, samples));
+        rows.push(Row::new(measure, kinds, samples));
     }
-    print!("{}", table::text(&rows));
-    match &args.report {
-        Some(path) => table::write_report(path, &rows),
-        None => Ok(()),
-    }
+    Ok(rows)
 }

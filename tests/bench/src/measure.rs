@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What is measured, and how.
 
-use std::{fs::File, io, os::fd::OwnedFd, os::unix::fs::FileExt};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use nix::{
     sys::wait::{WaitStatus, waitpid},
     unistd::{ForkResult, fork},
 };
 
-use crate::memory::{HUGE, Kind, Mapping, PAGE, device};
+use crate::memory::{HUGE, Kind, Mapping, Object, PAGE, device};
 
 /// How much memory each figure is of, in pages: two page tables.
 pub(crate) const PAGES: usize = 1024;
@@ -119,7 +119,7 @@ impl Order {
 /// New memory of the kind, and a mapping of it in which nothing was touched.
 struct Fresh {
     mapping: Mapping,
-    object: Option<OwnedFd>,
+    object: Option<Object>,
 }
 
 impl Fresh {
@@ -147,19 +147,24 @@ impl Fresh {
         fresh.mapping.advise(libc::MADV_DONTNEED)?;
         Ok(Some(fresh))
     }
+
+    /// Times a step on the mapping; who watches the object must have been told of it.
+    fn timed(&self, step: impl FnOnce(&Mapping) -> io::Result<()>) -> Figure {
+        let ticks = timed(|| step(&self.mapping))?;
+        self.object.as_ref().map_or(Ok(()), Object::check_watch)?;
+        Ok(ticks)
+    }
 }
 
 fn first_write(kind: Kind, _: &Order) -> Figure {
-    let Fresh { mapping, .. } = &Fresh::new(kind)?;
-    timed(|| {
+    Fresh::new(kind)?.timed(|mapping| {
         mapping.fill();
         Ok(())
     })
 }
 
 fn first_write_random(kind: Kind, order: &Order) -> Figure {
-    let Fresh { mapping, .. } = &Fresh::new(kind)?;
-    timed(|| {
+    Fresh::new(kind)?.timed(|mapping| {
         order.each(|page| mapping.write(page));
         Ok(())
     })
@@ -184,10 +189,10 @@ fn first_read(kind: Kind, _: &Order) -> Figure {
 }
 
 fn of_present(kind: Kind, step: impl FnOnce(&Mapping)) -> Figure {
-    let Some(Fresh { mapping, .. }) = &Fresh::present(kind)? else {
+    let Some(fresh) = Fresh::present(kind)? else {
         return Ok(None);
     };
-    timed(|| {
+    fresh.timed(|mapping| {
         step(mapping);
         Ok(())
     })
@@ -213,12 +218,12 @@ fn write_present_random(kind: Kind, order: &Order) -> Figure {
 
 /// The memory stays, if it is of a kind that can stay.
 fn unmap(kind: Kind, _: &Order) -> Figure {
-    let Fresh { mapping, .. } = &Fresh::filled(kind)?;
+    let fresh = Fresh::filled(kind)?;
     let _keeps_it = match kind {
         Kind::Anonymous => None,
-        _ => Some(mapping.again()?),
+        _ => Some(fresh.mapping.again()?),
     };
-    timed(|| mapping.unmap())
+    fresh.timed(Mapping::unmap)
 }
 
 /// The memory goes with its last mapping and its descriptor.
@@ -284,8 +289,8 @@ fn remap(kind: Kind, _: &Order) -> Figure {
 /// As `Fresh::new`, where pages of 2 MiB are wanted; there is none of pieces that are smaller.
 fn huge(kind: Kind) -> io::Result<Option<Fresh>> {
     let object = match kind {
-        Kind::Pieces => return Ok(None),
-        Kind::Device => Some(device(PAGES * PAGE, HUGE)?),
+        Kind::Pieces | Kind::Watched => return Ok(None),
+        Kind::Device => Some(device(PAGES * PAGE, HUGE)?.into()),
         kind => kind.object(PAGES)?,
     };
     let mapping = Mapping::shared(kind, object.as_ref(), PAGES)?;
@@ -382,7 +387,7 @@ fn write_call(kind: Kind, _: &Order) -> Figure {
     let Some(object) = kind.object(PAGES)? else {
         return Ok(None);
     };
-    let file = File::from(object);
+    let file = File::from(object.into_fd());
     let bytes = vec![1; PIECE];
     none_if_refused(timed(|| {
         for offset in (0..PAGES * PAGE).step_by(PIECE) {
@@ -397,7 +402,7 @@ fn read_call(kind: Kind, _: &Order) -> Figure {
     let Some(object) = fresh.object else {
         return Ok(None);
     };
-    let file = File::from(object);
+    let file = File::from(object.into_fd());
     let mut bytes = vec![1; PIECE];
     none_if_refused(timed(|| {
         for offset in (0..PAGES * PAGE).step_by(PIECE) {

@@ -13,7 +13,7 @@ use nix::{
     sys::memfd::{MFdFlags, memfd_create},
     unistd::ftruncate,
 };
-use vmalab::Device;
+use vmalab::{Device, HookSet, Watch};
 
 /// x86-64 has this page size only.
 pub(crate) const PAGE: usize = 4096;
@@ -25,6 +25,8 @@ pub(crate) const HUGE: usize = 2 << 20;
 pub(crate) enum Kind {
     /// `/dev/vmalab`, which allocates one page at a time.
     Device,
+    /// The same, and each call of a hook is recorded.
+    Watched,
     /// `/dev/vmalab`, which allocates 64 KiB at a time.
     Pieces,
     /// A memfd.
@@ -35,7 +37,46 @@ pub(crate) enum Kind {
     Anonymous,
 }
 
+/// An object of some kind of memory.
+pub(crate) struct Object {
+    fd: OwnedFd,
+    watch: Option<Watch>,
+}
+
+impl Object {
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// The descriptor alone; nobody watches any more.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// Who watches it, and has lost nothing: else it would not be known what was measured.
+    pub(crate) fn check_watch(&self) -> io::Result<()> {
+        let Some(watch) = &self.watch else {
+            return Ok(());
+        };
+        let state = watch.state().map_err(io::Error::other)?;
+        if state.recorded > 0 && state.lost == 0 {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "{} records, and {} were lost",
+            state.recorded, state.lost
+        )))
+    }
+}
+
+impl From<OwnedFd> for Object {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd, watch: None }
+    }
+}
+
 impl Kind {
+    /// Those that are compared with each other.
     pub(crate) const ALL: [Self; 5] = [
         Self::Device,
         Self::Pieces,
@@ -47,6 +88,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Device => "vmalab",
+            Self::Watched => "vmalab, watched",
             Self::Pieces => "vmalab, 64 KiB",
             Self::Memfd => "memfd",
             Self::Zero => "/dev/zero",
@@ -55,15 +97,16 @@ impl Kind {
     }
 
     /// A new object of this kind, with nothing in it; none for memory that no descriptor stands for.
-    pub(crate) fn object(self, pages: usize) -> io::Result<Option<OwnedFd>> {
+    pub(crate) fn object(self, pages: usize) -> io::Result<Option<Object>> {
         let bytes = pages * PAGE;
         Ok(match self {
-            Self::Device => Some(device(bytes, PAGE)?),
-            Self::Pieces => Some(device(bytes, 16 * PAGE)?),
+            Self::Device => Some(device(bytes, PAGE)?.into()),
+            Self::Watched => Some(watched(bytes)?),
+            Self::Pieces => Some(device(bytes, 16 * PAGE)?.into()),
             Self::Memfd => {
                 let fd = memfd_create(c"vmalab-bench", MFdFlags::MFD_CLOEXEC)?;
                 ftruncate(&fd, bytes as i64)?;
-                Some(fd)
+                Some(fd.into())
             }
             Self::Zero | Self::Anonymous => None,
         })
@@ -71,13 +114,30 @@ impl Kind {
 }
 
 /// A new object of the device, of so many bytes, which allocates so many at a time.
-pub(crate) fn device(bytes: usize, piece: usize) -> io::Result<OwnedFd> {
+pub(crate) fn device(bytes: usize, piece: usize) -> io::Result<Device> {
     let device = Device::open().map_err(io::Error::other)?;
     device.set_size(bytes as u64).map_err(io::Error::other)?;
     device
         .set_folio_size(piece as u64)
         .map_err(io::Error::other)?;
-    Ok(device.into())
+    Ok(device)
+}
+
+/// The same, page by page, with a ring in which there is room for all calls.
+fn watched(bytes: usize) -> io::Result<Object> {
+    let device = device(bytes, PAGE)?;
+    let records = (4 * bytes / PAGE).next_power_of_two() as u32;
+    let watch = device.watch().hooks(HookSet::all()).records(records).open();
+    Ok(Object {
+        watch: Some(watch.map_err(io::Error::other)?),
+        fd: device.into(),
+    })
+}
+
+impl From<Device> for Object {
+    fn from(device: Device) -> Self {
+        OwnedFd::from(device).into()
+    }
 }
 
 /// A mapping at an address that is a multiple of 2 MiB, for what is measured must not depend on where
@@ -92,10 +152,10 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// A shared mapping, if there is such a thing, of the object, or of new memory of a kind that has
     /// none.
-    pub(crate) fn shared(kind: Kind, object: Option<&OwnedFd>, pages: usize) -> io::Result<Self> {
+    pub(crate) fn shared(kind: Kind, object: Option<&Object>, pages: usize) -> io::Result<Self> {
         match (kind, object) {
             (Kind::Anonymous, _) => Self::new(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, pages),
-            (_, Some(fd)) => Self::new(libc::MAP_SHARED, fd.as_raw_fd(), pages),
+            (_, Some(object)) => Self::new(libc::MAP_SHARED, object.fd().as_raw_fd(), pages),
             (_, None) => {
                 let zero = File::options().read(true).write(true).open("/dev/zero")?;
                 Self::new(libc::MAP_SHARED, zero.as_raw_fd(), pages)
@@ -104,8 +164,8 @@ impl Mapping {
     }
 
     /// A private mapping of the object.
-    pub(crate) fn private(object: &OwnedFd, pages: usize) -> io::Result<Self> {
-        Self::new(libc::MAP_PRIVATE, object.as_raw_fd(), pages)
+    pub(crate) fn private(object: &Object, pages: usize) -> io::Result<Self> {
+        Self::new(libc::MAP_PRIVATE, object.fd().as_raw_fd(), pages)
     }
 
     fn new(flags: i32, fd: i32, pages: usize) -> io::Result<Self> {

@@ -8,19 +8,25 @@ use serde::Serialize;
 use crate::{
     measure::{Measure, Per},
     memory::Kind,
+    recording::Recording,
 };
 
 /// One line of the table: the smallest figure for each kind of memory. Only more can come in between: the
 /// timer, and what the kernel does later.
 pub(crate) struct Row {
-    measure: &'static Measure,
+    pub(crate) measure: &'static Measure,
+    kinds: &'static [Kind],
     figures: Vec<Option<f64>>,
     /// The largest difference of two rounds, relative to that.
     spread: f64,
 }
 
 impl Row {
-    pub(crate) fn new(measure: &'static Measure, samples: Vec<Vec<f64>>) -> Self {
+    pub(crate) fn new(
+        measure: &'static Measure,
+        kinds: &'static [Kind],
+        samples: Vec<Vec<f64>>,
+    ) -> Self {
         let mut spread: f64 = 0.0;
         let figures = samples.into_iter().map(|mut samples| {
             samples.sort_by(f64::total_cmp);
@@ -31,14 +37,30 @@ impl Row {
         let figures = figures.collect();
         Self {
             measure,
+            kinds,
             figures,
             spread,
         }
     }
 
-    fn of(&self, kind: Kind) -> Option<f64> {
-        let nth = Kind::ALL.iter().position(|other| *other == kind)?;
+    /// The figure of one kind of memory, if it is in the row and there is such a thing.
+    pub(crate) fn of(&self, kind: Kind) -> Option<f64> {
+        let nth = self.kinds.iter().position(|other| *other == kind)?;
         self.figures[nth]
+    }
+
+    fn each(&self, kinds: &[Kind]) -> impl Iterator<Item = Figure> {
+        let (name, unit) = (self.measure.name, self.measure.per.unit());
+        let each = self.kinds.iter().zip(&self.figures);
+        each.filter(|(kind, _)| kinds.contains(kind))
+            .filter_map(move |(kind, figure)| {
+                Some(Figure {
+                    name,
+                    subject: kind.name(),
+                    value: (*figure)?,
+                    unit,
+                })
+            })
     }
 }
 
@@ -82,14 +104,14 @@ const AIMS: &[Aim] = &[
 
 /// How an aim was met.
 #[derive(Serialize)]
-struct Reached {
-    measure: &'static str,
-    subject: &'static str,
-    than: &'static str,
-    most: f64,
-    ratio: f64,
+pub(crate) struct Reached {
+    pub(crate) measure: &'static str,
+    pub(crate) subject: &'static str,
+    pub(crate) than: &'static str,
+    pub(crate) most: f64,
+    pub(crate) ratio: f64,
     /// Of what is printed, two digits.
-    reached: bool,
+    pub(crate) reached: bool,
 }
 
 fn reached(rows: &[Row]) -> Vec<(Reached, &'static Aim)> {
@@ -169,12 +191,22 @@ pub(crate) fn text(rows: &[Row]) -> String {
     text
 }
 
+/// A figure of the report, as everywhere in `build/report`.
 #[derive(Serialize)]
 struct Figure {
     name: &'static str,
     subject: &'static str,
     value: f64,
     unit: &'static str,
+}
+
+impl Per {
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Page(_) => "instructions/page",
+            Self::Call => "instructions",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -185,29 +217,27 @@ struct Report {
     aims: Vec<Reached>,
 }
 
-pub(crate) fn write_report(path: &Path, rows: &[Row]) -> io::Result<()> {
+pub(crate) fn write_report(
+    path: &Path,
+    rows: &[Row],
+    recording: Option<&Recording>,
+) -> io::Result<()> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let figures = rows.iter().flat_map(|row| {
-        let each = Kind::ALL.into_iter().zip(&row.figures);
-        each.filter_map(|(kind, figure)| {
-            Some(Figure {
-                name: row.measure.name,
-                subject: kind.name(),
-                value: (*figure)?,
-                unit: match row.measure.per {
-                    Per::Page(_) => "instructions/page",
-                    Per::Call => "instructions",
-                },
-            })
-        })
-    });
+    let recording_rows = recording.map_or(&[][..], Recording::rows);
+    // What one object costs is in both tables.
+    let figures = Iterator::chain(
+        rows.iter().flat_map(|row| row.each(Kind::ALL.as_slice())),
+        recording_rows
+            .iter()
+            .flat_map(|row| row.each(&[Kind::Watched])),
+    );
+    let aims = reached(rows).into_iter().map(|(reached, _)| reached);
     let report = Report {
         target: "bench-device",
         kernel: kernel.trim_end().into(),
         rows: figures.collect(),
-        aims: reached(rows)
-            .into_iter()
-            .map(|(reached, _)| reached)
+        aims: aims
+            .chain(recording.into_iter().flat_map(Recording::reached))
             .collect(),
     };
     fs::write(path, serde_json::to_string_pretty(&report)? + "\n")
