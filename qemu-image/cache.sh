@@ -91,12 +91,39 @@ cached() {
 # key WORD…: a short hash of the standard input and the words.
 key() { { cat; printf '%s\n' "$@"; } | sha256sum | cut -c1-16; }
 
-# kernel_to_use: prints the directory of the kernel that KERNEL picks: a version, or `debug`.
+# kernel_to_use: prints the directory of the kernel that KERNEL picks: a version, `debug`, or the suite
+# of another Debian release.
 kernel_to_use() {
 	case ${KERNEL:-} in
 	debug | debug-*) "$here/debug-kernel" ;;
+	[a-z]*) "$here/other-kernel" "$KERNEL" ;;
 	*) "$here/kernel" ;;
 	esac
+}
+
+# address SUITE: prints the archive of a suite in the root's sources, or nothing.
+address() {
+	awk -v s="$1" '$1 == "deb" { for (i = 2; i < NF; i++) if ($(i + 1) == s) { print $i; exit } }' "$root/etc/apt/sources.list"
+}
+
+# own_apt DIR: leaves in $apt the options of an apt with state of its own below DIR, whose sources are in
+# DIR/sources.list, and in $signed what a line there says of keys.
+own_apt() {
+	lists=$1/apt/lists
+	signed="[arch=amd64 signed-by=$root/usr/share/keyrings/debian-archive-keyring.gpg]"
+	mkdir -p "$lists/partial" "$1/apt/archives/partial"
+	# shellcheck disable=SC2034
+	apt=(-q -o Dir::Etc::SourceList="$1/sources.list" -o Dir::Etc::SourceParts=/dev/null
+		-o Dir::State::Lists="$lists" -o Dir::State::status=/dev/null -o Dir::Cache="$1/apt"
+		-o Dir::Cache::Archives="$1/apt/archives" -o APT::Sandbox::User=root -o Debug::NoLocking=true
+		-o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Update::Error-Mode=any
+		-o Acquire::Retries=3 -o Acquire::Languages=none
+		-o Acquire::Check-Valid-Until=false)	# an old suite is signed no more
+}
+
+# kernel_image DIR: prints the file that QEMU boots. An ELF file starts by its PVH entry.
+kernel_image() {
+	if [[ -e $1/vmlinux ]]; then echo "$1/vmlinux"; else echo "$1/vmlinuz"; fi
 }
 
 # kernel_tools DIR: prints make's argument that names the compilers of the kernel in this directory.
