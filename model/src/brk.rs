@@ -120,6 +120,7 @@ impl<C: Container> AddressSpace<C> {
             flags,
             object: Object::Anon,
             anon_vma: None,
+            moved: 0,
             forked: false,
         };
         // What the heap begins behind is no part of it.

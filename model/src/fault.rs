@@ -12,7 +12,7 @@ use crate::rules::StackGuard;
 use crate::unmapped_area::PMD_SIZE;
 use crate::vma::AnonVma;
 use crate::{
-    AddressSpace, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma,
+    AddressSpace, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, Rules, VmFlags, Vma,
 };
 
 impl<C: Container> AddressSpace<C> {
@@ -209,11 +209,11 @@ impl<C: Container> AddressSpace<C> {
         let next = self
             .areas
             .find(vma.end)
-            .filter(|next| anon_vma_compatible(vma, next));
+            .filter(|next| anon_vma_compatible(&self.rules, vma, next));
         let anon_vma = next.and_then(reusable).or_else(|| {
             self.areas
                 .prev(vma.start)
-                .filter(|prev| anon_vma_compatible(prev, vma))
+                .filter(|prev| anon_vma_compatible(&self.rules, prev, vma))
                 .and_then(reusable)
         });
         let anon_vma = anon_vma.unwrap_or_else(|| self.new_anon_vma());
@@ -277,12 +277,13 @@ impl<C: Container> AddressSpace<C> {
 }
 
 /// `anon_vma_compatible`: `b` follows `a`, and they differ at most in what mprotect changes.
-fn anon_vma_compatible(a: &Vma, b: &Vma) -> bool {
+fn anon_vma_compatible(rules: &Rules, a: &Vma, b: &Vma) -> bool {
     a.end == b.start
         && a.object == b.object
         && a.object != Object::Other
         && a.flags.without(ACCESS) == b.flags.without(ACCESS)
         && b.pgoff == a.pgoff_at(b.start)
+        && (!rules.private_pages_know_their_place || a.moved == b.moved)
 }
 
 /// `reusable_anon_vma`

@@ -21,6 +21,11 @@ macro_rules! advice {
         pub struct Advice(pub u32);
 
         impl Advice {
+    /// Whether it brings pages in.
+    const fn populates(self) -> bool {
+        matches!(self, Self::POPULATE_READ | Self::POPULATE_WRITE)
+    }
+
             $($(#[$doc])* pub const $name: Self = Self(general::$value);)*
 
             /// All that are modelled, in any era.
@@ -117,7 +122,7 @@ impl<C: Container> AddressSpace<C> {
             .checked_next_multiple_of(PAGE_SIZE)
             .and_then(|len| addr.checked_add(len))
             .ok_or(Errno::EINVAL)?;
-        if advice == Advice::POPULATE_READ || advice == Advice::POPULATE_WRITE {
+        if advice.populates() && !self.rules.populate_skips_holes {
             return self.madvise_populate(addr, end, advice == Advice::POPULATE_WRITE);
         }
         let mut hole = false;
@@ -169,6 +174,10 @@ impl<C: Container> AddressSpace<C> {
         {
             return Err(Errno::EPERM);
         }
+        if advice.populates() {
+            self.madvise_populate(start, end, advice == Advice::POPULATE_WRITE)?;
+            return Ok(*vma);
+        }
         self.madvise_refuses(vma, advice)?;
         let access = VmFlags::RAND_READ | VmFlags::SEQ_READ;
         let huge = VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE;
@@ -209,9 +218,14 @@ impl<C: Container> AddressSpace<C> {
         }
         self.modify_flags(prev, vma, start, end, flags)
             .map_err(|error| match error {
+                Errno::ENOMEM if self.rules.madvise_tells_of_limit && self.is_full() => error,
                 Errno::ENOMEM => Errno::EAGAIN,
                 other => other,
             })
+    }
+
+    fn is_full(&self) -> bool {
+        self.counters.map_count >= self.max_map_count()
     }
 
     /// What the area is not fit for.

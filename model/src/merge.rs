@@ -237,6 +237,7 @@ impl<C: Container> AddressSpace<C> {
         prev.end == new.start
             && self.is_mergeable(prev, new)
             && self.anon_vma_mergeable(prev, new)
+            && self.moved_alike(prev, new)
             && (prev.pgoff_at(prev.end) == new.pgoff
                 || self.rules.errs(Mistake::MergeIgnoresOffset))
     }
@@ -247,6 +248,7 @@ impl<C: Container> AddressSpace<C> {
             && !self.rules.errs(Mistake::NoMergeForward)
             && self.is_mergeable(next, new)
             && self.anon_vma_mergeable(next, new)
+            && self.moved_alike(next, new)
             && (new.pgoff_at(new.end) == next.pgoff || self.rules.errs(Mistake::MergeIgnoresOffset))
     }
 
@@ -258,6 +260,15 @@ impl<C: Container> AddressSpace<C> {
             (Some(_), None) => !target.forked,
             (a, b) => a == b || self.rules.errs(Mistake::MergeIgnoresAnonVma),
         }
+    }
+
+    /// Whether private pages of a file, if there are any, have the same way behind them
+    /// (`needs_adjacent_anon_pgoff`). Anonymous memory has its page offset for that.
+    fn moved_alike(&self, target: &Vma, source: &Vma) -> bool {
+        let private = source.has_file()
+            && source.flags.contains(VmFlags::MAYWRITE)
+            && !source.flags.contains(VmFlags::SHARED);
+        !self.rules.private_pages_know_their_place || !private || target.moved == source.moved
     }
 
     /// Whether a merge may join its neighbours on both sides: not if each has an `anon_vma` of its own

@@ -7,7 +7,7 @@
 
 use crate::fault::wants_pages;
 use crate::file::{File, Kind};
-use crate::rules::Mistake;
+use crate::rules::{Mistake, Room};
 use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
     AddressSpace, Backing, Container, Errno, Hook, MapFlags, Mmap, Object, PAGE_SHIFT, PAGE_SIZE,
@@ -222,6 +222,10 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::EACCES);
         }
 
+        let room_before_cuts = self.rules.mmap_checks_room == Room::BeforeCuts;
+        if room_before_cuts && !self.may_expand_vm(vm_flags, pages - self.mapped_pages(addr, end)) {
+            return Err(Errno::ENOMEM);
+        }
         // __mmap_setup: what is in the way is cut out, then the limits are checked as if it were gone.
         // Up to here an error leaves all but the cuts as it was.
         let hides = self.rules.mmap_hides_unmap_error;
@@ -233,7 +237,8 @@ impl<C: Container> AddressSpace<C> {
         } else {
             old.counters.total_vm
         };
-        if !self.may_expand_vm(vm_flags, pages - replaced) {
+        let room_after_cuts = self.rules.mmap_checks_room == Room::AfterCuts;
+        if room_after_cuts && !self.may_expand_vm(vm_flags, pages - replaced) {
             return Err(Errno::ENOMEM);
         }
         let accounted = vm_flags.contains(VmFlags::WRITE)
@@ -245,6 +250,10 @@ impl<C: Container> AddressSpace<C> {
         // From here on the old areas are gone: an error leaves a hole.
         self.close_gathered(&old);
         self.complete(&old);
+        let room_in_the_end = self.rules.mmap_checks_room == Room::AfterUnmapping;
+        if room_in_the_end && !self.may_expand_vm(vm_flags, pages) {
+            return Err(Errno::ENOMEM);
+        }
         if accounted {
             if !self.rules.charge_before_unmap {
                 self.limits.enough_memory(pages)?;
@@ -268,6 +277,7 @@ impl<C: Container> AddressSpace<C> {
             flags: vm_flags,
             object,
             anon_vma: None,
+            moved: 0,
             forked: false,
         };
         if let Some(file) = file.filter(|file| file.prepares) {
@@ -319,6 +329,15 @@ impl<C: Container> AddressSpace<C> {
             }
         }
         Ok(addr)
+    }
+
+    /// How many pages of a range are mapped (`count_vma_pages_range`).
+    fn mapped_pages(&self, start: u64, end: u64) -> u64 {
+        let areas = self.areas.iter_from(start);
+        let areas = areas.take_while(|vma| vma.start < end);
+        areas
+            .map(|vma| (vma.end.min(end) - vma.start.max(start)) >> PAGE_SHIFT)
+            .sum()
     }
 
     /// The driver's mmap handler.

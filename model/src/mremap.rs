@@ -543,6 +543,7 @@ impl<C: Container> AddressSpace<C> {
             if old.start == remap.addr && old.end == old_end {
                 old.anon_vma = None;
                 old.forked = false;
+                old.moved = 0;
                 if clean && old.object == Object::Anon {
                     old.pgoff = old.start >> PAGE_SHIFT;
                 }
@@ -589,6 +590,12 @@ impl<C: Container> AddressSpace<C> {
                 remap.new_addr >> PAGE_SHIFT
             } else {
                 vma.pgoff_at(remap.addr)
+            },
+            moved: if vma.anon_vma.is_none() {
+                0
+            } else {
+                let by = remap.new_addr.wrapping_sub(remap.addr);
+                vma.moved.wrapping_add(by >> PAGE_SHIFT)
             },
             ..*vma
         };

@@ -49,7 +49,14 @@ pub struct Rules {
     /// different one above.
     pub mmap_asks_above_first: bool,
 
+    /// What was written to of a private mapping of a file keeps a page offset by its address, as
+    /// anonymous memory does; after a move it merges only with what has moved as far
+    /// (`needs_adjacent_anon_pgoff`). Since 7.3; before, the offset in the file alone decided.
+    pub private_pages_know_their_place: bool,
+
     // mmap
+    /// When it is checked that the new area fits into RLIMIT_AS and RLIMIT_DATA.
+    pub mmap_checks_room: Room,
     /// A length of 0 maps nothing and gives the hint back; one that is too long is EINVAL. Until 2.6.11;
     /// since 2.6.12 the first is EINVAL, the second ENOMEM.
     pub mmap_of_nothing_works: bool,
@@ -141,6 +148,12 @@ pub struct Rules {
     /// 17 (`MADV_DODUMP`) from 3.4, 19 (`MADV_KEEPONFORK`) from 4.14, 21 (`MADV_PAGEOUT`) from 5.4, 24
     /// (`MADV_DONTNEED_LOCKED`) from 5.18, 25 (`MADV_COLLAPSE`) from 6.1.
     pub last_advice: u32,
+    /// `MADV_POPULATE_READ` and `_WRITE` pass holes over, which are ENOMEM in the end. Until 6.8; since, they
+    /// end at a hole.
+    pub populate_skips_holes: bool,
+    /// No room for a split is ENOMEM where `vm.max_map_count` is the reason. From 4.11 to 5.16; before and
+    /// since, EAGAIN.
+    pub madvise_tells_of_limit: bool,
     /// `MADV_WILLNEED` is only for areas of a file: EBADF. Until 3.8; since 3.9, anonymous memory is
     /// read in from swap.
     pub willneed_needs_file: bool,
@@ -160,7 +173,7 @@ pub struct Rules {
     /// version after 6.18; before, one of five and of three, of those that are given an address.
     pub mremap_counts_exactly: bool,
     /// What a move leaves behind when it shrinks is charged once more, and never given back:
-    /// `vrm_calc_charge` takes the difference that there was before. Since 6.17.
+    /// `vrm_calc_charge` takes the difference that there was before. From 6.17 to 7.2.
     pub mremap_charges_what_shrank: bool,
     /// There must be an area at the old address even where nothing is looked up otherwise: when the
     /// mapping shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when
@@ -217,6 +230,17 @@ pub struct Rules {
 
     /// A deliberate error, for testing testers. `None` in every era.
     pub mistake: Option<Mistake>,
+}
+
+/// When `mmap` checks its resource limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// When what is in the way is gone: a refusal leaves a hole. Until 3.9.
+    AfterUnmapping,
+    /// Before anything is cut, net of what is in the way. From 3.10 to 6.11.
+    BeforeCuts,
+    /// When what is in the way was cut out, net of it: a refusal leaves the cuts. Since 6.12.
+    AfterCuts,
 }
 
 /// How a stack keeps its distance from what is below it.
@@ -327,6 +351,8 @@ impl Rules {
         fork_makes_anon_vmas: false,
         close_forbids_merging: true,
         mmap_asks_above_first: false,
+        private_pages_know_their_place: false,
+        mmap_checks_room: Room::AfterUnmapping,
         mmap_of_nothing_works: true,
         fixed_noreplace: false,
         shared_validate: false,
@@ -358,6 +384,8 @@ impl Rules {
         mlockall_checks_onfault: false,
         mlock2: false,
         madvise_merges: false,
+        populate_skips_holes: true,
+        madvise_tells_of_limit: false,
         willneed_needs_file: true,
         dontneed_takes_hugetlb: false,
         dofork_refuses_special: false,
@@ -391,6 +419,7 @@ impl Rules {
         limit_at_every_split: false,
         merge_into_unwritten: false,
         fork_makes_anon_vmas: true,
+        mmap_checks_room: Room::BeforeCuts,
         mmap_of_nothing_works: false,
         noreserve_is_kept: true,
         hugetlb_rounds_length: true,
@@ -422,6 +451,7 @@ impl Rules {
         name: "V4_12",
         since: (4, 12, 0),
         stack_guard: StackGuard::Gap,
+        madvise_tells_of_limit: true,
         unmap_announced: Announced::BeforeSplits,
         ..Self::V4_9
     };
@@ -457,6 +487,7 @@ impl Rules {
         mremap_asks_first: true,
         mremap_grown_merges: true,
         last_advice: 25,
+        madvise_tells_of_limit: false,
         dontneed_takes_hugetlb: true,
         dontunmap: Dontunmap::Any,
         dontunmap_is_clean: true,
@@ -469,7 +500,9 @@ impl Rules {
         since: (6, 12, 0),
         close_forbids_merging: false,
         mmap_asks_above_first: false,
+        mmap_checks_room: Room::AfterCuts,
         droppable: true,
+        populate_skips_holes: false,
         mdwe: true,
         mdwe_no_inherit: true,
         mseal: true,
@@ -507,6 +540,15 @@ impl Rules {
         ..Self::V6_18
     };
 
+    /// Linux 7.3.
+    pub const V7_3: Self = Self {
+        name: "V7_3",
+        since: (7, 3, 0),
+        private_pages_know_their_place: true,
+        mremap_charges_what_shrank: false,
+        ..Self::V7_2
+    };
+
     const ALL: &'static [Self] = &[
         Self::V2_6_11,
         Self::V4_9,
@@ -516,6 +558,7 @@ impl Rules {
         Self::V6_12,
         Self::V6_18,
         Self::V7_2,
+        Self::V7_3,
     ];
 
     /// All eras, oldest first.
@@ -530,7 +573,7 @@ impl Rules {
     /// use vmalab_model::Rules;
     /// assert_eq!(Rules::for_kernel("6.18.44-cloud").unwrap().name, "V6_18");
     /// assert_eq!(Rules::for_kernel("6.17.2").unwrap().name, "V6_12");
-    /// assert_eq!(Rules::for_kernel("7.3.0-rc7").unwrap().name, "V7_2");
+    /// assert_eq!(Rules::for_kernel("7.3-cloud-amd64").unwrap().name, "V7_3");
     /// assert!(Rules::for_kernel("2.4.0").is_none());
     /// ```
     pub fn for_kernel(release: &str) -> Option<&'static Self> {

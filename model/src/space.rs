@@ -173,6 +173,7 @@ impl<C: Container> AddressSpace<C> {
             flags: area.flags,
             object: area.object,
             anon_vma: written.then(|| self.new_anon_vma()),
+            moved: 0,
             forked: false,
         };
         self.counters.map_count += 1;

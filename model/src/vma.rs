@@ -25,6 +25,9 @@ pub struct Vma {
     pub object: Object,
     /// What private pages hang on, once one was written (`anon_vma`).
     pub anon_vma: Option<AnonVma>,
+    /// How many pages it has moved up, modulo 2⁶⁴, since something was written to it: its first page less
+    /// its anonymous page offset (`vma_start_anon_pgoff`, since 7.3).
+    pub moved: u64,
     /// The area came through `fork` with an `anon_vma` (its `anon_vma_chain` is not singular).
     pub forked: bool,
 }

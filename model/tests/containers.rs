@@ -21,6 +21,7 @@ fn area(start: u64, end: u64) -> Vma {
         flags: VmFlags::READ,
         object: Object::Anon,
         anon_vma: None,
+        moved: 0,
         forked: false,
     }
 }

@@ -276,6 +276,27 @@ fn limits_are_net_of_what_goes() {
     assert_eq!(w.draw(), "AaRrAA");
 }
 
+/// From 3.10 to 6.11 the same was found out before the cuts, until then when all was gone.
+#[test]
+fn limits_leave_what_they_did_in_their_era() {
+    for (rules, left) in [
+        (Rules::V7_2, "AaaaaA"),
+        (Rules::V6_12, "AaaaaA"),
+        (Rules::V6_1, "Aaaaaa"),
+        (Rules::V4_9, "Aaaaaa"),
+        (Rules::V2_6_11, "Aaaaa"),
+    ] {
+        let limits = Limits {
+            address_space: 6 * PAGE_SIZE,
+            ..Limits::default()
+        };
+        let mut w = World::with(rules, limits, File::device(64));
+        w.draw_in("Aaaaaa");
+        assert_eq!(w.map('r', 5, 8), Err(Errno::ENOMEM), "{}", rules.name);
+        assert_eq!(w.draw(), left, "{}", rules.name);
+    }
+}
+
 #[test]
 fn promised_memory_is_limited() {
     let limits = Limits {

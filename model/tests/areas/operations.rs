@@ -35,6 +35,75 @@ fn with(device: File) -> World {
     World::with(Rules::V7_2, Limits::default(), device)
 }
 
+// madvise
+
+#[test]
+fn populating_and_holes() {
+    for (rules, error) in [(Rules::V6_1, Errno::EINVAL), (Rules::V7_2, Errno::ENOMEM)] {
+        let mut w = World::with(rules, Limits::default(), File::device(64));
+        w.draw_in("..Rr");
+        let populate = Op::Madvise {
+            addr: at(0),
+            len: 4 * PAGE_SIZE,
+            advice: Advice::POPULATE_WRITE,
+        };
+        // The hole, or what cannot be written to behind it.
+        assert_eq!(w.apply(&populate), Err(error), "{}", rules.name);
+    }
+}
+
+#[test]
+fn advice_at_the_limit() {
+    for (rules, error) in [
+        (Rules::V4_9, Errno::EAGAIN),
+        (Rules::V5_10, Errno::ENOMEM),
+        (Rules::V6_1, Errno::EAGAIN),
+    ] {
+        let limits = Limits {
+            max_map_count: 1,
+            ..Limits::default()
+        };
+        let mut w = World::with(rules, limits, File::device(64));
+        w.draw_in("Aaaa");
+        let advise = Op::Madvise {
+            addr: at(1),
+            len: PAGE_SIZE,
+            advice: Advice::RANDOM,
+        };
+        assert_eq!(w.apply(&advise), Err(error), "{}", rules.name);
+        assert_eq!(w.draw(), "Aaaa");
+    }
+}
+
+// mremap, of private mappings of files
+
+/// Since 7.3, what was written to merges only with what has moved as far; what was not, with all.
+#[test]
+fn private_pages_know_their_place() {
+    for (rules, written, left) in [
+        (Rules::V7_2, true, "Fff"),
+        (Rules::V7_3, true, "FfF"),
+        (Rules::V7_3, false, "Fff"),
+    ] {
+        let mut w = World::with(rules, Limits::default(), File::device(64));
+        for (from, to, offset) in [(0, 2, 0), (8, 9, 2)] {
+            let mut args = w.args('f', from, to);
+            args.flags = MapFlags::PRIVATE | MapFlags::FIXED;
+            args.offset = offset * PAGE_SIZE;
+            w.apply(&Op::Mmap(args)).unwrap();
+        }
+        if written {
+            w.touch(8, true).unwrap();
+        }
+        w.apply(&relocate(8, 9, 2)).unwrap();
+        assert_eq!(w.draw(), left, "{}", rules.name);
+        // What was cut has moved as far as the rest, and so has what comes back.
+        w.apply(&relocate(2, 3, 8)).unwrap();
+        w.apply(&relocate(8, 9, 2)).unwrap();
+        assert_eq!(w.draw(), left, "{}", rules.name);
+    }
+}
+
 // mprotect
 
 #[test]
