@@ -23,6 +23,7 @@ help:
 #>   make test-debug   the guest's tests on a kernel that checks itself: KASAN, lockdep, kmemleak, ...
 #>   make test-selftests
 #>                     the kernel's own tests of mm/, beside the module and on the device
+#>   make kernels      kernels of other Debian releases against the model, each in QEMU
 #>   make bench        what memory of the device costs, beside a memfd and others (make bench-device)
 #>   make vm           a shell in the guest, with the module loaded
 #>   make vm RUN='./a x' FILES='path/a path/b'
@@ -39,6 +40,9 @@ help:
 #>
 #> Variables:
 #>   RUN, FILES        see above; a file the command leaves in $VMALAB_OUT comes to build/vm/out/
+#>   KERNELS= OPS=100000 SEED=1
+#>                     of make kernels: Debian suites (bullseye, experimental, pinned, ...), how much, and
+#>                     from which seed
 #>   DURATION=20 CALLS=100000
 #>                     of make test-debug: seconds of races, and how many random ioctls
 #>   ONLY=             of the kernel's tests, these suites (tests/selftests/suites)
@@ -46,6 +50,7 @@ help:
 #>   SMP=2 MEM=1G      processors and memory of the guest (MEM=2G with KERNEL=debug)
 #>   APPEND=           more for the guest's kernel command line
 #>   KERNEL=7.2.12     another Debian kernel from backports than the pinned one
+#>   KERNEL=bookworm   the newest kernel of another Debian suite, to boot without the module
 #>   KERNEL=debug      the kernel of make test-debug; debug-7.2.12 picks the version, too
 #>   ACCEL=            kvm or tcg, instead of what a probe finds
 #>   VMALAB_CACHE=     the cache, a directory of yours (default: $XDG_CACHE_HOME or ~/.cache, /vmalab)
@@ -62,6 +67,12 @@ test test-debug:
 test-selftests: export ONLY := $(ONLY)
 test-selftests:
 	@tests/report selftests
+
+kernels: export KERNELS := $(KERNELS)
+kernels: export OPS := $(OPS)
+kernels: export SEED := $(SEED)
+kernels:
+	@tests/report kernels
 
 bench: bench-device
 
@@ -108,4 +119,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test bench bench-device test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test kernels bench bench-device test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
