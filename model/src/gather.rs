@@ -99,6 +99,7 @@ pub struct Gather {
     end: u64,
     max_map_count: u64,
     limit_at_every_split: bool,
+    new_piece_goes: bool,
     state: State,
     /// What is still to be said of the area that was just detached.
     unlock: Option<(u64, u64)>,
@@ -121,6 +122,7 @@ impl Gather {
             end,
             max_map_count,
             limit_at_every_split: false,
+            new_piece_goes: false,
             state: State::Begin,
             unlock: None,
             announce: None,
@@ -130,6 +132,12 @@ impl Gather {
     /// Checks the limit at every split, not only where a hole is punched (kernels before 2.6.33).
     pub fn limit_at_every_split(mut self, yes: bool) -> Self {
         self.limit_at_every_split = yes;
+        self
+    }
+
+    /// Of each split the new piece is the one that goes, not the one that stays (kernels before 6.3).
+    pub fn new_piece_goes(mut self, yes: bool) -> Self {
+        self.new_piece_goes = yes;
         self
     }
 
@@ -166,7 +174,7 @@ impl Gather {
                 return Some(Step::Split {
                     area: area.start,
                     at: self.cursor,
-                    new_below: true,
+                    new_below: !self.new_piece_goes,
                 });
             }
         }
@@ -182,7 +190,7 @@ impl Gather {
             return Some(Step::Split {
                 area: start,
                 at: self.end,
-                new_below: false,
+                new_below: self.new_piece_goes,
             });
         }
         self.cursor = area.end.min(self.end);

@@ -92,9 +92,10 @@ impl<C: Container> AddressSpace<C> {
         if announced == Announced::BeforeSplits {
             self.uffd_unmaps(start, end);
         }
-        let mut steps = Gather::new(start, end, self.max_map_count()).limit_at_every_split(
-            self.rules.limit_at_every_split || self.rules.errs(Mistake::LimitAtEverySplit),
-        );
+        let every = self.rules.limit_at_every_split || self.rules.errs(Mistake::LimitAtEverySplit);
+        let mut steps = Gather::new(start, end, self.max_map_count())
+            .limit_at_every_split(every)
+            .new_piece_goes(self.rules.new_piece_goes);
         while let Some(step) = steps.next(self) {
             match step {
                 Step::Refuse { why, .. } => return Err(why.into()),

@@ -15,6 +15,10 @@ pub struct Rules {
     /// Every split of `munmap` needs room below `vm.max_map_count`, even one that takes no area more in
     /// the end. Until 2.6.32; since, only where a hole is punched.
     pub limit_at_every_split: bool,
+    /// Of each split of `munmap` the new piece, of which the driver is told (`open`), is the one that goes.
+    /// Until 6.4 at the begin of the range, until 6.2 at its end; since, the one that stays (`new_below` of
+    /// `__split_vma`).
+    pub new_piece_goes: bool,
     /// What the kernel maps by itself (`[vdso]`, `[vvar]`) may not be cut (`special_mapping_split`).
     /// Since 5.11.
     pub special_is_whole: bool,
@@ -342,6 +346,7 @@ impl Rules {
         name: "V2_6_11",
         since: (2, 6, 11),
         limit_at_every_split: true,
+        new_piece_goes: true,
         special_is_whole: false,
         asks_before_split: false,
         tells_of_mremap: false,
@@ -498,6 +503,7 @@ impl Rules {
     pub const V6_12: Self = Self {
         name: "V6_12",
         since: (6, 12, 0),
+        new_piece_goes: false,
         close_forbids_merging: false,
         mmap_asks_above_first: false,
         mmap_checks_room: Room::AfterCuts,

@@ -53,6 +53,16 @@ fn steps_of_one_area() {
     assert_eq!(steps(&view, 8, 9, 9, false), []);
     assert_eq!(steps(&view, 0, 2, 9, false), []);
 
+    // The other piece was the new one in old kernels.
+    let mut old = Gather::new(4, 6, 9).new_piece_goes(true);
+    let cut = |area, at, new_below| Step::Split {
+        area,
+        at,
+        new_below,
+    };
+    assert_eq!(old.next(&view), Some(cut(2, 4, false)));
+    assert_eq!(old.next(&view), Some(cut(4, 6, true)));
+
     // At the limit a hole is refused, a tail only by old kernels.
     let limit = Step::Refuse {
         area: 2,
