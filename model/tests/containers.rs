@@ -5,9 +5,9 @@ use std::fmt::Debug;
 
 use proptest::prelude::*;
 use vmalab_model::{
-    AddressSpace, BTree, Backing, Container, Errno, Failing, File, Gap, Hook, Limits, MapFlags,
-    Mmap, Object, Op, OutOfMemory, Outcome, PAGE_SIZE, Prot, RbList, Rules, SortedVec, VmFlags,
-    Vma,
+    AddressSpace, Advice, BTree, Backing, Break, Container, Errno, Failing, File, Gap, Hook,
+    Limits, MapFlags, MlockFlags, Mmap, MremapFlags, Object, Op, OutOfMemory, Outcome, PAGE_SIZE,
+    Prot, RbList, Rules, SortedVec, VmFlags, Vma,
 };
 
 /// Pages in the world of these tests: enough for leaves to overflow, few enough to meet edges.
@@ -237,9 +237,48 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// All other calls, too.
+fn any_op() -> impl Strategy<Value = Op> {
+    let range = (0..100_u64, 1..20_u64)
+        .prop_map(|(from, len)| (0x100_0000 + from * PAGE_SIZE, len * PAGE_SIZE));
+    let prots = [Prot::empty(), Prot::READ, Prot::READ | Prot::WRITE];
+    let moves = [
+        MremapFlags::MAYMOVE,
+        MremapFlags::MAYMOVE | MremapFlags::FIXED,
+        MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP,
+    ];
+    let advice = prop::sample::select(Advice::ALL.to_vec());
+    prop_oneof![
+        8 => op(),
+        2 => (range.clone(), prop::sample::select(prots.to_vec()))
+            .prop_map(|((addr, len), prot)| Op::Mprotect { addr, len, prot }),
+        2 => (range.clone(), range.clone(), prop::sample::select(moves.to_vec())).prop_map(
+            |((addr, old_len), (new_addr, new_len), flags)| {
+                let same = flags.contains(MremapFlags::DONTUNMAP);
+                let new_len = if same { old_len } else { new_len };
+                Op::Mremap { addr, old_len, new_len, flags, new_addr }
+            }
+        ),
+        1 => range.clone().prop_map(|(addr, len)| Op::Mlock { addr, len, flags: MlockFlags::empty() }),
+        1 => range.clone().prop_map(|(addr, len)| Op::Munlock { addr, len }),
+        1 => (range.clone(), advice)
+            .prop_map(|((addr, len), advice)| Op::Madvise { addr, len, advice }),
+        1 => range.clone().prop_map(|(addr, _)| Op::Brk { addr }),
+        1 => range.clone().prop_map(|(addr, len)| Op::UffdRegister { addr, len }),
+        1 => range.prop_map(|(addr, len)| Op::UffdUnregister { addr, len }),
+        1 => Just(Op::Fork),
+    ]
+}
+
 fn space<C: Container>(rules: Rules) -> AddressSpace<C> {
     let mut space = AddressSpace::new(rules, Limits::default());
     space.add_file(File::device(100));
+    let heap = 0x100_0000 + 50 * PAGE_SIZE;
+    space.set_break(Break {
+        start: heap,
+        end: heap,
+        program_data: 0,
+    });
     space
 }
 
@@ -249,7 +288,7 @@ proptest! {
     /// What is predicted does not depend on the container.
     #[test]
     fn operations_have_the_same_outcome(
-        ops in prop::collection::vec(op(), 1..150),
+        ops in prop::collection::vec(any_op(), 1..150),
         rules in prop::sample::select(Rules::all().to_vec()),
     ) {
         let mut plain = space::<SortedVec>(rules);
@@ -259,6 +298,7 @@ proptest! {
             let expected = plain.apply(&op);
             prop_assert_eq!(&btree.apply(&op), &expected);
             prop_assert_eq!(&rb_list.apply(&op), &expected);
+            plain.check_invariants().unwrap();
         }
     }
 

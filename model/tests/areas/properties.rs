@@ -7,8 +7,8 @@ use crate::world::{BASE, World};
 use proptest::prelude::*;
 use vmalab_model::gather::{Extent, Gather, Step, View};
 use vmalab_model::{
-    AddressSpace, Advice, Backing, File, Limits, MapFlags, Mistake, MlockFlags, Mmap, MremapFlags,
-    Object, Op, PAGE_SIZE, Prot, Rules, VmFlags, Vma,
+    AddressSpace, Advice, Backing, Break, File, Limits, MapFlags, MdweFlags, Mistake, MlockFlags,
+    MlockallFlags, Mmap, MremapFlags, Object, Op, PAGE_SIZE, Prot, Rules, VmFlags, Vma,
 };
 
 const PAGES: u64 = 12;
@@ -198,12 +198,12 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever the arguments are, nothing panics and the invariants hold, also when locking, moving,
-    /// protecting and forking; and not even a deliberate mistake makes it panic.
+    /// Whatever is called with whatever arguments, nothing panics and the invariants hold; and not even a
+    /// deliberate mistake makes it panic.
     #[test]
     fn any_arguments_are_answered(
         calls in prop::collection::vec(
-            (0..10_u8, number(), number(), number(), number(), any::<u32>(), any::<u32>()),
+            (0..14_u8, number(), number(), number(), number(), any::<u32>(), any::<u32>()),
             1..80,
         ),
         mistake in prop::option::of(prop::sample::select(Mistake::ALL.to_vec())),
@@ -216,6 +216,8 @@ proptest! {
             let limits = Limits { stack: 1 << 20, memlock: 1 << 20, ..Limits::default() };
             let mut space: AddressSpace = AddressSpace::new(rules, limits);
             let device = space.add_file(File::device(8));
+            let heap = BASE + PAGES / 2 * PAGE_SIZE;
+            space.set_break(Break { start: heap, end: heap, program_data: 0 });
             for &(call, a, b, c, d, x, y) in &calls {
                 // Of the flags most calls have few.
                 let few = x & y & (y >> 7);
@@ -254,8 +256,21 @@ proptest! {
                     },
                     8 if x & 15 == 0 => Op::Fork,
                     8 => Op::Madvise { addr: a, len: b, advice: Advice(x % 26) },
-                    _ if x & 1 == 0 => Op::UffdRegister { addr: a, len: b },
-                    _ => Op::UffdUnregister { addr: a, len: b },
+                    9 if x & 1 == 0 => Op::UffdRegister { addr: a, len: b },
+                    9 => Op::UffdUnregister { addr: a, len: b },
+                    10 => Op::Brk { addr: a },
+                    11 => Op::RemapFilePages {
+                        addr: a,
+                        len: b,
+                        prot: Prot(few),
+                        pgoff: c / PAGE_SIZE,
+                        flags: MapFlags(few),
+                    },
+                    12 if x & 1 == 0 => Op::Mseal { addr: a, len: b, flags: u64::from(few & 1) },
+                    12 => Op::PkeyMprotect { addr: a, len: b, prot: Prot(y & 7), pkey: x as i32 % 3 },
+                    _ if x & 7 == 0 => Op::SetMdwe { bits: MdweFlags(u64::from(y & 3)) },
+                    _ if x & 1 == 0 => Op::Munlockall,
+                    _ => Op::Mlockall { flags: MlockallFlags(y & 7) },
                 };
                 space.apply(&op);
                 if mistake.is_none() {
