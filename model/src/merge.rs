@@ -70,11 +70,10 @@ impl<C: Container> AddressSpace<C> {
                 if let Some(next) = right.filter(|next| self.may_vanish(next)) {
                     merged.end = next.end;
                     merged.inherit_anon_vma(&next);
-                    self.areas.remove_range(next.start..next.end);
                     self.counters.map_count -= 1;
                 }
                 merged.inherit_anon_vma(new);
-                self.areas.replace(prev.start, merged);
+                self.areas.join(merged);
                 Some(merged)
             }
             (None, Some(next)) => {
@@ -84,7 +83,7 @@ impl<C: Container> AddressSpace<C> {
                     ..next
                 };
                 merged.inherit_anon_vma(new);
-                self.areas.replace(next.start, merged);
+                self.areas.join(merged);
                 Some(merged)
             }
             (None, None) => None,
@@ -133,66 +132,42 @@ impl<C: Container> AddressSpace<C> {
         if left.is_some() {
             right = right.filter(|next| self.may_vanish(next));
         }
-        if whole {
-            self.areas.remove_range(middle.start..middle.end);
-            self.counters.map_count -= 1;
-        }
-        let merged = match (left, right) {
-            (Some(prev), Some(next)) => {
-                self.areas.remove_range(next.start..next.end);
-                self.counters.map_count -= 1;
-                let mut merged = Vma {
-                    end: next.end,
-                    ..prev
-                };
-                merged.inherit_anon_vma(if next.anon_vma.is_some() {
-                    &next
-                } else {
-                    middle
-                });
-                self.areas.replace(prev.start, merged);
-                merged
-            }
-            (Some(prev), None) => {
-                if !whole {
-                    self.areas.replace(
-                        middle.start,
-                        Vma {
-                            start: new.end,
-                            pgoff: middle.pgoff_at(new.end),
-                            ..*middle
-                        },
-                    );
-                }
-                let mut merged = Vma {
-                    end: new.end,
-                    ..prev
-                };
-                merged.inherit_anon_vma(middle);
-                self.areas.replace(prev.start, merged);
-                merged
-            }
-            (None, Some(next)) => {
-                if !whole {
-                    self.areas.replace(
-                        middle.start,
-                        Vma {
-                            end: new.start,
-                            ..*middle
-                        },
-                    );
-                }
-                let mut merged = Vma {
-                    start: new.start,
-                    pgoff: new.pgoff,
-                    ..next
-                };
-                merged.inherit_anon_vma(middle);
-                self.areas.replace(next.start, merged);
-                merged
-            }
+        let mut merged = match (left, right) {
+            (Some(prev), right) => Vma {
+                end: right.map_or(new.end, |next| next.end),
+                ..prev
+            },
+            (None, Some(next)) => Vma {
+                start: new.start,
+                pgoff: new.pgoff,
+                ..next
+            },
             (None, None) => unreachable!("one side merges"),
         };
+        match (left, right) {
+            (Some(_), Some(next)) if next.anon_vma.is_some() => merged.inherit_anon_vma(&next),
+            _ => merged.inherit_anon_vma(middle),
+        }
+        if whole {
+            let both = left.is_some() && right.is_some();
+            self.counters.map_count -= if both { 2 } else { 1 };
+            self.areas.join(merged);
+        } else if let Some(prev) = left {
+            let rest = Vma {
+                start: new.end,
+                pgoff: middle.pgoff_at(new.end),
+                ..*middle
+            };
+            self.areas.replace(middle.start, rest);
+            self.areas.replace(prev.start, merged);
+        } else {
+            let rest = Vma {
+                end: new.start,
+                ..*middle
+            };
+            self.areas.replace(middle.start, rest);
+            self.areas.replace(new.end, merged);
+        }
         Some(merged)
     }
 

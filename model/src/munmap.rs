@@ -138,11 +138,13 @@ impl<C: Container> AddressSpace<C> {
             hooks,
             ..
         } = self;
-        for vma in areas.iter_from(gathered.start) {
-            if vma.start >= gathered.end {
+        let mut at = gathered.start;
+        while at < gathered.end {
+            let Some(vma) = areas.find(at).filter(|vma| vma.start < gathered.end) else {
                 break;
-            }
+            };
             crate::space::record(files, hooks, Hook::Close, vma);
+            at = vma.end;
         }
         if self.rules.errs(Mistake::CloseBackwards) {
             self.hooks[first..].reverse();

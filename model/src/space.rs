@@ -193,8 +193,8 @@ impl<C: Container> AddressSpace<C> {
         outcome
     }
 
-    /// Applies an operation, and gives the areas that touch the window, uncut. Re-uses the vectors of
-    /// the outcome.
+    /// Applies an operation, and gives the areas that touch the window, uncut; of an empty window none.
+    /// Re-uses the vectors of the outcome, so that nothing is allocated for it.
     pub fn apply_into(&mut self, op: &Op, window: Range<u64>, outcome: &mut Outcome) {
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
         core::mem::swap(&mut self.uffd_events, &mut outcome.events);
@@ -205,12 +205,14 @@ impl<C: Container> AddressSpace<C> {
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
         core::mem::swap(&mut self.uffd_events, &mut outcome.events);
         outcome.layout.clear();
-        outcome.layout.extend(
-            self.areas
-                .iter_from(window.start)
-                .take_while(|vma| vma.start < window.end)
-                .map(|vma| self.shown(vma)),
-        );
+        if !window.is_empty() {
+            outcome.layout.extend(
+                self.areas
+                    .iter_from(window.start)
+                    .take_while(|vma| vma.start < window.end)
+                    .map(|vma| self.shown(vma)),
+            );
+        }
         outcome.counters = self.counters;
     }
 
@@ -271,6 +273,11 @@ impl<C: Container> AddressSpace<C> {
             area.start += PAGE_SIZE;
         }
         area
+    }
+
+    /// The first area that ends above `addr`: the one that holds it, or the next (`find_vma`).
+    pub fn find_vma(&self, addr: u64) -> Option<&Vma> {
+        self.areas.find(addr)
     }
 
     /// The areas, by address.

@@ -34,8 +34,7 @@ impl<C: Container> AddressSpace<C> {
         if !self.rules.errs(Mistake::SplitForgetsOpen) {
             self.call(Hook::Open, if new_below { &lower } else { &upper });
         }
-        self.areas.replace(whole.start, lower);
-        self.areas.insert(upper);
+        self.areas.split(lower, upper);
         self.counters.map_count += 1;
         Ok(())
     }

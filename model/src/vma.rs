@@ -32,6 +32,9 @@ pub struct Vma {
     pub forked: bool,
 }
 
+/// What is kept of tens of thousands of areas is kept small.
+const _: () = assert!(size_of::<Vma>() <= 56);
+
 impl Vma {
     /// Its size in pages (`vma_pages`).
     pub const fn pages(&self) -> u64 {

@@ -34,6 +34,10 @@ enum Act {
     Remove(u64, u64),
     /// The area found there ends or begins somewhere else, as far as there is room.
     Move(u64, i64, bool),
+    /// The area found there is cut in two.
+    Cut(u64),
+    /// What starts in the range becomes one area, which may take a page more on either side.
+    Join(u64, u64, bool),
     /// Looks for gaps of so many pages.
     Gaps(u64, u64),
 }
@@ -47,6 +51,9 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(from, len)| Act::Remove(from, len)),
         3 => (page.clone(), -4..5_i64, any::<bool>())
             .prop_map(|(at, by, end)| Act::Move(at, by, end)),
+        4 => page.clone().prop_map(Act::Cut),
+        2 => (page.clone(), prop_oneof![1..9_u64, 1..400_u64], any::<bool>())
+            .prop_map(|(from, len, more)| Act::Join(from, len, more)),
         2 => (page, 1..50_u64).prop_map(|(at, len)| Act::Gaps(at, len)),
     ]
 }
@@ -81,6 +88,44 @@ fn perform<C: Container>(areas: &mut C, act: &Act) {
                 new.start = new.start.clamp(limit, old.end - PAGE_SIZE);
             }
             areas.replace(old.start, new);
+        }
+        Act::Cut(at) => {
+            let Some(&whole) = areas.find(bytes(at)) else {
+                return;
+            };
+            let middle = whole.start + (whole.end - whole.start) / PAGE_SIZE / 2 * PAGE_SIZE;
+            if middle > whole.start {
+                let lower = Vma {
+                    end: middle,
+                    ..whole
+                };
+                let upper = Vma {
+                    start: middle,
+                    pgoff: whole.pgoff_at(middle),
+                    ..whole
+                };
+                areas.reserve().expect("there is memory");
+                areas.split(lower, upper);
+            }
+        }
+        Act::Join(from, len, more) => {
+            let starts = |vma: &&Vma| vma.start >= bytes(from);
+            let mut those = areas.iter_from(bytes(from)).filter(starts);
+            let Some(&first) = those.next().filter(|vma| vma.start < bytes(from + len)) else {
+                return;
+            };
+            let last = those.take_while(|vma| vma.start < bytes(from + len)).last();
+            let mut one = Vma {
+                end: last.unwrap_or(&first).end,
+                ..first
+            };
+            if more {
+                let below = areas.prev(one.start).map_or(0, |vma| vma.end);
+                let above = areas.find(one.end).map_or(u64::MAX, |vma| vma.start);
+                one.start = one.start.saturating_sub(PAGE_SIZE).max(below);
+                one.end = (one.end + PAGE_SIZE).min(above);
+            }
+            areas.join(one);
         }
         Act::Gaps(..) => {}
     }
@@ -121,7 +166,12 @@ fn agrees<C: Container + Debug>(acts: &[Act]) {
     for act in acts {
         perform(&mut areas, act);
         perform(&mut plain, act);
-        let (Act::Fill(at, ..) | Act::Remove(at, _) | Act::Move(at, ..) | Act::Gaps(at, _)) = *act;
+        let (Act::Fill(at, ..)
+        | Act::Remove(at, _)
+        | Act::Move(at, ..)
+        | Act::Cut(at)
+        | Act::Join(at, ..)
+        | Act::Gaps(at, _)) = *act;
         let len = if let Act::Gaps(_, len) = *act { len } else { 1 };
         for at in [at * PAGE_SIZE, at * PAGE_SIZE + 1] {
             compare(&areas, &plain, at, len * PAGE_SIZE);

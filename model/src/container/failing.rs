@@ -68,6 +68,14 @@ impl<C: Container> Container for Failing<C> {
         self.inner.replace(start, vma);
     }
 
+    fn split(&mut self, lower: Vma, upper: Vma) {
+        self.inner.split(lower, upper);
+    }
+
+    fn join(&mut self, vma: Vma) {
+        self.inner.join(vma);
+    }
+
     fn remove_range(&mut self, range: Range<u64>) {
         self.inner.remove_range(range);
     }

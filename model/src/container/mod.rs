@@ -4,12 +4,12 @@
 //!
 //! | container | is like the kernel's | search | add or remove | bytes an area |
 //! | --- | --- | --- | --- | --- |
-//! | [`BTree`] | maple tree, since 6.1 | logarithmic | logarithmic | that of [`Vma`], and up to half of that |
+//! | [`BTree`] | maple tree, since 6.1 | logarithmic | logarithmic | that of [`Vma`], and a third of that |
 //! | [`RbList`] | sorted list, red-black tree and look-up cache, until 6.0 | logarithmic | logarithmic | twice that of [`Vma`] |
 //! | [`SortedVec`] | none: so simple that it is the judge of the others | logarithmic | moves half of the areas | that of [`Vma`] |
 //!
-//! A search for a gap of some size is logarithmic in the first two, as in the kernel since 3.8, and
-//! linear in the last.
+//! A search for a gap of some size is logarithmic in the second, as in the kernel since 3.8. In the first it
+//! looks at one number for some two dozen areas, and in the last at each area.
 
 mod btree;
 mod failing;
@@ -55,6 +55,19 @@ pub trait Container: Default {
     /// larger or smaller, as long as it touches no other.
     fn replace(&mut self, start: u64, vma: Vma);
 
+    /// Cuts an area in two, which meet where the one ends and the other starts. There must be room, as
+    /// for an [`insert`](Self::insert).
+    fn split(&mut self, lower: Vma, upper: Vma) {
+        self.replace(lower.start, lower);
+        self.insert(upper);
+    }
+
+    /// Exchanges the areas in the range of `vma`, of which there is at least one, for it. None may reach
+    /// out of it.
+    fn join(&mut self, vma: Vma) {
+        join(self, vma);
+    }
+
     /// Takes all areas out that start in the range.
     fn remove_range(&mut self, range: Range<u64>);
 
@@ -92,6 +105,15 @@ pub trait Container: Default {
             })
             .filter(move |gap| gap.start() < addr && gap.len() >= len)
     }
+}
+
+/// [`Container::join`], step by step.
+fn join<C: Container>(areas: &mut C, vma: Vma) {
+    let Some(&first) = areas.find(vma.start) else {
+        unreachable!("areas become one where there is none")
+    };
+    areas.remove_range(first.end..vma.end);
+    areas.replace(first.start, vma);
 }
 
 /// Addresses where nothing is mapped, between two areas or before the first or behind the last.

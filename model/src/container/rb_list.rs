@@ -110,6 +110,16 @@ impl RbList {
 
     /// The last that starts below `addr`.
     fn prev_id(&self, addr: u64) -> Id {
+        let cached = self.cache.get();
+        if cached != NIL {
+            let Node { vma, next, .. } = self.node(cached);
+            if vma.start < addr && addr <= vma.end {
+                return cached;
+            }
+            if vma.start == addr {
+                return next[BELOW];
+            }
+        }
         let mut found = NIL;
         let mut at = self.root;
         while at != NIL {
@@ -252,6 +262,63 @@ impl RbList {
         if id != NIL {
             self.node_mut(id).red = false;
         }
+    }
+
+    /// Adds an area above the neighbour `below`, which may be none.
+    fn insert_above(&mut self, below: Id, vma: Vma) {
+        let above = match below {
+            NIL => self.ends[BELOW],
+            below => self.node(below).next[ABOVE],
+        };
+        let node = Node {
+            vma,
+            child: [NIL; 2],
+            parent: NIL,
+            next: [below, above],
+            red: true,
+            gap: vma.start - self.vma(below).map_or(0, |below| below.end),
+            subtree_gap: 0,
+        };
+        if self.nodes.is_empty() {
+            // Black, and without a gap.
+            self.nodes.push(Node {
+                red: false,
+                gap: 0,
+                next: [NIL; 2],
+                ..node
+            });
+        }
+        let id = match self.free.pop() {
+            Some(id) => {
+                *self.node_mut(id) = node;
+                id
+            }
+            None => {
+                let id = Id::try_from(self.nodes.len()).expect("fewer than 2^32 areas");
+                self.nodes.push(node);
+                id
+            }
+        };
+        for (side, neighbour) in [below, above].into_iter().enumerate() {
+            match neighbour {
+                NIL => self.ends[side] = id,
+                neighbour => self.node_mut(neighbour).next[1 - side] = id,
+            }
+        }
+        // One of two neighbours in order has no child towards the other.
+        if self.root == NIL {
+            self.root = id;
+        } else if below != NIL && self.node(below).child[ABOVE] == NIL {
+            self.node_mut(below).child[ABOVE] = id;
+            self.node_mut(id).parent = below;
+        } else {
+            self.node_mut(above).child[BELOW] = id;
+            self.node_mut(id).parent = above;
+        }
+        self.propagate(id);
+        self.measure(above);
+        self.fix_insertion(id);
+        self.cache.set(id);
     }
 
     /// Takes a node out of the tree and the list.
@@ -455,59 +522,14 @@ impl Container for RbList {
     }
 
     fn insert(&mut self, vma: Vma) {
-        let below = self.prev_id(vma.start);
-        let above = match below {
-            NIL => self.ends[BELOW],
-            below => self.node(below).next[ABOVE],
-        };
-        let node = Node {
-            vma,
-            child: [NIL; 2],
-            parent: NIL,
-            next: [below, above],
-            red: true,
-            gap: vma.start - self.vma(below).map_or(0, |below| below.end),
-            subtree_gap: 0,
-        };
-        if self.nodes.is_empty() {
-            // Black, and without a gap.
-            self.nodes.push(Node {
-                red: false,
-                gap: 0,
-                next: [NIL; 2],
-                ..node
-            });
-        }
-        let id = match self.free.pop() {
-            Some(id) => {
-                *self.node_mut(id) = node;
-                id
-            }
-            None => {
-                let id = Id::try_from(self.nodes.len()).expect("fewer than 2^32 areas");
-                self.nodes.push(node);
-                id
-            }
-        };
-        for (side, neighbour) in [below, above].into_iter().enumerate() {
-            match neighbour {
-                NIL => self.ends[side] = id,
-                neighbour => self.node_mut(neighbour).next[1 - side] = id,
-            }
-        }
-        // One of two neighbours in order has no child towards the other.
-        if self.root == NIL {
-            self.root = id;
-        } else if below != NIL && self.node(below).child[ABOVE] == NIL {
-            self.node_mut(below).child[ABOVE] = id;
-            self.node_mut(id).parent = below;
-        } else {
-            self.node_mut(above).child[BELOW] = id;
-            self.node_mut(id).parent = above;
-        }
-        self.propagate(id);
-        self.measure(above);
-        self.fix_insertion(id);
+        self.insert_above(self.prev_id(vma.start), vma);
+    }
+
+    fn split(&mut self, lower: Vma, upper: Vma) {
+        let id = self.find_id(lower.start);
+        debug_assert_eq!(self.node(id).vma.start, lower.start);
+        self.node_mut(id).vma = lower;
+        self.insert_above(id, upper);
     }
 
     fn replace(&mut self, start: u64, vma: Vma) {
