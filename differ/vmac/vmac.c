@@ -57,15 +57,30 @@ typedef unsigned long pgprotval_t;
 typedef struct pgprot { pgprotval_t pgprot; } pgprot_t;
 typedef unsigned int vm_fault_t;
 
-#define VM_WARN_ON(condition)			WARN_ON(condition)
-#define VM_WARN_ON_ONCE(condition)		WARN_ON(condition)
-#define VM_WARN_ON_ONCE_MM(condition, mm)	WARN_ON(condition)
-#define VM_WARN_ON_VMG(condition, vmg)		WARN_ON(condition)
-#define VM_BUG_ON(condition)			BUG_ON(condition)
-#define VM_BUG_ON_VMA(condition, vma)		BUG_ON(condition)
-#define VM_BUG_ON_MM(condition, mm)		BUG_ON(condition)
+#ifdef VMAC_BARE
+/* As without CONFIG_DEBUG_VM: compiled, and not run. */
+#define VMAC_DEBUG_VM(check, condition)		((void)sizeof(condition))
+#else
+#define VMAC_DEBUG_VM(check, condition)		check(condition)
+#endif
+#define VM_WARN_ON(condition)			VMAC_DEBUG_VM(WARN_ON, condition)
+#define VM_WARN_ON_ONCE(condition)		VMAC_DEBUG_VM(WARN_ON, condition)
+#define VM_WARN_ON_ONCE_MM(condition, mm)	VMAC_DEBUG_VM(WARN_ON, condition)
+#define VM_WARN_ON_VMG(condition, vmg)		VMAC_DEBUG_VM(WARN_ON, condition)
+#define VM_BUG_ON(condition)			VMAC_DEBUG_VM(BUG_ON, condition)
+#define VM_BUG_ON_VMA(condition, vma)		VMAC_DEBUG_VM(BUG_ON, condition)
+#define VM_BUG_ON_MM(condition, mm)		VMAC_DEBUG_VM(BUG_ON, condition)
 
 /* ---- Members that dup.h leaves out; the script build puts these names in. ---- */
+
+#ifdef VMAC_BARE
+#define VMAC_WATCHED_MEMBERS
+#else
+/* Ours: whether and how it is in the interval tree. */
+#define VMAC_WATCHED_MEMBERS						\
+	bool in_tree;							\
+	unsigned long first, last;
+#endif
 
 struct inode {
 	unsigned int i_mode;
@@ -99,15 +114,11 @@ struct percpu_dummy;
 	struct rb_node rb;						\
 	unsigned long rb_subtree_last;					\
 	unsigned long cached_vma_start, cached_vma_last;		\
-	/* Ours: whether and how it is in the interval tree. */		\
-	bool in_tree;							\
-	unsigned long first, last;
+	VMAC_WATCHED_MEMBERS
 #define VMAC_task_struct						\
 	unsigned int flags;
 #define VMAC_vm_area_struct						\
-	/* Ours, as in anon_vma_chain. */				\
-	bool in_tree;							\
-	unsigned long first, last;
+	VMAC_WATCHED_MEMBERS
 
 #ifndef atomic_dec
 #define atomic_dec(counter)	((void)atomic_dec_and_test(counter))
@@ -257,8 +268,10 @@ static inline void vma_lock_init(struct vm_area_struct *vma, bool reset_refcnt)
 {
 	if (reset_refcnt)
 		refcount_set(&vma->vm_refcnt, 0);
+#ifndef VMAC_BARE
 	/* A duplicate is in no tree. */
 	vma->in_tree = false;
+#endif
 }
 
 static inline bool vma_is_attached(struct vm_area_struct *vma)
@@ -342,6 +355,7 @@ struct vmac_cache {
 
 static struct vmac_cache vmac_caches[8];
 static unsigned int vmac_n_caches;
+static struct kmem_cache *vmac_maple_cache;
 static uint32_t vmac_fail_at;
 
 #ifdef VMAC_SANITIZE
@@ -446,9 +460,11 @@ void kmem_cache_free(struct kmem_cache *base, void *object)
 #ifdef VMAC_SANITIZE
 	free(object);
 #else
+#ifndef VMAC_BARE
 	/* Who still reads it is to find nonsense. A constructed object keeps what its constructor made. */
 	if (!base->ctor)
 		memset(object, 0x6b, min_t(size_t, base->size, 64));
+#endif
 	if (base == anon_vma_cachep)
 		((struct anon_vma *)object)->number = 0;
 	*vmac_link(cache, object) = cache->free;
@@ -466,8 +482,15 @@ struct kmem_cache *__kmem_cache_create_args(const char *name, unsigned int size,
 	cache->base.size = size;
 	cache->base.ctor = args->ctor;
 	cache->name = name;
+	if (!strcmp(name, "maple_node"))
+		vmac_maple_cache = &cache->base;
 	/* A maple node is aligned to 256 bytes, with no room to spare: its link lies in the next 256. */
 	cache->room = (size + sizeof(void *) + 255) & ~255UL;
+#ifdef VMAC_BARE
+	/* As the kernel's allocator does where there is no constructor: the link lies in what is free. */
+	if (!args->ctor)
+		cache->room = (size + 255) & ~255UL;
+#endif
 	return &cache->base;
 }
 
@@ -532,9 +555,7 @@ void *kmem_cache_alloc_from_sheaf(struct kmem_cache *cache, gfp_t gfp, struct sl
 void kfree(void *object)
 {
 	if (object)
-		for (unsigned int i = 0; i < vmac_n_caches; i++)
-			if (!strcmp(vmac_caches[i].name, "maple_node"))
-				kmem_cache_free(&vmac_caches[i].base, object);
+		kmem_cache_free(vmac_maple_cache, object);
 }
 
 #ifdef CONFIG_DEBUG_MAPLE_TREE
@@ -584,6 +605,9 @@ void maple_rcu_cb(struct rcu_head *head)
 #define vmac_no_lock(lock)		do { } while (0)
 
 static unsigned long vma_last_pgoff(struct vm_area_struct *vma);
+#ifdef VMAC_BARE
+#include "interval_tree.c"
+#else
 #define vma_interval_tree_insert	real_vma_interval_tree_insert
 #define vma_interval_tree_insert_after	real_vma_interval_tree_insert_after
 #define vma_interval_tree_remove	real_vma_interval_tree_remove
@@ -629,6 +653,7 @@ static void vma_interval_tree_insert_after(struct vm_area_struct *node, struct v
 	node->last = vma_last_pgoff(node);
 	real_vma_interval_tree_insert_after(node, prev, root);
 }
+#endif
 
 /* ---- Files, their drivers, and shared memory objects. ---- */
 
@@ -951,7 +976,9 @@ static void anon_vma_ctor(void *object)
 
 static void anon_vma_chain_ctor(void *object)
 {
+#ifndef VMAC_BARE
 	((struct anon_vma_chain *)object)->in_tree = false;
+#endif
 }
 
 /* Of mremap. */
@@ -1383,6 +1410,40 @@ static unsigned long vmac_lost(const struct vmac_op *op, long result, unsigned l
 	return lost;
 }
 
+/* Whether it hangs in them with the range it has. */
+static void vmac_check_reverse_maps(struct vm_area_struct *vma)
+{
+#ifndef VMAC_BARE
+	struct anon_vma_chain *avc;
+
+	if (vma->vm_file)
+		WARN_ON(!vma->in_tree || vma->first != vma->vm_pgoff ||
+			vma->last != vma_last_pgoff(vma));
+	WARN_ON(!vma->anon_vma != list_empty(&vma->anon_vma_chain));
+	list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
+		WARN_ON(avc->vma != vma || !avc->in_tree || avc->first != vma->vm_pgoff ||
+			avc->last != vma_last_pgoff(vma));
+#endif
+}
+
+static void vmac_count(struct vmac_seen *seen)
+{
+	struct mm_struct *mm = &vmac_mm;
+
+	seen->areas = vmac_areas;
+	seen->hooks = vmac_hooks;
+	seen->n_hooks = vmac_n_hooks;
+	seen->counters = (struct vmac_counters) {
+		.map_count = mm->map_count,
+		.total_vm = mm->total_vm,
+		.locked_vm = mm->locked_vm,
+		.data_vm = mm->data_vm,
+		.stack_vm = mm->stack_vm,
+		.exec_vm = mm->exec_vm,
+		.committed = vmac_committed,
+	};
+}
+
 /* The areas, and whether all that is counted or linked elsewhere agrees with them. */
 static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 {
@@ -1394,7 +1455,6 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 
 	for_each_vma(vmi, vma) {
 		unsigned long pages = vma_pages(vma);
-		struct anon_vma_chain *avc;
 
 		WARN_ON(vma->vm_start != vma_iter_addr(&vmi) || vma->vm_end != vma_iter_end(&vmi));
 		WARN_ON(vma->vm_start < end || vma->vm_start >= vma->vm_end);
@@ -1411,13 +1471,7 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 			locked += pages;
 		if (vma->vm_flags & VM_ACCOUNT)
 			accounted += pages;
-		if (vma->vm_file)
-			WARN_ON(!vma->in_tree || vma->first != vma->vm_pgoff ||
-				vma->last != vma_last_pgoff(vma));
-		WARN_ON(!vma->anon_vma != list_empty(&vma->anon_vma_chain));
-		list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
-			WARN_ON(avc->vma != vma || !avc->in_tree || avc->first != vma->vm_pgoff ||
-				avc->last != vma_last_pgoff(vma));
+		vmac_check_reverse_maps(vma);
 		if (area == vmac_areas + VMAC_AREAS)
 			vmac_bug("more areas than there is room for", __FILE__, __LINE__);
 		*area++ = (struct vmac_area) {
@@ -1439,20 +1493,8 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	accounted += vmac_accounted_before;
 	seen->lost = vmac_lost(op, seen->result, accounted, vmac_grown);
 	WARN_ON(accounted + vmac_shmem_committed != vmac_committed);
-
-	seen->areas = vmac_areas;
 	seen->n_areas = area - vmac_areas;
-	seen->hooks = vmac_hooks;
-	seen->n_hooks = vmac_n_hooks;
-	seen->counters = (struct vmac_counters) {
-		.map_count = mm->map_count,
-		.total_vm = mm->total_vm,
-		.locked_vm = mm->locked_vm,
-		.data_vm = mm->data_vm,
-		.stack_vm = mm->stack_vm,
-		.exec_vm = mm->exec_vm,
-		.committed = vmac_committed,
-	};
+	vmac_count(seen);
 }
 
 /* Runs something of the kernel's, out of which a bug or a signal leads back here. */
@@ -1492,6 +1534,40 @@ VMAC_API int vmac_apply(const struct vmac_op *op, uint32_t fail_at, struct vmac_
 	});
 	vmac_fail_at = 0;
 	return vmac_failed;
+}
+
+VMAC_API void vmac_perform(const struct vmac_op *ops, uint32_t n_ops, struct vmac_seen *seen)
+{
+	VMAC_GUARDED(seen, {
+		for (uint32_t i = 0; i < n_ops; i++) {
+			vmac_n_hooks = 0;
+			if (IS_ERR_VALUE(vmac_do(&ops[i])))
+				seen->result++;
+			vmac_rcu_drain();
+		}
+		vmac_count(seen);
+	});
+}
+
+VMAC_API void vmac_find(const uint64_t *addrs, uint32_t n_addrs, struct vmac_seen *seen)
+{
+	VMAC_GUARDED(seen, {
+		for (uint32_t i = 0; i < n_addrs; i++) {
+			struct vm_area_struct *vma = find_vma(&vmac_mm, addrs[i]);
+
+			seen->result += vma ? vma->vm_start : 0;
+		}
+		vmac_count(seen);
+	});
+}
+
+VMAC_API uint64_t vmac_memory(void)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < vmac_n_caches; i++)
+		bytes += vmac_caches[i].live * vmac_caches[i].base.size;
+	return bytes;
 }
 
 static void vmac_do_restore(const struct vmac_area *area)

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 3
+#define VMAC_ABI 4
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -174,5 +174,17 @@ VMAC_API int vmac_apply(const struct vmac_op *op, uint32_t fail_at, struct vmac_
 
 /* Unmaps everything, and says in seen->broke if something is left over. */
 VMAC_API void vmac_exit(struct vmac_seen *seen);
+
+/*
+ * To be measured: operations one after the other, and nothing is looked at in between. The result is how
+ * many failed. Of what can be seen there are the counters, and the hook calls of the last operation.
+ */
+VMAC_API void vmac_perform(const struct vmac_op *ops, uint32_t n_ops, struct vmac_seen *seen);
+
+/* To be measured: find_vma of each address. The result is the sum of where the areas start. */
+VMAC_API void vmac_find(const uint64_t *addrs, uint32_t n_addrs, struct vmac_seen *seen);
+
+/* How many bytes all areas, nodes of the maple tree, anon_vmas and so on take that there are. */
+VMAC_API uint64_t vmac_memory(void);
 
 #endif

@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 3;
+pub(super) const ABI: u32 = 4;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -161,4 +161,7 @@ pub(super) struct Calls {
     pub(super) restore: unsafe extern "C" fn(*const Area, *mut Seen),
     pub(super) apply: unsafe extern "C" fn(*const Op, u32, *mut Seen) -> i32,
     pub(super) exit: unsafe extern "C" fn(*mut Seen),
+    pub(super) perform: unsafe extern "C" fn(*const Op, u32, *mut Seen),
+    pub(super) find: unsafe extern "C" fn(*const u64, u32, *mut Seen),
+    pub(super) memory: unsafe extern "C" fn() -> u64,
 }

@@ -9,7 +9,10 @@
 //! batch, that nothing leaked. A failed check is a finding.
 
 mod ffi;
+mod rate;
 mod worlds;
+
+pub use rate::Program;
 
 use std::ffi::{CStr, c_char};
 use std::fs::File as OsFile;
@@ -24,8 +27,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vmalab_model::file::{Kind, MaySplit};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
-    Area, Backing, Break, Counters, Errno, File, FileId, Hook, HookCall, Object, Op, PAGE_SHIFT,
-    VmFlags,
+    Area, Backing, Break, Counters, Errno, File, FileId, Hook, HookCall, Limits, Object, Op,
+    PAGE_SHIFT, VmFlags,
 };
 
 use crate::oracle::{Fields, Observation, Oracle, OracleError, Sees, World};
@@ -45,6 +48,9 @@ pub struct Build {
     /// With ASan, UBSan and the kernel's own debugging checks. The program that loads it must run with
     /// the sanitizers' runtime preloaded.
     pub sanitize: bool,
+    /// Without what the comparison adds to the kernel's code, and without what Debian's kernels leave out
+    /// (`CONFIG_DEBUG_VM`): to be measured.
+    pub bare: bool,
 }
 
 impl Build {
@@ -67,6 +73,7 @@ impl Build {
             source,
             vma_c: None,
             sanitize: false,
+            bare: false,
         })
     }
 
@@ -83,6 +90,9 @@ impl Build {
         }
         if self.sanitize {
             command.env("SANITIZE", "1");
+        }
+        if self.bare {
+            command.env("BARE", "1");
         }
         let output = command
             .output()
@@ -134,6 +144,9 @@ impl VmaC {
                     restore: *library.get(b"vmac_restore\0")?,
                     apply: *library.get(b"vmac_apply\0")?,
                     exit: *library.get(b"vmac_exit\0")?,
+                    perform: *library.get(b"vmac_perform\0")?,
+                    find: *library.get(b"vmac_find\0")?,
+                    memory: *library.get(b"vmac_memory\0")?,
                 })
             };
             (abi.map(|abi| abi()), calls())
@@ -187,7 +200,9 @@ impl VmaC {
     /// # Panics
     /// If there is no such world.
     pub fn begin(&mut self, world: usize) -> Result<(), OracleError> {
-        let limits = limits(&self.worlds[world]);
+        let heap = &self.worlds[world].heap;
+        let heap = heap.as_ref().map_or(Break::default(), |heap| heap.start);
+        let limits = limits(&self.worlds[world].limits, heap);
         let files = &self.files[world];
         // SAFETY: both outlive the call, and `&mut self` says that nobody else uses this copy.
         unsafe { (self.calls.reset)(&limits, files.as_ptr(), files.len() as u32) };
@@ -469,15 +484,7 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
             Err(errno.ok_or_else(|| format!("it returned the error {number}"))?)
         }
     };
-    let count = &raw.counters;
-    outcome.counters = Counters {
-        map_count: count.map_count,
-        total_vm: count.total_vm,
-        locked_vm: count.locked_vm,
-        data_vm: count.data_vm,
-        stack_vm: count.stack_vm,
-        exec_vm: count.exec_vm,
-    };
+    outcome.counters = counters(&raw.counters);
     outcome.layout.clear();
     outcome.hooks.clear();
     // SAFETY: the library wrote so many, and does not touch them until the next call. It gives a pointer
@@ -518,6 +525,17 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
         });
     }
     Ok(())
+}
+
+fn counters(count: &ffi::Counters) -> Counters {
+    Counters {
+        map_count: count.map_count,
+        total_vm: count.total_vm,
+        locked_vm: count.locked_vm,
+        data_vm: count.data_vm,
+        stack_vm: count.stack_vm,
+        exec_vm: count.exec_vm,
+    }
 }
 
 fn object(number: i32) -> Object {
@@ -564,12 +582,7 @@ fn file(file: &File) -> ffi::File {
     }
 }
 
-fn limits(world: &World) -> ffi::Limits {
-    let limits = &world.limits;
-    let heap = world
-        .heap
-        .as_ref()
-        .map_or(Break::default(), |heap| heap.start);
+fn limits(limits: &Limits, heap: Break) -> ffi::Limits {
     ffi::Limits {
         task_size: limits.task_size,
         mmap_min_addr: limits.mmap_min_addr,
