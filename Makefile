@@ -24,7 +24,8 @@ help:
 #>   make test-selftests
 #>                     the kernel's own tests of mm/, beside the module and on the device
 #>   make kernels      kernels of other Debian releases against the model, each in QEMU
-#>   make bench        what memory of the device costs, beside a memfd and others (make bench-device)
+#>   make bench        what memory of the device costs, beside a memfd and others (make bench-device), and
+#>                     what an operation costs in the model, beside the kernel's code (make bench-model)
 #>   make vm           a shell in the guest, with the module loaded
 #>   make vm RUN='./a x' FILES='path/a path/b'
 #>                     a command in the guest, in a directory that holds the files
@@ -74,10 +75,13 @@ kernels: export SEED := $(SEED)
 kernels:
 	@tests/report kernels
 
-bench: bench-device
+bench: bench-device bench-model
 
 bench-device: module
 	@tests/bench-device
+
+bench-model:
+	@tests/bench-model
 
 vm: module
 	@files=(); for f in $$VMALAB_FILES; do files+=(--file "$$f"); done; \
