@@ -126,15 +126,16 @@ impl BTree {
     /// [`place`](Self::place), where it is not the one that was looked at last.
     fn search(&self, addr: u64) -> Place {
         let Place { mut leaf, at } = self.last.get();
-        if !self.is_leaf(leaf, addr) {
+        let near = self.is_leaf(leaf, addr);
+        if !near {
             leaf = self.leaf(addr);
         }
         let Some(here) = self.leaves.get(leaf) else {
             return Place::default();
         };
-        let at = if here.is_at(at, addr) {
+        let at = if near && here.is_at(at, addr) {
             at
-        } else if here.is_at(at + 1, addr) {
+        } else if near && here.is_at(at + 1, addr) {
             at + 1
         } else {
             here.at(addr)
@@ -209,6 +210,27 @@ impl BTree {
         }
         self.gaps[leaf].set(largest);
         largest
+    }
+
+    /// The first leaf from this one on that has a gap so large.
+    fn wide_from(&self, mut leaf: usize, len: u64) -> Option<usize> {
+        loop {
+            leaf += self.gaps[leaf..].iter().position(|gap| gap.get() >= len)?;
+            if self.largest_gap(leaf) >= len {
+                return Some(leaf);
+            }
+            leaf += 1;
+        }
+    }
+
+    /// The last leaf before this one that has a gap so large.
+    fn wide_below(&self, mut leaf: usize, len: u64) -> Option<usize> {
+        loop {
+            leaf = self.gaps[..leaf].iter().rposition(|gap| gap.get() >= len)?;
+            if self.largest_gap(leaf) >= len {
+                return Some(leaf);
+            }
+        }
     }
 
     /// Brings the index up to date after a change at a place.
@@ -467,8 +489,7 @@ impl Container for BTree {
                         Some((leaf, at + 1))
                     }
                     Some(_) => {
-                        let mut above = leaf + 1..self.leaves.len();
-                        let wide = above.find(|&leaf| self.largest_gap(leaf) >= len);
+                        let wide = self.wide_from(leaf + 1, len);
                         Some((wide.unwrap_or(self.leaves.len()), 0))
                     }
                 };
@@ -495,7 +516,7 @@ impl Container for BTree {
                 next = if at > 0 && self.largest_gap(leaf) >= len {
                     Some((leaf, at - 1))
                 } else {
-                    let wide = (0..leaf).rfind(|&leaf| self.largest_gap(leaf) >= len);
+                    let wide = self.wide_below(leaf, len);
                     wide.map(|leaf| (leaf, self.leaves[leaf].areas.len() - 1))
                 };
                 if gap.len() >= len && gap.start() < addr {
