@@ -4,194 +4,109 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nix::sys::personality::{self, Persona};
-use vmalab_differ::host::{Host, HostOptions, Tight};
+use vmalab_differ::host::HostOptions;
 use vmalab_differ::jobs;
-use vmalab_differ::oracle::{Oracle, World};
+use vmalab_differ::oracle::{Oracle, OracleError, World};
+use vmalab_differ::page::{self, Written};
 use vmalab_differ::report::{About, Report, finding_text, result_name};
-use vmalab_differ::runner::{End, Plan, Runner, Stats};
-use vmalab_differ::vmac::{Build, VmaC};
-use vmalab_model::{Mistake, Rules};
+use vmalab_differ::runner::{BATCH, End, Plan, Stats};
+use vmalab_differ::saved::Saved;
+use vmalab_differ::small::{part, shard};
+use vmalab_differ::vmac::VmaC;
+use vmalab_model::Rules;
+
+use crate::oracles::{Choice, Which};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What answers for real
-    #[arg(long, value_enum, default_value_t = Which::Host)]
-    oracle: Which,
-    /// How many operations
-    #[arg(long, default_value_t = 10_000)]
-    ops: u64,
-    /// With --oracle vmac: how many threads [default: one for each processor]
+    #[command(flatten)]
+    choice: Choice,
+    /// How many operations [default: 10000; with --time: no end]
+    #[arg(long)]
+    ops: Option<u64>,
+    /// For how long, as in 90, 15m or 8h
+    #[arg(long, value_parser = duration)]
+    time: Option<Duration>,
+    /// Do part I of N, from 0/N on; all parts together do what one run does
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(u64, u64)>,
+    /// Go on where this file says, and keep in it how far the run got; it need not be there
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Where a finding is written: a sequence to replay, a program of C, a page of HTML
+    #[arg(long, value_name = "DIRECTORY", default_value = "build/report")]
+    out: PathBuf,
+    /// How many threads [default: one for each processor; with --oracle host: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     jobs: Option<u32>,
-    /// With --oracle vmac: a library that differ/vmac/build made, instead of making one
-    #[arg(long, value_name = "FILE")]
-    library: Option<PathBuf>,
     /// From which all operations follow [default: another one each time]
     #[arg(long)]
     seed: Option<u64>,
     /// The first batch: to repeat what was found in it
     #[arg(long, default_value_t = 0)]
     batch: u64,
-    /// Have mappings of this node of vmalab.ko among the others
-    #[arg(long, value_name = "PATH")]
-    device: Option<PathBuf>,
-    /// The rules of the model [default: the era of the running kernel]
-    #[arg(long, value_name = "NAME")]
-    era: Option<String>,
-    /// How to come near the limit on the number of areas
-    #[arg(long, value_enum, default_value_t = Limit::Fill)]
-    limit: Limit,
-    /// Read the counters after every N-th operation, and after the last of each batch
+    /// With --oracle host: read the counters after every N-th operation, and after the last of each batch
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     counters_every: u32,
-    /// Look at all areas after every N-th operation, and after the last of each batch; in between,
-    /// at those in reach of the operation
+    /// With --oracle host: look at all areas after every N-th operation, and after the last of each
+    /// batch; in between, at those in reach of the operation
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     layout_every: u32,
-    /// Run near RLIMIT_DATA, too: when it is first exceeded, the kernel logs a warning
-    #[arg(long)]
-    data_limit: bool,
-    /// Read /proc/self/maps as text even where the kernel has PROCMAP_QUERY
-    #[arg(long)]
-    text: bool,
     /// Write a report for machines to this file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Print the report for machines instead of text
     #[arg(long)]
     json: bool,
-    /// Break a rule of the model, to see that this is found
-    #[arg(long, value_name = "NAME", hide = true)]
-    mistake: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
-    /// The running kernel
-    Host,
-    /// mm/vma.c of the kernel tree VMALAB_LINUX_SRC, compiled into a library and run in this process
-    Vmac,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Limit {
-    /// Not at all
-    Never,
-    /// By filling the address space
-    Fill,
-    /// By lowering vm.max_map_count while a batch runs: all processes of the machine see that
-    Sysctl,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    match args.oracle {
+    match args.choice.oracle {
         Which::Host => run_host(args),
         Which::Vmac => run_vmac(args),
+        Which::Model => run_model(args),
     }
 }
 
 fn run_host(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.jobs.is_some() || args.library.is_some() {
-        bail!(
-            "--jobs and --library go with --oracle vmac: the running kernel is asked by one process"
-        );
+    if args.jobs.is_some_and(|jobs| jobs > 1) {
+        bail!("--jobs goes with other oracles: the running kernel is asked by one process");
     }
-    without_randomisation()?;
-    let kernel = crate::release()?;
-    let rules = rules(args, &kernel)?;
-    let mut host = Host::new(HostOptions {
-        device: args.device.clone(),
-        tight: match args.limit {
-            Limit::Never => Tight::Never,
-            Limit::Fill => Tight::Fill,
-            Limit::Sysctl => Tight::Sysctl,
-        },
+    let mut host = args.choice.host(HostOptions {
         counters_every: args.counters_every,
         layout_every: args.layout_every,
-        data_limit: args.data_limit,
-        text: args.text,
+        ..HostOptions::default()
     })?;
-    let plan = plan(args, rules);
-    let about = About {
-        kernel,
-        era: rules.name.into(),
-        oracle: host.name(),
-        seed: plan.seed,
-        first_batch: args.batch,
-        layout_every: args.layout_every,
-        counters_every: args.counters_every,
-        skipped: host.skipped().to_vec(),
-        command: command(args, plan.seed),
-    };
-    introduce(args, &about);
-    if !args.json {
-        println!(
-            "looks   at the areas in reach after each operation, at all in the windows after every {}; \
-             at the counters after every {}; at everything after each batch",
-            args.layout_every, args.counters_every
-        );
-    }
-    let stop = stop_flag()?;
-    let bar = progress_bar(args);
-    let mut runner = Runner::new(&mut host, rules)?;
-    let (stats, end) = runner.run(&plan, |stats| go_on(&bar, &stop, stats.ops))?;
-    bar.finish_and_clear();
-    conclude(args, &about, &stats, &end, runner.worlds())
+    let kernel = host.release().to_owned();
+    let rules = args.choice.rules(&kernel, None)?;
+    let mut about = about(args, &host, kernel, rules)?;
+    (about.layout_every, about.counters_every) = (args.layout_every, args.counters_every);
+    about.skipped = host.skipped().to_vec();
+    let looks = format!(
+        "at the areas in reach after each operation, at all in the windows after every {}; at the \
+         counters after every {}; at everything after each batch",
+        args.layout_every, args.counters_every
+    );
+    let worlds = host.worlds().to_vec();
+    compare(args, &about, rules, &looks, &worlds, |plan, progress| {
+        jobs::run_here(&mut host, plan, progress)
+    })
 }
 
 fn run_vmac(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.device.is_some() {
-        bail!("--device goes with --oracle host: vmac has devices of its own");
-    }
-    let jobs = match args.jobs {
-        Some(jobs) => jobs as usize,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    let mut oracles = match &args.library {
-        Some(library) => load(library, jobs)?,
-        None => {
-            let build = Build::from_environment()?;
-            let built = std::env::temp_dir().join(format!("libvmac-{}.so", std::process::id()));
-            build.run(&built)?;
-            let oracles = load(&built, jobs);
-            // Each oracle has a copy of its own.
-            fs::remove_file(&built)
-                .with_context(|| format!("cannot remove {}", built.display()))?;
-            oracles?
-        }
-    };
+    let mut oracles = args.choice.vmac(jobs(args))?;
     let kernel = oracles[0].kernel().to_owned();
-    let rules = rules(args, &kernel)?;
-    let plan = plan(args, rules);
-    let about = About {
-        kernel,
-        era: rules.name.into(),
-        oracle: oracles[0].name(),
-        seed: plan.seed,
-        first_batch: args.batch,
-        layout_every: 1,
-        counters_every: 1,
-        skipped: Vec::new(),
-        command: command(args, plan.seed),
-    };
-    introduce(args, &about);
-    if !args.json {
-        println!("looks   at everything after each operation, in {jobs} threads");
-    }
-    let stop = stop_flag()?;
-    let bar = progress_bar(args);
-    let (stats, end) = jobs::run(&mut oracles, &plan, |done| go_on(&bar, &stop, done))?;
-    bar.finish_and_clear();
+    let rules = args.choice.rules(&kernel, None)?;
+    let about = about(args, &oracles[0], kernel, rules)?;
+    let code = compare_side_by_side(args, &about, rules, &mut oracles)?;
     let lost: u64 = oracles.iter().map(VmaC::lost_charge).sum();
     if lost > 0 && !args.json {
         println!(
@@ -199,25 +114,175 @@ fn run_vmac(args: &Args) -> anyhow::Result<ExitCode> {
              unmapped, or a growing stack that does not count"
         );
     }
-    conclude(args, &about, &stats, &end, oracles[0].worlds())
+    Ok(code)
 }
 
-/// So many copies of the library.
-fn load(library: &Path, jobs: usize) -> anyhow::Result<Vec<VmaC>> {
-    let load = |_| VmaC::new(library).map_err(Into::into);
-    (0..jobs).map(load).collect()
+fn run_model(args: &Args) -> anyhow::Result<ExitCode> {
+    let peers = (0..jobs(args)).map(|_| args.choice.peer(None));
+    let mut peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
+    let rules = args.choice.rules("", None)?;
+    let about = about(args, &peers[0], String::new(), rules)?;
+    compare_side_by_side(args, &about, rules, &mut peers)
 }
 
-fn plan(args: &Args, rules: Rules) -> Plan {
-    Plan {
-        rules,
-        seed: args
-            .seed
-            .unwrap_or_else(|| RandomState::new().hash_one(0) >> 32),
-        first_batch: args.batch,
-        ops: args.ops,
+/// Oracles that see everything, each in a thread of its own.
+fn compare_side_by_side<O: Oracle + Send>(
+    args: &Args,
+    about: &About,
+    rules: Rules,
+    oracles: &mut [O],
+) -> anyhow::Result<ExitCode> {
+    let looks = format!(
+        "at everything after each operation, in {} threads",
+        oracles.len()
+    );
+    let worlds = oracles[0].worlds().to_vec();
+    compare(args, about, rules, &looks, &worlds, |plan, progress| {
+        jobs::run(oracles, plan, progress)
+    })
+}
+
+/// How many threads.
+fn jobs(args: &Args) -> usize {
+    match args.jobs {
+        Some(jobs) => jobs as usize,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
+
+fn about(args: &Args, oracle: &impl Oracle, kernel: String, rules: Rules) -> anyhow::Result<About> {
+    let saved = saved(args)?;
+    let seed = args
+        .seed
+        .or(saved.map(|saved| saved.seed))
+        .unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    Ok(About {
+        kernel,
+        era: rules.name.into(),
+        oracle: oracle.name(),
+        seed,
+        first_batch: args.batch + share(args).0,
+        layout_every: 1,
+        counters_every: 1,
+        skipped: Vec::new(),
+        command: format!("vmalab diff --seed {seed}{}", args.choice.words()),
+    })
+}
+
+/// How far the run got that is to go on, if there was one.
+fn saved(args: &Args) -> anyhow::Result<Option<Saved>> {
+    let Some(path) = &args.resume else {
+        return Ok(None);
+    };
+    Saved::read(path).with_context(|| format!("cannot go on with {}", path.display()))
+}
+
+/// The first batch of this part, from `--batch` on, and how many operations.
+fn share(args: &Args) -> (u64, u64) {
+    let endless = 1 << 32;
+    let Some(shard) = args.shard else {
+        let ops = args.ops.unwrap_or(match args.time {
+            Some(_) => endless * BATCH,
+            None => 10_000,
+        });
+        return (0, ops);
+    };
+    match (args.ops, args.time) {
+        // Each has a range of its own that no other one comes to.
+        (None, Some(_)) => (shard.0 * endless, endless * BATCH),
+        (ops, _) => {
+            let ops = ops.unwrap_or(10_000);
+            let batches = part(ops.div_ceil(BATCH), shard);
+            let end = (batches.end * BATCH).min(ops);
+            (batches.start, end - (batches.start * BATCH).min(end))
+        }
+    }
+}
+
+/// Seconds, or with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((last, 's')) => (&text[..last], 1),
+        Some((last, 'm')) => (&text[..last], 60),
+        Some((last, 'h')) => (&text[..last], 3600),
+        _ => (text, 1),
+    };
+    let seconds = number.parse::<u64>().ok();
+    let seconds = seconds.and_then(|seconds| seconds.checked_mul(unit));
+    let seconds = seconds.ok_or("expected a number, alone or followed by s, m or h")?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Told how many operations were compared, it says whether to go on.
+type Progress<'a> = &'a (dyn Fn(u64) -> ControlFlow<()> + Sync);
+
+fn compare(
+    args: &Args,
+    about: &About,
+    rules: Rules,
+    looks: &str,
+    worlds: &[World],
+    mut run: impl FnMut(&Plan, Progress) -> Result<(Stats, End), OracleError>,
+) -> anyhow::Result<ExitCode> {
+    let saved = saved(args)?;
+    let (_, total) = share(args);
+    introduce(args, about);
+    if !args.json {
+        println!("looks   {looks}");
+    }
+    let mut stats = match &saved {
+        None => Stats {
+            next_batch: about.first_batch,
+            ..Stats::default()
+        },
+        Some(saved) => saved
+            .stats(about)
+            .map_err(|why| anyhow!("cannot go on: {why}"))?,
+    };
+    let stop = stop_flag()?;
+    let begin = Instant::now();
+    let earlier = stats.elapsed;
+    let bar = progress_bar(args, total);
+    let end = loop {
+        let planned = (stats.next_batch - about.first_batch) * BATCH;
+        let plan = Plan {
+            rules,
+            seed: about.seed,
+            first_batch: stats.next_batch,
+            ops: total.saturating_sub(planned),
+        };
+        // Where the run is to be kept, it rests now and then, at the end of a batch.
+        let slice = Instant::now();
+        let rests = || args.resume.is_some() && slice.elapsed() >= KEPT_EVERY;
+        let late = || args.time.is_some_and(|time| begin.elapsed() >= time);
+        let before = stats.ops;
+        let (more, end) = run(&plan, &|done| {
+            bar.set_position(before + done);
+            match stop.load(Ordering::Relaxed) || rests() || late() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        stats.add(&more);
+        stats.next_batch = more.next_batch;
+        stats.elapsed = earlier + begin.elapsed();
+        if let Some(path) = &args.resume {
+            let saved = Saved::new(about, &stats).write(path);
+            saved.with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        match end {
+            End::Stopped if stop.load(Ordering::Relaxed) => break end,
+            End::Stopped if late() => break End::Agreed,
+            End::Stopped => {}
+            _ => break end,
+        }
+    };
+    bar.finish_and_clear();
+    conclude(args, about, &stats, &end, worlds)
+}
+
+/// How often a run is kept that can be gone on with.
+const KEPT_EVERY: Duration = Duration::from_secs(10);
 
 /// Says what is compared with what.
 fn introduce(args: &Args, about: &About) {
@@ -241,15 +306,6 @@ fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn go_on(bar: &ProgressBar, stop: &AtomicBool, done: u64) -> ControlFlow<()> {
-    bar.set_position(done);
-    if stop.load(Ordering::Relaxed) {
-        ControlFlow::Break(())
-    } else {
-        ControlFlow::Continue(())
-    }
-}
-
 /// Tells how it ended.
 fn conclude(
     args: &Args,
@@ -259,6 +315,11 @@ fn conclude(
     worlds: &[World],
 ) -> anyhow::Result<ExitCode> {
     let report = Report::new(about, stats, end, worlds);
+    // A finding is told even where it cannot be written.
+    let written = match end {
+        End::Found(finding) => Some(page::write(&args.out, finding, about, worlds)),
+        _ => None,
+    };
     let text = serde_json::to_string_pretty(&report)?;
     if let Some(path) = &args.report {
         fs::write(path, text.clone() + "\n")
@@ -274,6 +335,10 @@ fn conclude(
             End::Found(finding) => {
                 println!("result  DIVERGENCE\n");
                 print!("{}", finding_text(finding, about, worlds));
+                match written.expect("what was found was to be written") {
+                    Ok(written) => print_written(&written),
+                    Err(error) => println!("\nnot written to {}: {error}", args.out.display()),
+                }
             }
         }
     }
@@ -284,94 +349,27 @@ fn conclude(
     })
 }
 
-/// The rules to compare with.
-fn rules(args: &Args, kernel: &str) -> anyhow::Result<Rules> {
-    let names = || {
-        Rules::all()
-            .iter()
-            .map(|rules| rules.name)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let rules = match &args.era {
-        Some(name) => Rules::by_name(name)
-            .ok_or_else(|| anyhow!("there is no era {name}; there are: {}", names()))?,
-        None => Rules::for_kernel(kernel).ok_or_else(|| {
-            anyhow!(
-                "this kernel, {kernel}, is older than all eras of the model ({}); choose one with \
-                 --era to compare all the same",
-                names()
-            )
-        })?,
-    };
-    let Some(name) = &args.mistake else {
-        return Ok(*rules);
-    };
-    let known = Mistake::ALL
-        .iter()
-        .find(|mistake| format!("{mistake:?}") == *name);
-    match known {
-        Some(&mistake) => Ok(rules.with_mistake(mistake)),
-        None => bail!("there is no mistake {name}; there are: {:?}", Mistake::ALL),
+fn print_written(written: &Written) {
+    println!("\nwritten:\n  {}", written.sequence.display());
+    match &written.program {
+        Ok(program) => println!("  {}", program.display()),
+        Err(why) => println!("  no program of C: {why}"),
     }
+    println!("  {}", written.page.display());
 }
 
-/// Starts this program anew without address randomisation, so that the addresses of a finding are the
-/// same next time. Where that is not allowed, only the choices repeat.
-fn without_randomisation() -> anyhow::Result<()> {
-    let persona = personality::get()?;
-    if persona.contains(Persona::ADDR_NO_RANDOMIZE)
-        || personality::set(persona | Persona::ADDR_NO_RANDOMIZE).is_err()
-    {
-        return Ok(());
-    }
-    let program =
-        std::env::current_exe().context("cannot find this program (is /proc mounted?)")?;
-    let error = Command::new(&program)
-        .args(std::env::args_os().skip(1))
-        .exec();
-    Err(error).with_context(|| format!("cannot start {}", program.display()))
-}
-
-/// What to type to have the same batches again.
-fn command(args: &Args, seed: u64) -> String {
-    let mut command = format!("vmalab diff --seed {seed}");
-    if args.oracle == Which::Vmac {
-        command += " --oracle vmac";
-    }
-    if let Some(library) = &args.library {
-        command += &format!(" --library {}", library.display());
-    }
-    if let Some(device) = &args.device {
-        command += &format!(" --device {}", device.display());
-    }
-    if let Some(era) = &args.era {
-        command += &format!(" --era {era}");
-    }
-    if let Some(mistake) = &args.mistake {
-        command += &format!(" --mistake {mistake}");
-    }
-    match args.limit {
-        Limit::Never => command += " --limit never",
-        Limit::Fill => {}
-        Limit::Sysctl => command += " --limit sysctl",
-    }
-    if args.data_limit {
-        command += " --data-limit";
-    }
-    command
-}
-
-fn progress_bar(args: &Args) -> ProgressBar {
+fn progress_bar(args: &Args, total: u64) -> ProgressBar {
     let target = if args.json {
         ProgressDrawTarget::hidden()
     } else {
         ProgressDrawTarget::stderr()
     };
-    let style = ProgressStyle::with_template(
-        "{bar:30} {human_pos} of {human_len} operations, {per_sec}, {eta} left",
-    );
-    ProgressBar::with_draw_target(Some(args.ops), target)
+    // How long is known only where it is not the time that ends the run.
+    let style = ProgressStyle::with_template(match args.time {
+        Some(_) => "{spinner} {human_pos} operations, {per_sec}, for {elapsed}",
+        None => "{bar:30} {human_pos} of {human_len} operations, {per_sec}, {eta} left",
+    });
+    ProgressBar::with_draw_target(Some(total), target)
         .with_style(style.expect("the template is well-formed"))
 }
 
@@ -406,6 +404,9 @@ fn print_stats(stats: &Stats) {
         .iter()
         .map(|(world, batches)| format!("{world} {batches}"))
         .collect();
+    for (name, count) in &stats.known {
+        println!("known   {count} times: {name}");
+    }
     println!(
         "batches {}; at most {} areas at a time",
         worlds.join(", "),

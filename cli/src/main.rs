@@ -3,9 +3,12 @@
 
 mod diff;
 mod eras;
+mod oracles;
 mod replay;
+mod shrink;
 mod stats;
 mod watch;
+mod worlds;
 
 use std::process::ExitCode;
 
@@ -29,12 +32,16 @@ enum Command {
     Diff(diff::Args),
     /// List the eras of the model, and the one that the running kernel belongs to
     Eras(eras::Args),
-    /// Replay recordings of real kernels on the model
+    /// Play sequences of operations on an oracle, and recordings of real kernels on the model
     Replay(replay::Args),
+    /// Make a sequence that shows a divergence as short and simple as can be
+    Shrink(shrink::Args),
     /// Show what /dev/vmalab counts: live objects, areas and pages, and calls of its hooks
     Stats(stats::Args),
     /// Show the calls of the hooks of /dev/vmalab as they happen: of a command, or of all programs
     Watch(watch::Args),
+    /// Compare with the model every sequence of a few operations over a few pages
+    Worlds(worlds::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,8 +49,10 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Eras(args) => eras::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Shrink(args) => shrink::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Worlds(args) => worlds::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("vmalab: {error:#}");

@@ -1,81 +1,204 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `vmalab replay`
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use serde_json::json;
-use vmalab_model::Rules;
+use vmalab_differ::oracle::World;
+use vmalab_differ::page::what;
+use vmalab_differ::report::{case_text, outcome_json, result_text};
+use vmalab_differ::runner::Runner;
+use vmalab_differ::sequence::{self, Sequence};
+use vmalab_differ::show;
+use vmalab_model::{Op, Rules};
 use vmalab_vectors::{Recording, replay};
+
+use crate::oracles::{Choice, Chosen};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Recordings
-    #[arg(required = true, value_name = "FILE.jsonl.xz")]
+    /// Sequences of operations, as text or JSON; or recordings, packed with xz
+    #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The rules of the model [default: the era of the kernel that was recorded]
+    #[command(flatten)]
+    choice: Choice,
+    /// Play in this world of the oracle instead of the one that the sequence names
     #[arg(long, value_name = "NAME")]
-    era: Option<String>,
-    /// Print one JSON object for each recording
+    world: Option<String>,
+    /// Print one JSON object for each file
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut code = ExitCode::SUCCESS;
+    let mut agreed = true;
     for path in &args.files {
-        let name = path.display();
-        let recording = Recording::load(path)?;
-        let rules = rules(args, recording.kernel()).with_context(|| name.to_string())?;
-        let report = replay(&recording, *rules, usize::MAX).with_context(|| name.to_string())?;
-        let agreed = report.compared - report.differences.len();
-        let all = report.compared + report.skipped;
-        if agreed != all || all == 0 {
-            code = ExitCode::FAILURE;
-        }
-        if args.json {
-            println!(
-                "{}",
-                json!({
-                    "file": name.to_string(),
-                    "kernel": recording.kernel(),
-                    "era": rules.name,
-                    "sequences": report.sequences,
-                    "operations": all,
-                    "agreed": agreed,
-                    "differ": report.differences.len(),
-                    "skipped": report.skipped,
-                    "unknown": report.unknown,
-                    "first": report.differences.first(),
-                })
-            );
-            continue;
-        }
-        println!(
-            "{name}: kernel {} -> rules {}: {agreed} of {all} operations agree, in {} sequences",
-            recording.kernel(),
-            rules.name,
-            report.sequences
-        );
-        if let Some(first) = report.differences.first() {
-            println!(
-                "{} sequences differ, and {} operations after that were skipped; the first, as \
-                 (sequence, operation):\n{first}",
-                report.differences.len(),
-                report.skipped
-            );
-        }
-        for (op, times) in &report.unknown {
-            println!("{times} sequences ended by an operation that the model does not know: {op}");
-        }
+        agreed &= if is_recording(path)? {
+            recording(args, path)?
+        } else {
+            sequence(args, path)?
+        };
     }
-    Ok(code)
+    Ok(if agreed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-/// The rules to replay by.
-fn rules(args: &Args, kernel: &str) -> anyhow::Result<&'static Rules> {
-    match &args.era {
+/// Whether it begins as xz packs files.
+fn is_recording(path: &Path) -> anyhow::Result<bool> {
+    use std::io::Read as _;
+    let cannot = || format!("cannot read {}", path.display());
+    let mut magic = Vec::new();
+    let file = fs::File::open(path).with_context(cannot)?;
+    file.take(6).read_to_end(&mut magic).with_context(cannot)?;
+    Ok(magic == b"\xfd7zXZ\0")
+}
+
+/// A sequence of a file, an oracle and where to play it.
+pub(crate) struct Loaded {
+    pub(crate) chosen: Chosen,
+    pub(crate) world: usize,
+    pub(crate) ops: Vec<Op>,
+}
+
+/// Reads a sequence and starts the oracle.
+pub(crate) fn load(path: &Path, choice: &Choice, world: Option<&str>) -> anyhow::Result<Loaded> {
+    let name = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let mut sequence = Sequence::parse(&text).map_err(|error| anyhow!("{name}: {error}"))?;
+    if let Some(world) = world {
+        sequence.world = Some(world.into());
+    }
+    let chosen = choice.one(sequence.era.as_deref())?;
+    let worlds = chosen.oracle.worlds();
+    let world = sequence.world_of(worlds);
+    let world = world.map_err(|error| anyhow!("{name}: {error}; name one by --world"))?;
+    let ops = sequence
+        .ops(&worlds[world])
+        .map_err(|error| anyhow!("{name}: {error}"))?;
+    Ok(Loaded { chosen, world, ops })
+}
+
+/// Plays one sequence; gives whether all was as predicted.
+fn sequence(args: &Args, path: &Path) -> anyhow::Result<bool> {
+    let Loaded {
+        mut chosen,
+        world,
+        ops,
+    } = load(path, &args.choice, args.world.as_deref())?;
+    let oracle = chosen.oracle.name();
+    let mut runner = Runner::new(&mut *chosen.oracle, chosen.rules)?;
+    let found = runner.replay(world, &ops)?;
+    let description = runner.worlds()[world].clone();
+    if args.json {
+        let seen = runner.steps().1.iter();
+        let steps: Vec<_> = seen
+            .map(|seen| outcome_json(&seen.outcome, &description.files))
+            .collect();
+        println!(
+            "{:#}",
+            json!({
+                "file": path.display().to_string(),
+                "oracle": oracle,
+                "kernel": chosen.kernel,
+                "sequence": sequence::to_json(&description, chosen.rules.name, &ops),
+                "observed": steps,
+                "agreed": found.is_none(),
+                "differs": found.as_ref().map(what),
+            })
+        );
+        return Ok(found.is_none());
+    }
+    println!(
+        "{}: {oracle}, world \"{}\", predicted by {}",
+        path.display(),
+        description.name,
+        chosen.rules.name
+    );
+    let seen = runner.steps().1;
+    for (op, seen) in ops.iter().zip(seen) {
+        let result = result_text(seen.outcome.result);
+        println!("  {} = {result}", show::op(op, &description.files));
+    }
+    if let Some(last) = seen.last() {
+        for window in description.windows() {
+            let rows = [("at the end", last.outcome.layout.as_slice())];
+            print!("{}", show::drawing(&window, &rows));
+        }
+    }
+    match &found {
+        None => println!("all {} operations did as predicted", ops.len()),
+        Some(case) => {
+            println!(
+                "DIVERGENCE at operation {}\n",
+                case.ops.len().saturating_sub(1)
+            );
+            print!("{}", case_text(case, &worlds_of(world, description)));
+        }
+    }
+    Ok(found.is_none())
+}
+
+/// As a list in which it has its place.
+fn worlds_of(place: usize, world: World) -> Vec<World> {
+    vec![world; place + 1]
+}
+
+/// Replays one recording on the model; gives whether all agreed.
+fn recording(args: &Args, path: &Path) -> anyhow::Result<bool> {
+    let name = path.display();
+    let recording = Recording::load(path)?;
+    let rules = rules(&args.choice, recording.kernel()).with_context(|| name.to_string())?;
+    let report = replay(&recording, *rules, usize::MAX).with_context(|| name.to_string())?;
+    let agreed = report.compared - report.differences.len();
+    let all = report.compared + report.skipped;
+    let holds = agreed == all && all > 0;
+    if args.json {
+        println!(
+            "{}",
+            json!({
+                "file": name.to_string(),
+                "kernel": recording.kernel(),
+                "era": rules.name,
+                "sequences": report.sequences,
+                "operations": all,
+                "agreed": agreed,
+                "differ": report.differences.len(),
+                "skipped": report.skipped,
+                "unknown": report.unknown,
+                "first": report.differences.first(),
+            })
+        );
+        return Ok(holds);
+    }
+    println!(
+        "{name}: kernel {} -> rules {}: {agreed} of {all} operations agree, in {} sequences",
+        recording.kernel(),
+        rules.name,
+        report.sequences
+    );
+    if let Some(first) = report.differences.first() {
+        println!(
+            "{} sequences differ, and {} operations after that were skipped; the first, as \
+             (sequence, operation):\n{first}",
+            report.differences.len(),
+            report.skipped
+        );
+    }
+    for (op, times) in &report.unknown {
+        println!("{times} sequences ended by an operation that the model does not know: {op}");
+    }
+    Ok(holds)
+}
+
+/// The rules to replay a recording by.
+fn rules(choice: &Choice, kernel: &str) -> anyhow::Result<&'static Rules> {
+    match choice.era() {
         Some(name) => Rules::by_name(name)
             .ok_or_else(|| anyhow!("there is no era {name}; `vmalab eras` lists them")),
         None => Rules::for_kernel(kernel).ok_or_else(|| {

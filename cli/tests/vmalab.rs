@@ -3,6 +3,7 @@
 //!
 //! What needs a kernel that the model knows is ignored on others, and the reason is printed.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -24,6 +25,12 @@ fn main() {
         Trial::test("usage_errors_are_2", || holds(usage_errors_are_2)),
         Trial::test("eras_name_the_running_kernel", || holds(eras)),
         Trial::test("stats_without_the_module_say_what_to_do", || holds(stats)),
+        Trial::test("a_campaign_goes_on_where_it_stopped", || holds(campaign)),
+        Trial::test("shards_do_what_one_run_does", || holds(shards)),
+        Trial::test("small_worlds_are_played_whole", || holds(worlds)),
+        Trial::test("a_sequence_that_cannot_be_read_says_where", || {
+            holds(unreadable)
+        }),
         needs_kernel("agreement_is_0_and_leaves_a_report", || holds(agreement)),
         needs_kernel("a_finding_is_1_and_can_be_repeated", || holds(finding)),
         needs_kernel("ctrl_c_ends_with_what_was_done", || holds(ctrl_c)),
@@ -90,6 +97,86 @@ fn stats() {
     );
 }
 
+/// The figures of a report.
+fn figures(output: &Output) -> BTreeMap<String, Value> {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap().iter();
+    rows.map(|row| {
+        (
+            row["name"].as_str().unwrap().to_owned(),
+            row["value"].clone(),
+        )
+    })
+    .collect()
+}
+
+const MODEL: [&str; 8] = [
+    "diff", "--oracle", "model", "--json", "--jobs", "2", "--ops", "30000",
+];
+
+fn campaign() {
+    let state = concat!(env!("CARGO_TARGET_TMPDIR"), "/campaign.json");
+    let _ = std::fs::remove_file(state);
+    let run = |more: &[&str]| vmalab(&[&MODEL[..], &["--resume", state], more].concat());
+    // It ends with what is under way.
+    let first = figures(&run(&["--seed", "5", "--time", "0s"]));
+    assert!(first["ops"].as_u64().unwrap() < 30_000, "{first:?}");
+    let all = figures(&run(&[]));
+    let once = figures(&vmalab(&[&MODEL[..], &["--seed", "5"]].concat()));
+    for (name, value) in &once {
+        if name != "rate" {
+            assert_eq!(all.get(name), Some(value), "{name}");
+        }
+    }
+    let other = run(&["--seed", "6"]);
+    assert_eq!(other.status.code(), Some(2));
+    let said = text(&other.stderr);
+    assert!(
+        said.contains("begun with the seed 5, and this is 6"),
+        "{said}"
+    );
+}
+
+fn shards() {
+    let run = |more: &[&str]| figures(&vmalab(&[&MODEL[..], &["--seed", "5"], more].concat()));
+    let whole = run(&[]);
+    let parts = ["0/3", "1/3", "2/3"].map(|shard| run(&["--shard", shard]));
+    for name in ["ops", "batches", "munmap: ok", "hook close"] {
+        let of = |figures: &BTreeMap<String, Value>| figures[name].as_u64().unwrap();
+        assert_eq!(parts.iter().map(of).sum::<u64>(), of(&whole), "{name}");
+    }
+    let bad = vmalab(&[&MODEL[..], &["--shard", "3/3"]].concat());
+    assert_eq!(bad.status.code(), Some(2));
+}
+
+fn worlds() {
+    let small = ["worlds", "--oracle", "model", "--ops", "2", "--pages", "2"];
+    let output = vmalab(&small);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(
+        said.contains("length 2: 625 sequences") && said.contains("no divergence"),
+        "{said}"
+    );
+    let out = ["--out", env!("CARGO_TARGET_TMPDIR")];
+    let wrong = vmalab(&[&small[..], &out, &["--mistake", "SplitLosesOffset"]].concat());
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stderr));
+    assert!(text(&wrong.stdout).contains("DIVERGENCE"));
+}
+
+fn unreadable() {
+    let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/unreadable.ops");
+    std::fs::write(path, "fork()\nmunmap(arena+0x1000 0x1000)\n").unwrap();
+    let output = vmalab(&["replay", path, "--oracle", "model"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("unreadable.ops: line 2, column 8: "),
+        "{said}"
+    );
+}
+
 fn agreement() {
     let output = vmalab(&["diff", "--ops", "1000", "--seed", "1", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -109,7 +196,10 @@ fn agreement() {
 }
 
 fn finding() {
+    let out = env!("CARGO_TARGET_TMPDIR");
     let with_mistake = [
+        "--out",
+        out,
         "--seed",
         "3",
         "--mistake",
@@ -126,7 +216,9 @@ fn finding() {
     }
     // The command that it prints finds the same again.
     let (_, repeat) = finding.split_once("to repeat it:").expect("a command");
-    let words: Vec<&str> = repeat.split_whitespace().skip(1).collect();
+    let repeat = repeat.lines().nth(1).expect("a line of its own");
+    let mut words: Vec<&str> = repeat.split_whitespace().skip(1).collect();
+    words.extend(["--out", out]);
     let again = vmalab(&words);
     assert_eq!(
         again.status.code(),
@@ -137,6 +229,37 @@ fn finding() {
     let again = text(&again.stdout);
     let (_, again) = again.split_once("DIVERGENCE").expect("a finding");
     assert_eq!(finding, again);
+    // So does the sequence that it wrote; the model by the correct rules has nothing to say against it.
+    let written = |extension: &str| {
+        let words = finding.split_whitespace();
+        let mut files = words.filter(|word| word.ends_with(extension));
+        files.next().expect("it is named").to_owned()
+    };
+    let ops = written(".ops");
+    let mistake = &with_mistake[4..];
+    let replayed = vmalab(&[&["replay", &ops], mistake].concat());
+    assert_eq!(
+        replayed.status.code(),
+        Some(1),
+        "{}",
+        text(&replayed.stdout)
+    );
+    assert!(text(&replayed.stdout).contains("DIVERGENCE"));
+    for oracle in ["host", "model"] {
+        let right = vmalab(&["replay", &ops, "--oracle", oracle, "--limit", "never"]);
+        assert_eq!(right.status.code(), Some(0), "{}", text(&right.stderr));
+    }
+    let shrunk = vmalab(&[&["shrink", &ops], mistake].concat());
+    assert_eq!(shrunk.status.code(), Some(1), "{}", text(&shrunk.stderr));
+    // The page is whole in itself.
+    let page = std::fs::read_to_string(written(".html")).unwrap();
+    assert!(page.contains("<svg ") && page.contains("mmap(arena+0x0, "));
+    assert!(!page.contains("src=") && !page.contains("href="));
+    assert!(
+        std::fs::read_to_string(written(".c"))
+            .unwrap()
+            .contains("int main")
+    );
 }
 
 fn ctrl_c() {

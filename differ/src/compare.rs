@@ -31,6 +31,14 @@ impl Difference {
             observed: observed.to_string(),
         })
     }
+
+    /// The field without addresses and numbers, as in `area at end`: what a shorter sequence has to have
+    /// in common with this one.
+    pub fn aspect(&self) -> String {
+        let is_name = |word: &&str| !word.starts_with(|c: char| c.is_ascii_digit());
+        let words: Vec<_> = self.field.split(' ').filter(is_name).collect();
+        words.join(" ")
+    }
 }
 
 impl fmt::Display for Difference {
@@ -233,6 +241,7 @@ mod tests {
         let fields = Fields::all() - Fields::HOOKS;
         let difference = comparer.compare(&p, &seen(o.clone(), fields)).unwrap();
         assert_eq!(difference.field, "area at 0x2000: end");
+        assert_eq!(difference.aspect(), "area at end");
         // What was not seen is not compared.
         let counters = comparer
             .compare(&p, &seen(o.clone(), Fields::COUNTERS))

@@ -13,13 +13,21 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("vmalab-differ compares with Linux on x86-64");
 
+pub mod call;
 pub mod compare;
 pub mod generate;
 pub mod host;
 pub mod jobs;
+pub mod known;
 pub mod oracle;
+pub mod page;
 pub mod peer;
+pub mod program;
 pub mod report;
 pub mod runner;
+pub mod saved;
+pub mod sequence;
 pub mod show;
+pub mod shrink;
+pub mod small;
 pub mod vmac;

@@ -93,6 +93,9 @@ pub struct Observation {
     pub looked: Range<u64>,
     /// Instead of [`Outcome::hooks`], where only counts are seen.
     pub hook_counts: HookCounts,
+    /// Of each area of the whole address space, a number for its `anon_vma`, 0 for none; empty where that
+    /// is not seen. The numbers mean nothing but whether areas share one, so that they are not compared.
+    pub anon_vmas: Vec<u32>,
 }
 
 impl Default for Observation {
@@ -102,6 +105,7 @@ impl Default for Observation {
             fields: Fields::empty(),
             looked: 0..u64::MAX,
             hook_counts: HookCounts::default(),
+            anon_vmas: Vec::new(),
         }
     }
 }

@@ -4,9 +4,10 @@
 //! It sees everything, so it shows what two eras do differently, and that a mistake in a rule is found
 //! even where no kernel can show it to us: which hook is called when, say.
 
-use vmalab_model::{AddressSpace, Area, Break, File, Limits, Op, PAGE_SIZE, Rules, VmFlags};
+use vmalab_model::{Area, Break, File, Limits, Op, PAGE_SIZE, Rules, VmFlags};
 
 use crate::oracle::{Fields, Heap, NamedFile, Observation, Oracle, OracleError, Sees, World};
+use crate::runner::restore;
 
 /// A model by rules of its own.
 pub struct Peer {
@@ -70,10 +71,12 @@ impl Peer {
             },
             ..plain.clone()
         };
-        Self {
-            rules,
-            worlds: vec![plain, crowded, poor],
-        }
+        Self::with_worlds(rules, vec![plain, crowded, poor])
+    }
+
+    /// With other worlds.
+    pub fn with_worlds(rules: Rules, worlds: Vec<World>) -> Self {
+        Self { rules, worlds }
     }
 }
 
@@ -100,13 +103,7 @@ impl Oracle for Peer {
         seen: &mut Vec<Observation>,
     ) -> Result<(), OracleError> {
         let world = &self.worlds[world];
-        let mut model: AddressSpace = AddressSpace::new(self.rules, world.limits);
-        for file in &world.files {
-            model.add_file(file.file);
-        }
-        if let Some(heap) = &world.heap {
-            model.set_break(heap.start);
-        }
+        let mut model = restore(world, self.rules)?;
         seen.resize_with(ops.len(), Observation::default);
         for (op, seen) in ops.iter().zip(seen) {
             seen.fields = Fields::all();

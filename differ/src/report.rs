@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use vmalab_model::{Area, Backing, Errno, MlockFlags, Mmap, Object, Op, Outcome};
+use vmalab_model::{Area, Errno, Object, Outcome};
 
 use crate::compare::result;
 use crate::generate;
+use crate::known::KNOWN;
 use crate::oracle::{NamedFile, World};
-use crate::runner::{Differs, End, Finding, Stats, What};
+use crate::runner::{Case, Differs, End, Finding, Stats, What};
+use crate::sequence;
 use crate::show;
 
 /// A report for machines, in the shape that all checks of this project write.
@@ -34,6 +36,8 @@ pub struct Report {
     pub skips: Vec<Reason>,
     /// What failed, and how.
     pub failures: Vec<Reason>,
+    /// What differed as is known, and why it does.
+    pub known: Vec<Reason>,
     /// The finding in full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finding: Option<Value>,
@@ -127,6 +131,9 @@ impl Report {
             row(&format!("hook {hook}"), json!(count), "calls");
         }
         row("most areas", json!(stats.most_areas), "areas");
+        for (name, count) in &stats.known {
+            row(&format!("known: {name}"), json!(count), "divergences");
+        }
 
         let reason = |name: &str, reason: String| Reason {
             name: name.into(),
@@ -134,16 +141,14 @@ impl Report {
         };
         let (failures, finding) = match end {
             End::Found(finding) => {
-                let text = match &finding.what {
+                let case = &finding.short;
+                let text = match &case.what {
                     What::Differs(differs) => differs.difference.to_string(),
                     What::Broke(what) => what.clone(),
                 };
-                let files = &worlds[finding.world].files;
-                let last = finding
-                    .ops
-                    .last()
-                    .map(|op| show::op(op, files))
-                    .unwrap_or_default();
+                let files = &worlds[case.world].files;
+                let last = case.ops.last();
+                let last = last.map_or_else(String::new, |op| show::op(op, files));
                 let found = in_full(finding, about, worlds);
                 (
                     vec![reason(&subject, format!("{last}: {text}"))],
@@ -160,6 +165,11 @@ impl Report {
                 None => reason("part of the run", text.clone()),
             })
             .collect();
+        let known = KNOWN
+            .iter()
+            .filter(|known| stats.known.contains_key(known.name))
+            .map(|known| reason(known.name, known.reason.into()))
+            .collect();
         Self {
             target: "diff".into(),
             kernel: about.kernel.clone(),
@@ -170,6 +180,7 @@ impl Report {
             rows,
             skips,
             failures,
+            known,
             finding,
         }
     }
@@ -184,30 +195,25 @@ pub fn result_name(number: i32) -> String {
 }
 
 /// The command that repeats a finding.
-fn command(about: &About, finding: &Finding) -> String {
+pub(crate) fn command(about: &About, finding: &Finding) -> String {
     format!(
         "{} --batch {} --ops {}",
         about.command,
         finding.batch,
-        finding.ops.len()
+        finding.full.ops.len()
     )
 }
 
 fn in_full(finding: &Finding, about: &About, worlds: &[World]) -> Value {
-    let world = &worlds[finding.world];
-    let ops = |ops: &[Op]| {
-        ops.iter()
-            .map(|op| op_json(op, &world.files))
-            .collect::<Vec<_>>()
-    };
+    let case = &finding.short;
+    let world = &worlds[case.world];
     let mut value = json!({
         "batch": finding.batch,
-        "world": world.name,
         "repeat": command(about, finding),
-        "ops": ops(&finding.ops),
-        "short": finding.short.as_deref().map(ops),
+        "sequence": sequence::to_json(world, &about.era, &case.ops),
+        "found": sequence::to_json(&worlds[finding.full.world], &about.era, &finding.full.ops),
     });
-    match &finding.what {
+    match &case.what {
         What::Broke(what) => value["broke"] = json!(what),
         What::Differs(differs) => {
             let Differs {
@@ -225,88 +231,13 @@ fn in_full(finding: &Finding, about: &About, worlds: &[World]) -> Value {
     value
 }
 
-/// An operation as the recordings write it, without its answer.
-pub fn op_json(op: &Op, files: &[NamedFile]) -> Value {
-    let hex = |number: u64| format!("{number:#x}");
-    let ranged = |name: &str, addr, len| json!({"op": name, "addr": hex(addr), "len": hex(len)});
-    let with = |mut object: Value, key: &str, value: Value| {
-        object[key] = value;
-        object
-    };
-    match *op {
-        Op::Mmap(Mmap {
-            addr,
-            len,
-            prot,
-            flags,
-            backing,
-            offset,
-        }) => {
-            let file = match backing {
-                Backing::None => Value::Null,
-                Backing::File(id) => json!(files.get(usize::from(id.0)).map(|file| &file.name)),
-            };
-            json!({
-                "op": "mmap", "addr": hex(addr), "len": hex(len), "prot": prot.0,
-                "flags": hex(flags.0.into()), "file": file, "off": hex(offset),
-            })
-        }
-        Op::Munmap { addr, len } => ranged("munmap", addr, len),
-        Op::Mprotect { addr, len, prot } => {
-            with(ranged("mprotect", addr, len), "prot", json!(prot.0))
-        }
-        Op::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } => json!({
-            "op": "mremap", "addr": hex(addr), "len": hex(old_len), "new_len": hex(new_len),
-            "flags": flags.0, "new_addr": hex(new_addr),
-        }),
-        Op::Mlock { addr, len, flags } if flags == MlockFlags::empty() => {
-            ranged("mlock", addr, len)
-        }
-        Op::Mlock { addr, len, flags } => {
-            with(ranged("mlock2", addr, len), "flags", json!(flags.0))
-        }
-        Op::Munlock { addr, len } => ranged("munlock", addr, len),
-        Op::Madvise { addr, len, advice } => {
-            with(ranged("madvise", addr, len), "advice", json!(advice.0))
-        }
-        Op::PkeyMprotect {
-            addr,
-            len,
-            prot,
-            pkey,
-        } => {
-            let object = with(ranged("pkey_mprotect", addr, len), "prot", json!(prot.0));
-            with(object, "pkey", json!(pkey))
-        }
-        Op::Mlockall { flags } => json!({"op": "mlockall", "flags": flags.0}),
-        Op::Munlockall => json!({"op": "munlockall"}),
-        Op::Mseal { addr, len, flags } => with(ranged("mseal", addr, len), "flags", json!(flags)),
-        Op::Brk { addr } => json!({"op": "brk", "addr": hex(addr)}),
-        Op::RemapFilePages {
-            addr,
-            len,
-            prot,
-            pgoff,
-            flags,
-        } => json!({
-            "op": "remap_file_pages", "addr": hex(addr), "len": hex(len), "prot": prot.0,
-            "pgoff": hex(pgoff), "flags": flags.0,
-        }),
-        Op::SetMdwe { bits } => json!({"op": "mdwe", "bits": bits.0}),
-        Op::Fork => json!({"op": "fork"}),
-        Op::UffdRegister { addr, len } => ranged("uffd-register", addr, len),
-        Op::UffdUnregister { addr, len } => ranged("uffd-unregister", addr, len),
-        Op::Touch { addr, write } => json!({"op": "touch", "addr": hex(addr), "write": write}),
-    }
+/// A result as `strace` prints it.
+pub fn result_text(value: Result<u64, Errno>) -> String {
+    result(value)
 }
 
-fn outcome_json(outcome: &Outcome, files: &[NamedFile]) -> Value {
+/// An outcome for machines.
+pub fn outcome_json(outcome: &Outcome, files: &[NamedFile]) -> Value {
     let area = |area: &Area| {
         let object = match area.object {
             Object::Anon => "anon".into(),
@@ -333,21 +264,34 @@ fn outcome_json(outcome: &Outcome, files: &[NamedFile]) -> Value {
     })
 }
 
-/// A finding for people: the operation, the drawings, the first field, and how to see it again.
+/// A finding for people: the simplest case, and how to see it again.
 pub fn finding_text(finding: &Finding, about: &About, worlds: &[World]) -> String {
-    let world = &worlds[finding.world];
+    let (full, short) = (&finding.full, &finding.short);
+    let mut text = format!(
+        "batch {}, world: {}; {} operations, of which {} are enough",
+        finding.batch,
+        worlds[full.world].name,
+        full.ops.len(),
+        short.ops.len()
+    );
+    if short.world != full.world {
+        let _ = write!(text, " in the world: {}", worlds[short.world].name);
+    }
+    text.push('\n');
+    text += &case_text(short, worlds);
+    let _ = writeln!(text, "\nto repeat it:\n  {}", command(about, finding));
+    text
+}
+
+/// The sequence, what its last operation should have done and did, as drawings and in full.
+pub fn case_text(case: &Case, worlds: &[World]) -> String {
+    let world = &worlds[case.world];
     let files = &world.files;
     let mut text = String::new();
-    let last = finding.ops.len().saturating_sub(1);
-    let _ = writeln!(
-        text,
-        "batch {}, operation {last}, world: {}",
-        finding.batch, world.name
-    );
-    if let Some(op) = finding.ops.last() {
+    for op in &case.ops {
         let _ = writeln!(text, "  {}", show::op(op, files));
     }
-    match &finding.what {
+    match &case.what {
         What::Broke(what) => {
             let _ = writeln!(text, "\nthe oracle broke: {what}");
         }
@@ -376,11 +320,11 @@ pub fn finding_text(finding: &Finding, about: &About, worlds: &[World]) -> Strin
                     let _ = writeln!(text, "  {}", show::area(area, files));
                 }
             }
-            let calls = [
-                ("predicted", &predicted.hooks),
-                ("observed", &observed.outcome.hooks),
-            ];
             if difference.field.starts_with("hook call") {
+                let calls = [
+                    ("predicted", &predicted.hooks),
+                    ("observed", &observed.outcome.hooks),
+                ];
                 for (name, calls) in calls {
                     let _ = writeln!(text, "hook calls, {name}:");
                     for call in calls {
@@ -390,15 +334,5 @@ pub fn finding_text(finding: &Finding, about: &About, worlds: &[World]) -> Strin
             }
         }
     }
-    let shown = finding.short.as_ref().unwrap_or(&finding.ops);
-    let name = match finding.short {
-        Some(_) => "a shorter sequence with a finding",
-        None => "the sequence",
-    };
-    let _ = writeln!(text, "\n{name} ({} operations):", shown.len());
-    for op in shown {
-        let _ = writeln!(text, "  {}", show::op(op, files));
-    }
-    let _ = writeln!(text, "\nto repeat it:\n  {}", command(about, finding));
     text
 }

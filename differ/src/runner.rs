@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use vmalab_model::{AddressSpace, Errno, MlockFlags, Op, Outcome, Rules};
+use vmalab_model::{AddressSpace, Errno, Op, Outcome, Rules};
 
+use crate::call::Call;
 use crate::compare::{Comparer, Difference};
 use crate::generate::Generator;
+use crate::known::{self, KNOWN, Known};
 use crate::oracle::{Observation, Oracle, OracleError, World};
+use crate::shrink::{Shows, shrink};
 
 /// Operations in one batch. A batch is what one child process does.
 pub const BATCH: u64 = 256;
+/// How long a finding is made simpler.
+pub const SHRINK_FOR: Duration = Duration::from_secs(20);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -42,6 +47,10 @@ pub struct Stats {
     pub hooks: BTreeMap<&'static str, u64>,
     /// The largest number of areas in the windows.
     pub most_areas: usize,
+    /// Divergences that are known, by name.
+    pub known: BTreeMap<&'static str, u64>,
+    /// All batches before this one are done.
+    pub next_batch: u64,
     /// Time spent.
     pub elapsed: Duration,
 }
@@ -57,7 +66,7 @@ impl Stats {
         }
     }
 
-    /// Takes what others did in as well. The time spent is not added up.
+    /// Takes what others did in as well. The time spent is not added up, and the next batch is as it was.
     pub fn add(&mut self, other: &Self) {
         self.ops += other.ops;
         self.batches += other.batches;
@@ -71,6 +80,9 @@ impl Stats {
             *self.hooks.entry(hook).or_default() += count;
         }
         self.most_areas = self.most_areas.max(other.most_areas);
+        for (name, count) in &other.known {
+            *self.known.entry(name).or_default() += count;
+        }
     }
 
     fn count(&mut self, op: &Op, outcome: &Outcome) {
@@ -89,14 +101,33 @@ impl Stats {
 pub struct Finding {
     /// The batch.
     pub batch: u64,
-    /// The world it played in, by its place among the oracle's.
+    /// As it was found.
+    pub full: Case,
+    /// The fewest and simplest operations that were found to show the same.
+    pub short: Case,
+}
+
+/// A sequence whose last operation shows something.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The world it plays in, by its place among the oracle's.
     pub world: usize,
     /// All operations up to the one that shows it.
     pub ops: Vec<Op>,
-    /// The fewest of them that were found to show it too, if the search succeeded.
-    pub short: Option<Vec<Op>>,
-    /// What was found.
+    /// What it shows.
     pub what: What,
+}
+
+impl Case {
+    /// What a simpler case must have in common with this one: the kind of the last operation, and what
+    /// about it is not as predicted.
+    fn essence(&self) -> (Option<&'static str>, String) {
+        let aspect = match &self.what {
+            What::Differs(differs) => differs.difference.aspect(),
+            What::Broke(what) => what.split(|c: char| c.is_ascii_digit()).collect(),
+        };
+        (self.ops.last().map(kind), aspect)
+    }
 }
 
 /// What was found.
@@ -136,6 +167,7 @@ pub enum End {
 pub struct Runner<'a, O: Oracle + ?Sized> {
     oracle: &'a mut O,
     rules: Rules,
+    known: &'static [Known],
     /// The model of each world's start.
     starts: Vec<AddressSpace>,
     predicted: Vec<Outcome>,
@@ -154,10 +186,17 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         Ok(Self {
             oracle,
             rules,
+            known: KNOWN,
             starts,
             predicted: Vec::new(),
             seen: Vec::new(),
         })
+    }
+
+    /// With another list of what is known.
+    pub fn knowing(mut self, known: &'static [Known]) -> Self {
+        self.known = known;
+        self
     }
 
     /// Runs the plan. `progress` is told after each batch, and may stop the run.
@@ -172,8 +211,9 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         let begin = Instant::now();
         let mut stats = Stats::default();
         let mut ops = Vec::new();
+        let mut skipped = 0;
         for batch in plan.first_batch.. {
-            let n = (plan.ops - stats.ops).min(BATCH);
+            let n = (plan.ops - stats.ops - skipped).min(BATCH);
             if n == 0 {
                 return Ok((stats, End::Agreed));
             }
@@ -193,15 +233,24 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
                 self.oracle.look_closely(true);
                 let (index, what) = self.play(world, &ops)?.unwrap_or(found);
                 ops.truncate(index + 1);
-                let short = self.shorten(world, &ops);
-                self.oracle.look_closely(false);
-                let finding = Finding {
-                    batch,
+                let full = Case {
                     world,
-                    ops,
-                    short,
+                    ops: std::mem::take(&mut ops),
                     what,
                 };
+                let description = &self.oracle.worlds()[world];
+                let known = known::find(self.known, &self.oracle.name(), &full, description);
+                if let Some(known) = known {
+                    *stats.known.entry(known.name).or_default() += 1;
+                    self.oracle.look_closely(false);
+                    // What follows in the batch depends on it.
+                    skipped += n - compared as u64;
+                    continue;
+                }
+                let short = self.shrink(&full, SHRINK_FOR);
+                self.oracle.look_closely(false);
+                let short = short?;
+                let finding = Finding { batch, full, short };
                 return Ok((stats, End::Found(Box::new(finding))));
             }
             if progress(&stats).is_break() {
@@ -231,6 +280,70 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             generator.learn(outcome);
             ops.push(op);
         }
+    }
+
+    /// Plays operations in a world, looking closely: what they show, if anything.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if the oracle cannot go on for a reason of its own.
+    pub fn replay(&mut self, world: usize, ops: &[Op]) -> Result<Option<Case>, OracleError> {
+        self.oracle.look_closely(true);
+        let found = self.case(world, ops);
+        self.oracle.look_closely(false);
+        found
+    }
+
+    fn case(&mut self, world: usize, ops: &[Op]) -> Result<Option<Case>, OracleError> {
+        let found = self.play(world, ops)?;
+        Ok(found.map(|(index, what)| Case {
+            world,
+            ops: ops[..=index].to_vec(),
+            what,
+        }))
+    }
+
+    /// What was predicted of the operations that were last played, and what was seen: of fewer, if the
+    /// oracle broke.
+    pub fn steps(&self) -> (&[Outcome], &[Observation]) {
+        (&self.predicted, &self.seen)
+    }
+
+    /// The simplest case that shows the same as this one, as far as it is found in that time. It plays in
+    /// the usual world, if it can.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if the oracle cannot go on for a reason of its own.
+    pub fn shrink(&mut self, case: &Case, time: Duration) -> Result<Case, OracleError> {
+        let until = Instant::now() + time;
+        self.oracle.look_closely(true);
+        let short = self.shrink_until(case, until);
+        self.oracle.look_closely(false);
+        short
+    }
+
+    fn shrink_until(&mut self, case: &Case, until: Instant) -> Result<Case, OracleError> {
+        let essence = case.essence();
+        let mut best = case.clone();
+        if case.world != 0 {
+            let usual = self.case(0, &case.ops)?;
+            best = usual
+                .filter(|usual| usual.essence() == essence)
+                .unwrap_or(best);
+        }
+        let world = self.oracle.worlds()[best.world].clone();
+        let ops = best.ops.clone();
+        shrink(&ops, &world, until, |ops| -> Result<_, OracleError> {
+            let found = self.case(best.world, ops)?;
+            Ok(match found {
+                None => Shows::Nothing,
+                Some(found) if found.essence() != essence => Shows::Other(found.ops.len() - 1),
+                Some(found) => {
+                    best = found;
+                    Shows::Same(best.ops.len())
+                }
+            })
+        })?;
+        Ok(best)
     }
 
     /// Predicts operations in a world and plays them: the first finding and where it is.
@@ -270,29 +383,6 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         Ok(broke.map(|(index, what)| (index, What::Broke(what))))
     }
 
-    /// Leaves operations out, more at a time first, as long as there is still a finding.
-    fn shorten(&mut self, world: usize, ops: &[Op]) -> Option<Vec<Op>> {
-        let mut short = ops.to_vec();
-        let mut chunk = short.len().div_ceil(2);
-        while chunk > 0 {
-            let mut at = 0;
-            while at < short.len() {
-                let mut fewer = short.clone();
-                fewer.drain(at..(at + chunk).min(short.len()));
-                match self.play(world, &fewer) {
-                    Ok(Some((index, _))) => {
-                        fewer.truncate(index + 1);
-                        short = fewer;
-                    }
-                    Ok(None) => at += chunk,
-                    Err(_) => return None,
-                }
-            }
-            chunk /= 2;
-        }
-        (short.len() < ops.len()).then_some(short)
-    }
-
     /// The worlds of the oracle.
     pub fn worlds(&self) -> &[World] {
         self.oracle.worlds()
@@ -305,7 +395,7 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
 }
 
 /// The model of a world's start.
-fn restore(world: &World, rules: Rules) -> Result<AddressSpace, OracleError> {
+pub(crate) fn restore(world: &World, rules: Rules) -> Result<AddressSpace, OracleError> {
     let mut model = AddressSpace::new(rules, world.limits);
     for file in &world.files {
         model.add_file(file.file);
@@ -330,7 +420,7 @@ fn restore(world: &World, rules: Rules) -> Result<AddressSpace, OracleError> {
 }
 
 /// What the model says, in the windows.
-fn predict(model: &mut AddressSpace, world: &World, op: &Op, outcome: &mut Outcome) {
+pub(crate) fn predict(model: &mut AddressSpace, world: &World, op: &Op, outcome: &mut Outcome) {
     let windows = world.windows();
     let start = windows.first().map_or(0, |window| window.start);
     let end = windows.last().map_or(0, |window| window.end);
@@ -341,26 +431,9 @@ fn predict(model: &mut AddressSpace, world: &World, op: &Op, outcome: &mut Outco
 /// What an operation is called in the statistics.
 fn kind(op: &Op) -> &'static str {
     match op {
-        Op::Mmap(_) => "mmap",
-        Op::Munmap { .. } => "munmap",
-        Op::Mprotect { .. } => "mprotect",
-        Op::Mremap { .. } => "mremap",
-        Op::Mlock { flags, .. } if *flags == MlockFlags::empty() => "mlock",
-        Op::Mlock { .. } => "mlock2",
-        Op::Munlock { .. } => "munlock",
-        Op::Madvise { .. } => "madvise",
-        Op::PkeyMprotect { .. } => "pkey_mprotect",
-        Op::Mlockall { .. } => "mlockall",
-        Op::Munlockall => "munlockall",
-        Op::Mseal { .. } => "mseal",
-        Op::Brk { .. } => "brk",
-        Op::RemapFilePages { .. } => "remap_file_pages",
-        Op::SetMdwe { .. } => "prctl mdwe",
-        Op::Fork => "fork",
-        Op::UffdRegister { .. } => "uffd register",
-        Op::UffdUnregister { .. } => "uffd unregister",
         Op::Touch { write: true, .. } => "touch to write",
         Op::Touch { write: false, .. } => "touch to read",
+        _ => Call::from(op).signature.name,
     }
 }
 

@@ -4,127 +4,14 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use vmalab_model::{
-    Advice, Area, Backing, Hook, HookCall, MapFlags, MlockFlags, Mmap, Object, Op, PAGE_SIZE, Prot,
-    VmFlags,
-};
+use vmalab_model::{Area, Hook, HookCall, Object, Op, PAGE_SIZE, VmFlags};
 
+use crate::call::Call;
 use crate::oracle::NamedFile;
 
 /// An operation as `strace` would print it; the files by their names.
 pub fn op(op: &Op, files: &[NamedFile]) -> String {
-    match *op {
-        Op::Mmap(Mmap {
-            addr,
-            len,
-            prot,
-            flags,
-            backing,
-            offset,
-        }) => {
-            let fd = match backing {
-                Backing::None => "-1".into(),
-                Backing::File(id) => files
-                    .get(usize::from(id.0))
-                    .map_or_else(|| format!("{id:?}"), |file| file.name.clone()),
-            };
-            let (prot, flags) = (protection(prot), map_flags(flags));
-            format!("mmap({addr:#x}, {len:#x}, {prot}, {flags}, {fd}, {offset:#x})")
-        }
-        Op::Munmap { addr, len } => format!("munmap({addr:#x}, {len:#x})"),
-        Op::Mprotect { addr, len, prot } => {
-            format!("mprotect({addr:#x}, {len:#x}, {})", protection(prot))
-        }
-        Op::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } => {
-            let flags = prefixed(&format!("{flags:?}"), "MREMAP_");
-            format!("mremap({addr:#x}, {old_len:#x}, {new_len:#x}, {flags}, {new_addr:#x})")
-        }
-        Op::Mlock { addr, len, flags } if flags == MlockFlags::empty() => {
-            format!("mlock({addr:#x}, {len:#x})")
-        }
-        Op::Mlock { addr, len, flags } => {
-            let flags = prefixed(&format!("{flags:?}"), "MLOCK_");
-            format!("mlock2({addr:#x}, {len:#x}, {flags})")
-        }
-        Op::Munlock { addr, len } => format!("munlock({addr:#x}, {len:#x})"),
-        Op::Madvise { addr, len, advice } => {
-            let advice = if Advice::ALL.contains(&advice) {
-                format!("MADV_{advice:?}")
-            } else {
-                format!("{advice:?}")
-            };
-            format!("madvise({addr:#x}, {len:#x}, {advice})")
-        }
-        Op::PkeyMprotect {
-            addr,
-            len,
-            prot,
-            pkey,
-        } => {
-            let prot = protection(prot);
-            format!("pkey_mprotect({addr:#x}, {len:#x}, {prot}, {pkey})")
-        }
-        Op::Mlockall { flags } => {
-            format!("mlockall({})", prefixed(&format!("{flags:?}"), "MCL_"))
-        }
-        Op::Munlockall => "munlockall()".into(),
-        Op::Mseal { addr, len, flags } => format!("mseal({addr:#x}, {len:#x}, {flags:#x})"),
-        Op::Brk { addr } => format!("brk({addr:#x})"),
-        Op::RemapFilePages {
-            addr,
-            len,
-            prot,
-            pgoff,
-            flags,
-        } => {
-            let prot = if prot == Prot::empty() {
-                "0".into()
-            } else {
-                protection(prot)
-            };
-            let flags = map_flags(flags);
-            format!("remap_file_pages({addr:#x}, {len:#x}, {prot}, {pgoff:#x}, {flags})")
-        }
-        Op::SetMdwe { bits } => {
-            let bits = prefixed(&format!("{bits:?}"), "PR_MDWE_");
-            format!("prctl(PR_SET_MDWE, {bits})")
-        }
-        Op::Fork => "fork()".into(),
-        Op::UffdRegister { addr, len } => format!("uffd_register({addr:#x}, {len:#x})"),
-        Op::UffdUnregister { addr, len } => format!("uffd_unregister({addr:#x}, {len:#x})"),
-        Op::Touch { addr, write: true } => format!("touch({addr:#x}, write)"),
-        Op::Touch { addr, write: false } => format!("touch({addr:#x}, read)"),
-    }
-}
-
-fn protection(prot: Prot) -> String {
-    if prot == Prot::empty() {
-        "PROT_NONE".into()
-    } else {
-        prefixed(&format!("{prot:?}"), "PROT_")
-    }
-}
-
-fn map_flags(flags: MapFlags) -> String {
-    prefixed(&format!("{flags:?}"), "MAP_")
-}
-
-/// `A|B` with a prefix on each name.
-fn prefixed(names: &str, prefix: &str) -> String {
-    let with = |name: &str| {
-        if name.starts_with("0x") {
-            name.into()
-        } else {
-            format!("{prefix}{name}")
-        }
-    };
-    names.split('|').map(with).collect::<Vec<_>>().join("|")
+    Call::from(op).text(|kind, value| kind.word(value, files, None))
 }
 
 /// Layouts of one window as rows of a table, one column a page:
@@ -139,31 +26,10 @@ fn prefixed(names: &str, prefix: &str) -> String {
 /// anonymous, `s` shared anonymous, `f`, `g`, … files (upper case: shared), `o` other.
 pub fn drawing(window: &Range<u64>, rows: &[(&str, &[Area])]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let used = |(_, areas): &(&str, &[Area])| {
-        areas
-            .iter()
-            .filter(|area| area.start < window.end && area.end > window.start)
-            .map(|area| area.end.min(window.end))
-            .max()
-    };
-    // No more than what is used, and no more than fits a wide terminal.
-    let first = |(_, areas): &(&str, &[Area])| {
-        areas
-            .iter()
-            .filter(|area| area.start < window.end && area.end > window.start)
-            .map(|area| area.start.max(window.start))
-            .min()
-    };
-    let Some(end) = rows.iter().filter_map(used).max() else {
+    let Some((start, pages)) = frame(window, rows) else {
         return String::new();
     };
-    let start = rows.iter().filter_map(first).min().unwrap_or(window.start);
-    let start = if (end - window.start) / PAGE_SIZE <= 64 {
-        window.start
-    } else {
-        start
-    };
-    let pages = ((end - start) / PAGE_SIZE).min(64);
+    let end = start + pages * PAGE_SIZE;
 
     let mut text = String::new();
     let mut ruler = String::new();
@@ -190,9 +56,7 @@ pub fn drawing(window: &Range<u64>, rows: &[(&str, &[Area])]) -> String {
             for page in from..to {
                 row[2 * page as usize + 1] = letter(area);
             }
-            if from < pages {
-                row[2 * from as usize] = b'[';
-            }
+            row[2 * from as usize] = b'[';
             if row[2 * to as usize] == b' ' {
                 row[2 * to as usize] = b']';
             }
@@ -201,6 +65,96 @@ pub fn drawing(window: &Range<u64>, rows: &[(&str, &[Area])]) -> String {
         let _ = writeln!(text, "{name:width$}  {}", row.trim_end());
     }
     text
+}
+
+/// The same as a picture (SVG) for a page of HTML: a row of boxes each, in full by their titles.
+pub fn picture(window: &Range<u64>, rows: &[(&str, &[Area])], files: &[NamedFile]) -> String {
+    const PAGE: u64 = 28;
+    const LEFT: u64 = 90;
+    const ROW: u64 = 40;
+    let Some((start, pages)) = frame(window, rows) else {
+        return String::new();
+    };
+    let end = start + pages * PAGE_SIZE;
+    let (width, height) = (LEFT + pages * PAGE + 10, ROW * rows.len() as u64 + 30);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         font-family=\"monospace\" font-size=\"12\">\n"
+    );
+    for page in 0..=pages {
+        let x = LEFT + page * PAGE;
+        if page % 4 == 0 && page < pages {
+            let _ = writeln!(svg, "<text x=\"{x}\" y=\"14\">{page}</text>");
+        }
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{x}\" x2=\"{x}\" y1=\"18\" y2=\"{}\" stroke=\"#ddd\"/>",
+            height - 8
+        );
+    }
+    for (row, (name, areas)) in (0..).zip(rows) {
+        let y = 24 + row * ROW;
+        let _ = writeln!(svg, "<text x=\"0\" y=\"{}\">{name}</text>", y + 18);
+        for area in areas
+            .iter()
+            .filter(|area| area.end > start && area.start < end)
+        {
+            let from = (area.start.max(start) - start) / PAGE_SIZE;
+            let to = (area.end.min(end) - start) / PAGE_SIZE;
+            let x = LEFT + from * PAGE;
+            let letter = char::from(letter(area));
+            let title = escaped(&format!("{}\n{:?}", self::area(area, files), area.flags));
+            let _ = writeln!(
+                svg,
+                "<g><title>{title}</title><rect x=\"{}\" y=\"{y}\" width=\"{}\" height=\"26\" rx=\"3\" \
+                 fill=\"{}\" stroke=\"#333\"/><text x=\"{}\" y=\"{}\">{letter}</text></g>",
+                x + 1,
+                (to - from) * PAGE - 2,
+                colour(area),
+                x + 10,
+                y + 18,
+            );
+        }
+    }
+    svg += "</svg>\n";
+    svg
+}
+
+/// Text in HTML.
+pub fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;");
+    text.replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn colour(area: &Area) -> &'static str {
+    let writable = area.flags.contains(VmFlags::WRITE);
+    match (letter(area).to_ascii_lowercase(), writable) {
+        (b'a', true) => "#cfe2ff",
+        (b'a', false) => "#e9f1ff",
+        (b's', true) => "#d5f0d5",
+        (b's', false) => "#edf8ed",
+        (b'o', _) => "#e0e0e0",
+        (_, true) => "#ffe3b8",
+        (_, false) => "#fff3df",
+    }
+}
+
+/// The first page and the number of pages that are drawn of a window: no more than what is used, and no
+/// more than fits a wide terminal.
+fn frame(window: &Range<u64>, rows: &[(&str, &[Area])]) -> Option<(u64, u64)> {
+    let inside = |area: &&Area| area.start < window.end && area.end > window.start;
+    let areas = || {
+        rows.iter()
+            .flat_map(|(_, areas)| areas.iter().filter(inside))
+    };
+    let end = areas().map(|area| area.end.min(window.end)).max()?;
+    let first = areas().map(|area| area.start.max(window.start)).min()?;
+    let start = if (end - window.start) / PAGE_SIZE <= 64 {
+        window.start
+    } else {
+        first
+    };
+    Some((start, ((end - start) / PAGE_SIZE).min(64)))
 }
 
 fn letter(area: &Area) -> u8 {
@@ -284,7 +238,7 @@ pub fn area(area: &Area, files: &[NamedFile]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmalab_model::FileId;
+    use vmalab_model::{Backing, FileId, MapFlags, Mmap, Prot};
 
     #[test]
     fn rows_are_aligned() {
@@ -312,6 +266,26 @@ mod tests {
                 "observed  [a].[s s s s]",
             ]
         );
+    }
+
+    #[test]
+    fn a_picture_has_a_box_for_each_area() {
+        let area = |from: u64, to: u64| Area {
+            start: from << 12,
+            end: to << 12,
+            flags: VmFlags::READ,
+            offset: 0,
+            object: Object::Anon,
+        };
+        let areas = [area(0, 2), area(3, 4), area(100, 101)];
+        let svg = picture(&(0..16 << 12), &[("before", &areas), ("after", &[])], &[]);
+        assert_eq!(svg.matches("<rect ").count(), 2);
+        assert!(
+            svg.contains("<title>0-2000 r--p anonymous\nREAD</title>"),
+            "{svg}"
+        );
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+        assert_eq!(picture(&(0..4096), &[("before", &[])], &[]), "");
     }
 
     #[test]

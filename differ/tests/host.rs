@@ -4,12 +4,16 @@
 //! Without an oracle (a kernel older than the eras of the model, no `/proc`, …) these are ignored, and
 //! the reason is printed.
 
+use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vmalab_differ::host::{Host, HostOptions, Tight};
-use vmalab_differ::oracle::{Oracle, OracleError};
-use vmalab_differ::runner::{End, Plan, Runner, Stats};
+use vmalab_differ::oracle::{Fields, Oracle, OracleError};
+use vmalab_differ::program::program;
+use vmalab_differ::runner::{End, Plan, Runner, Stats, What};
 use vmalab_model::{Backing, MapFlags, Mistake, Mmap, Op, Prot, Rules};
 
 /// Only a driver's hooks show these; mistakes.rs has them.
@@ -34,6 +38,7 @@ fn main() {
         trial("agrees_with_the_text_of_maps".into(), agrees_with_the_text),
         trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
         trial("children_are_alike".into(), children_are_alike),
+        trial("programs_show_what_was_found".into(), programs),
     ];
     for &mistake in Mistake::ALL {
         if !HOOKS_ONLY.contains(&mistake) {
@@ -76,7 +81,7 @@ fn must_agree(options: HostOptions, ops: u64) -> Result<(), Failed> {
     let (stats, end) = run(options, rules()?, ops)?;
     match end {
         End::Agreed => {}
-        End::Found(finding) => return Err(format!("{:#?}", finding.what).into()),
+        End::Found(finding) => return Err(format!("{:#x?}", finding.short).into()),
         End::Stopped => return Err("stopped".into()),
     }
     // Not vacuous: each kind of operation has both succeeded and failed.
@@ -157,6 +162,78 @@ fn children_are_alike() -> Result<(), Failed> {
         return Err(format!("{first:#x?}\nthen\n{:#x?}", seen[0].outcome).into());
     }
     Ok(())
+}
+
+/// For each mistake that a program can show: it compiles without a warning, says that the kernel does
+/// otherwise than was expected, and is content if what the kernel does was expected.
+fn programs() -> Result<(), Failed> {
+    let mut shown = Vec::new();
+    for &mistake in Mistake::ALL {
+        let rules = rules()?.with_mistake(mistake);
+        let mut host = Host::new(options(Tight::Never))?;
+        let worlds = host.worlds().to_vec();
+        let plan = Plan {
+            rules,
+            seed: 1,
+            first_batch: 0,
+            ops: 10_000,
+        };
+        let end = Runner::new(&mut host, rules)?
+            .run(&plan, |_| ControlFlow::Continue(()))?
+            .1;
+        let End::Found(finding) = end else {
+            continue;
+        };
+        let mut case = finding.short;
+        let text = match program(&case, &worlds, "a test") {
+            Ok(text) => text,
+            Err(why) => {
+                println!("{mistake:?}: {why}");
+                continue;
+            }
+        };
+        let (status, said) = compile_and_run(&format!("{mistake:?}"), &text)?;
+        if status != Some(1) || !said.contains("expected") {
+            return Err(format!("{mistake:?}: {status:?}, {said}\n{text}").into());
+        }
+        if let What::Differs(differs) = &mut case.what {
+            let observed = &differs.observed;
+            let counters = differs.predicted.counters;
+            differs.predicted = observed.outcome.clone();
+            if !observed.fields.contains(Fields::COUNTERS) {
+                differs.predicted.counters = counters;
+            }
+        }
+        let text = program(&case, &worlds, "a test")?;
+        let (status, said) = compile_and_run(&format!("{mistake:?}-right"), &text)?;
+        if status != Some(0) {
+            return Err(format!("{mistake:?}, right: {status:?}, {said}\n{text}").into());
+        }
+        shown.push(mistake);
+    }
+    println!("shown by programs: {shown:?}");
+    if shown.len() < 8 {
+        return Err(format!("only {shown:?}").into());
+    }
+    Ok(())
+}
+
+/// Its exit status, and what it printed.
+fn compile_and_run(name: &str, text: &str) -> Result<(Option<i32>, String), Failed> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let source = path.with_extension("c");
+    fs::write(&source, text)?;
+    let compiler = Command::new("gcc")
+        .args(["-Wall", "-Wextra", "-Werror", "-O1", "-o"])
+        .args([&path, &source])
+        .output()?;
+    if !compiler.status.success() {
+        let said = String::from_utf8_lossy(&compiler.stderr);
+        return Err(format!("{said}\n{text}").into());
+    }
+    let output = Command::new(&path).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status.code(), said))
 }
 
 fn finds(mistake: Mistake) -> Result<(), Failed> {

@@ -7,17 +7,20 @@
 //! Without a kernel source (`VMALAB_LINUX_SRC`) or a C compiler these are ignored, and the reason is
 //! printed.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vmalab_differ::generate::Generator;
-use vmalab_differ::oracle::{Observation, Oracle};
+use vmalab_differ::oracle::Oracle;
 use vmalab_differ::runner::{BATCH, End, Plan, Runner, Stats, What};
-use vmalab_differ::vmac::{Build, VmaC};
-use vmalab_model::Rules;
+use vmalab_differ::small::{self, alphabet, state_of};
+use vmalab_differ::vmac::{Build, VmaC, fail_allocations};
+use vmalab_model::{AddressSpace, Op, Rules};
 
 /// Says to a copy of this program: play on that library, and print what was found.
 const PLAY: &str = "VMALAB_TEST_PLAY";
@@ -235,6 +238,9 @@ fn main() {
         )
         .with_ignored_flag(ignored),
         Trial::test("two_side_by_side_agree", two_side_by_side_agree).with_ignored_flag(ignored),
+        Trial::test("ten_thousand_operations_come_down_to_a_few", comes_down)
+            .with_ignored_flag(ignored),
+        Trial::test("small_worlds_agree_and_lose_nothing", small_worlds).with_ignored_flag(ignored),
     ];
     for (index, bug) in BUGS.iter().enumerate() {
         let trial = Trial::test(format!("finds_{}", bug.name), || finds(bug));
@@ -262,7 +268,7 @@ fn run(library: &Path, seed: u64, ops: u64) -> Result<(Stats, End), Failed> {
 fn must_agree(library: &Path, seed: u64, ops: u64) -> Result<Stats, Failed> {
     match run(library, seed, ops)? {
         (stats, End::Agreed) => Ok(stats),
-        (_, End::Found(finding)) => Err(format!("{:#x?}", finding.what).into()),
+        (_, End::Found(finding)) => Err(format!("{:#x?}", finding.short).into()),
         (_, End::Stopped) => Err("stopped".into()),
     }
 }
@@ -331,31 +337,8 @@ fn failing_allocations() -> Result<(), Failed> {
     let library = scratch("libvmac-failing.so");
     Build::from_environment()?.run(&library)?;
     let mut oracle = VmaC::new(&library)?;
-    let mut failures = 0;
-    for batch in 0..if cfg!(debug_assertions) { 100 } else { 4_000 } {
-        let index = (batch % oracle.worlds().len() as u64) as usize;
-        let world = oracle.worlds()[index].clone();
-        oracle.begin(index)?;
-        let mut generator = Generator::new(11, batch, &world);
-        let mut seen = Observation::default();
-        let mut history = Vec::new();
-        for step in 0..BATCH {
-            let op = generator.op();
-            let fail_at = (step % 7) as u32;
-            history.push(format!("{op:x?}, failing at {fail_at}"));
-            match oracle.apply_failing(&op, fail_at, &mut seen) {
-                Ok(failed) => failures += u64::from(failed),
-                Err(what) => {
-                    let history = history.join("\n");
-                    return Err(format!("batch {batch}:\n{history}\n{what}").into());
-                }
-            }
-            generator.learn(&seen.outcome);
-        }
-        oracle
-            .end()
-            .map_err(|what| format!("batch {batch}:\n{}\n{what}", history.join("\n")))?;
-    }
+    let batches = if cfg!(debug_assertions) { 100 } else { 4_000 };
+    let failures = fail_allocations(&mut oracle, 11, batches)?;
     println!("{failures} allocations failed");
     if failures < 1_000 {
         return Err(format!("only {failures} allocations failed").into());
@@ -376,13 +359,7 @@ fn two_side_by_side_agree() -> Result<(), Failed> {
 /// Builds the oracle with the bug in it, and lets a process of its own look for it: a broken kernel may
 /// hang.
 fn finds(bug: &Bug) -> Result<(), Failed> {
-    let mut build = Build::from_environment()?;
-    let original = fs::read_to_string(build.source.join("mm/vma.c"))?;
-    let changed = scratch(&format!("vma-{}.c", bug.name));
-    fs::write(&changed, insert(bug, &original)?)?;
-    build.vma_c = Some(changed);
-    let library = scratch(&file_name(bug));
-    build.run(&library)?;
+    let library = build(bug)?;
     let output = Command::new(env::current_exe()?)
         .env(PLAY, &library)
         .output()?;
@@ -397,6 +374,126 @@ fn finds(bug: &Bug) -> Result<(), Failed> {
     }
     println!("{}: {}", bug.name, said.trim_end());
     Ok(())
+}
+
+/// One line of `mm/vma.c` changed shows in a few operations, as it did in a sequence of ten thousand.
+fn comes_down() -> Result<(), Failed> {
+    let bug = BUGS.iter().find(|bug| bug.name == "seal_overlooked");
+    let library = build(bug.expect("it is in the list"))?;
+    let mut oracle = VmaC::new(&library)?;
+    let mut runner = Runner::new(&mut oracle, Rules::V7_2)?;
+    // Batches that do not show it, one after the other, and then one that does.
+    let world = runner.worlds()[0].clone();
+    let mut ops = Vec::new();
+    let (mut batch, mut done) = (0, false);
+    while !done {
+        let mut generator = Generator::new(5, batch, &world);
+        let before = ops.len();
+        ops.extend((0..BATCH).map(|_| generator.op()));
+        // Not for the rest of the sequence.
+        ops.retain(|op| !matches!(op, Op::Mlockall { .. } | Op::SetMdwe { .. }));
+        batch += 1;
+        let shows = runner.replay(0, &ops)?.is_some();
+        done = shows && before >= 10_000;
+        if shows && !done {
+            ops.truncate(before);
+        }
+    }
+    let case = runner.replay(0, &ops)?.ok_or("it showed")?;
+    let begin = Instant::now();
+    let short = runner.shrink(&case, Duration::from_secs(60))?;
+    println!(
+        "{} operations, then {} after {:.1?}: {:x?}",
+        case.ops.len(),
+        short.ops.len(),
+        begin.elapsed(),
+        short.ops
+    );
+    if case.ops.len() < 10_000 || short.ops.len() > 3 {
+        return Err(format!("{} of {}", short.ops.len(), case.ops.len()).into());
+    }
+    Ok(())
+}
+
+/// Also the kernel does with a letter what follows from the state alone: of all sequences, those that
+/// come to one state see the same with each letter.
+fn small_worlds() -> Result<(), Failed> {
+    let library = scratch("libvmac-small.so");
+    Build::from_environment()?.run(&library)?;
+    let mut oracle = VmaC::new(&library)?;
+    let world = oracle.worlds()[0].clone();
+    let letters = alphabet(&world, 2, true)?;
+    let mut seen = Vec::new();
+    let mut followed = BTreeMap::new();
+    let mut ways = 0;
+    let mut queue = vec![Vec::new()];
+    while let Some(ops) = queue.pop() {
+        let mut model: AddressSpace = AddressSpace::new(Rules::V7_2, world.limits);
+        for file in &world.files {
+            model.add_file(file.file);
+        }
+        for op in &ops {
+            model.apply(op);
+        }
+        oracle.run(0, &ops, &mut seen)?;
+        let anon_vmas = seen.last().map_or(&[][..], |last| &last.anon_vmas);
+        let state = state_of(&model, anon_vmas);
+        for (number, letter) in letters.iter().enumerate() {
+            let mut longer = ops.clone();
+            longer.push(*letter);
+            oracle.run(0, &longer, &mut seen)?;
+            let mut next = model.clone();
+            next.apply(letter);
+            let last = seen.last().ok_or("nothing was seen")?;
+            let follows = (
+                state_of(&next, &last.anon_vmas),
+                format!("{:?}", last.outcome),
+            );
+            let known = followed
+                .entry((state, number))
+                .or_insert_with(|| follows.clone());
+            if *known != follows {
+                return Err(format!("{longer:x?}: {known:?}, then {follows:?}").into());
+            }
+            ways += 1;
+            if ops.len() < 2 {
+                queue.push(longer);
+            }
+        }
+    }
+    println!(
+        "{ways} ways to {} pairs of a state and a letter",
+        followed.len()
+    );
+    let plan = small::Plan {
+        rules: Rules::V7_2,
+        length: 3,
+        letters,
+        symmetric_once: true,
+        shard: (0, 1),
+    };
+    let (stats, end) = small::explore(&mut [oracle], &plan, |_, _, _| ControlFlow::Continue(()))?;
+    match end {
+        small::End::Agreed => {}
+        end => return Err(format!("{end:#x?}").into()),
+    }
+    let pairs: u64 = stats.compared.iter().sum();
+    if pairs != followed.len() as u64 {
+        return Err(format!("{pairs} pairs were compared of {}", followed.len()).into());
+    }
+    Ok(())
+}
+
+/// Builds the oracle with the bug in it.
+fn build(bug: &Bug) -> Result<PathBuf, Failed> {
+    let mut build = Build::from_environment()?;
+    let original = fs::read_to_string(build.source.join("mm/vma.c"))?;
+    let changed = scratch(&format!("vma-{}.c", bug.name));
+    fs::write(&changed, insert(bug, &original)?)?;
+    build.vma_c = Some(changed);
+    let library = scratch(&file_name(bug));
+    build.run(&library)?;
+    Ok(library)
 }
 
 /// The library with the bug in it.
@@ -435,11 +532,11 @@ fn play(library: &Path) {
     unsafe { libc::alarm(LIMIT) };
     match run(library, 1, u64::MAX / 2) {
         Ok((stats, End::Found(finding))) => {
-            let what = match &finding.what {
+            let what = match &finding.short.what {
                 What::Differs(differs) => differs.difference.to_string(),
                 What::Broke(what) => what.clone(),
             };
-            let short = finding.short.as_ref().map_or(finding.ops.len(), Vec::len);
+            let short = finding.short.ops.len();
             println!(
                 "found with seed 1 in {} operations, {:.1?}; {short} are enough: {what}",
                 stats.ops, stats.elapsed

@@ -21,6 +21,10 @@ macro_rules! flags {
         impl $name {
             $($(#[$fdoc])* pub const $flag: Self = Self($value as $int);)*
 
+            /// All that have a name, by it, in the order in which they are printed.
+            pub const NAMED: &'static [(&'static str, Self)] =
+                &[$((stringify!($flag), Self::$flag)),*];
+
             /// No flag.
             pub const fn empty() -> Self {
                 Self(0)
@@ -60,7 +64,7 @@ macro_rules! flags {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 let mut rest = self.0;
                 let mut first = true;
-                for (flag, name) in [$(($value as $int, stringify!($flag))),*] {
+                for &(name, Self(flag)) in Self::NAMED {
                     if flag != 0 && rest & flag == flag {
                         rest &= !flag;
                         if !first {

@@ -31,7 +31,14 @@ use vmalab_model::{
     PAGE_SHIFT, VmFlags,
 };
 
+use crate::generate::Generator;
 use crate::oracle::{Fields, Observation, Oracle, OracleError, Sees, World};
+use crate::runner::BATCH;
+
+/// The worlds of each [`VmaC`].
+pub fn worlds() -> Vec<World> {
+    worlds::all()
+}
 
 /// Names the kernel tree to build from.
 pub const SOURCE: &str = "VMALAB_LINUX_SRC";
@@ -320,6 +327,37 @@ impl Oracle for VmaC {
     }
 }
 
+/// Random operations in every world, in which one of the first allocations of each fails. The model does
+/// not know of them, but whatever fails half way: counters, reverse maps and the tree agree with the
+/// areas, and in the end nothing is left over. Gives how many allocations failed.
+///
+/// # Errors
+/// What is not in order, and the batch up to there.
+pub fn fail_allocations(oracle: &mut VmaC, seed: u64, batches: u64) -> Result<u64, String> {
+    let mut failures = 0;
+    for batch in 0..batches {
+        let index = (batch % oracle.worlds.len() as u64) as usize;
+        let world = oracle.worlds[index].clone();
+        oracle.begin(index).map_err(|error| error.to_string())?;
+        let mut generator = Generator::new(seed, batch, &world);
+        let mut seen = Observation::default();
+        let mut history = Vec::new();
+        let told = |history: &[String], what: &str| {
+            format!("batch {batch}:\n{}\n{what}", history.join("\n"))
+        };
+        for step in 0..BATCH {
+            let op = generator.op();
+            let fail_at = (step % 7) as u32;
+            history.push(format!("{op:x?}, failing at {fail_at}"));
+            let failed = oracle.apply_failing(&op, fail_at, &mut seen);
+            failures += u64::from(failed.map_err(|what| told(&history, &what))?);
+            generator.learn(&seen.outcome);
+        }
+        oracle.end().map_err(|what| told(&history, &what))?;
+    }
+    Ok(failures)
+}
+
 /// A file of its own with the same contents: a library is loaded once per file.
 fn private_copy(path: &Path) -> io::Result<OsFile> {
     let copy = memfd_create(c"libvmac.so", MFdFlags::MFD_CLOEXEC)?;
@@ -502,6 +540,9 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
         offset: area.pgoff << PAGE_SHIFT,
         object: object(area.object),
     }));
+    observation.anon_vmas.clear();
+    let anon_vmas = areas.iter().map(|area| area.anon_vma);
+    observation.anon_vmas.extend(anon_vmas);
     for hook in hooks {
         outcome.hooks.push(HookCall {
             hook: match hook.kind {

@@ -98,7 +98,7 @@ fn files() -> Vec<NamedFile> {
         ("memfd", File::memfd(64)),
         ("short_memfd", File::memfd(10)),
         (
-            "memfd_read_only",
+            "read_only_memfd",
             File {
                 write: false,
                 ..File::memfd(64)

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `vmalab worlds`
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use vmalab_differ::oracle::Oracle;
+use vmalab_differ::page::what;
+use vmalab_differ::report::case_text;
+use vmalab_differ::sequence::{to_json, to_text};
+use vmalab_differ::small::{End, KINDS, Plan, Stats, alphabet, explore, shard};
+use vmalab_model::Rules;
+
+use crate::oracles::{Choice, Which};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    choice: Choice,
+    /// How many operations at most
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=16))]
+    ops: u32,
+    /// Over how many pages
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=16))]
+    pages: u64,
+    /// Lock and unlock, too
+    #[arg(long)]
+    locks: bool,
+    /// Play symmetric sequences as well: those that come to a state that others came to
+    #[arg(long)]
+    all: bool,
+    /// Do part I of N of the longest sequences, from 0/N on
+    #[arg(long, value_name = "I/N", value_parser = shard, default_value = "0/1")]
+    shard: (u64, u64),
+    /// How many threads [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    jobs: Option<u32>,
+    /// Write a report for machines to this file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Where a finding is written, as a sequence to replay
+    #[arg(long, value_name = "DIRECTORY", default_value = "build/report")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let jobs = match args.jobs {
+        Some(jobs) => jobs as usize,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    match args.choice.oracle {
+        Which::Host => bail!(
+            "each sequence takes a process of its own there; name --oracle vmac (or model) for millions"
+        ),
+        Which::Vmac => {
+            let mut oracles = args.choice.vmac(jobs)?;
+            let kernel = oracles[0].kernel().to_owned();
+            let rules = args.choice.rules(&kernel, None)?;
+            explore_with(args, &mut oracles, rules)
+        }
+        Which::Model => {
+            let peers = (0..jobs).map(|_| args.choice.peer(None));
+            let mut peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
+            let rules = args.choice.rules("", None)?;
+            explore_with(args, &mut peers, rules)
+        }
+    }
+}
+
+fn explore_with<O: Oracle + Send>(
+    args: &Args,
+    oracles: &mut [O],
+    rules: Rules,
+) -> anyhow::Result<ExitCode> {
+    let world = oracles[0].worlds()[0].clone();
+    let name = oracles[0].name();
+    let plan = Plan {
+        rules,
+        length: args.ops,
+        letters: alphabet(&world, args.pages, args.locks)?,
+        symmetric_once: !args.all,
+        shard: args.shard,
+    };
+    println!("oracle  {name}");
+    println!("model   rules {}", rules.name);
+    println!(
+        "world   up to {} operations over {} pages; {} letters, {} kinds of area",
+        args.ops,
+        args.pages,
+        plan.letters.len(),
+        KINDS.len()
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    ctrlc::set_handler(move || stopped.store(true, Ordering::Relaxed))
+        .context("cannot catch Ctrl-C")?;
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
+        "length {prefix}: {bar:30} {human_pos} of {human_len} operations, {per_sec}, {eta} left",
+    )?);
+    let at = Mutex::new(0);
+    let (stats, end) = explore(oracles, &plan, |length, done, all| {
+        let mut at = at.lock().expect("no panic");
+        if *at != length {
+            *at = length;
+            bar.reset();
+            bar.set_length(all);
+            bar.set_prefix(length.to_string());
+        }
+        bar.set_position(done);
+        match stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    bar.finish_and_clear();
+    print_stats(&stats);
+    let mut report = json!({
+        "target": "worlds", "oracle": name, "era": rules.name,
+        "pages": args.pages, "kinds": KINDS.len(), "letters": stats.letters,
+        "shard": [args.shard.0, args.shard.1],
+        "sequences": stats.sequences.iter().map(u128::to_string).collect::<Vec<_>>(),
+        "states": stats.states, "compared": stats.compared, "played": stats.played,
+        "seconds": stats.elapsed.as_secs_f64(),
+        "passed": u8::from(matches!(end, End::Agreed)),
+        "failed": u8::from(matches!(end, End::Found(_))),
+        "skipped": u8::from(matches!(end, End::Stopped)),
+    });
+    let code = match &end {
+        End::Agreed => {
+            println!("result  no divergence");
+            ExitCode::SUCCESS
+        }
+        End::Stopped => {
+            println!("result  stopped; no divergence up to there");
+            ExitCode::SUCCESS
+        }
+        End::Found(found) => {
+            let (case, short) = &**found;
+            println!(
+                "result  DIVERGENCE after {} operations, of which {} are enough\n",
+                case.ops.len(),
+                short.ops.len()
+            );
+            print!("{}", case_text(short, oracles[0].worlds()));
+            let world = &oracles[0].worlds()[short.world];
+            report["finding"] = to_json(world, rules.name, &short.ops);
+            fs::create_dir_all(&args.out)?;
+            let path = args.out.join("finding-worlds.ops");
+            fs::write(&path, to_text(world, rules.name, &short.ops, &what(short)))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            println!("\nwritten:\n  {}", path.display());
+            ExitCode::FAILURE
+        }
+    };
+    if let Some(path) = &args.report {
+        fs::write(path, format!("{report:#}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(code)
+}
+
+fn print_stats(stats: &Stats) {
+    for (index, compared) in stats.compared.iter().enumerate() {
+        println!(
+            "length {}: {} sequences; from {} states, {} operations compared",
+            index + 1,
+            stats.sequences[index],
+            stats.states[index],
+            compared
+        );
+    }
+    println!(
+        "ops     {} played in {:.1?}, {:.0}/s",
+        stats.played,
+        stats.elapsed,
+        stats.played as f64 / stats.elapsed.as_secs_f64()
+    );
+}
