@@ -816,7 +816,8 @@ struct vmalab_unmapping {
 /*
  * Ask what munmap would do. That munmap would fail is no error of this. Other
  * drivers are asked by means of their hook may_split; the hooks of this module
- * are not called. Errors as of VMALAB_IOC_AREAS.
+ * are not called, so that a rule by which one of them would answer otherwise
+ * (VMALAB_IOC_ADD_RULE) is not foretold. Errors as of VMALAB_IOC_AREAS.
  */
 #define VMALAB_IOC_WOULD_UNMAP _IOWR(VMALAB_IOC_TYPE, 0x41, struct vmalab_unmapping)
 
