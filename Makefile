@@ -24,6 +24,7 @@ help:
 #>   make test-selftests
 #>                     the kernel's own tests of mm/, beside the module and on the device
 #>   make kernels      kernels of other Debian releases against the model, each in QEMU
+#>   make conformance  cases for other systems that answer the mmap family, and what some of those do
 #>   make bench        what memory of the device costs, beside a memfd and others (make bench-device), and
 #>                     what an operation costs in the model, beside the kernel's code (make bench-model)
 #>   make vm           a shell in the guest, with the module loaded
@@ -75,6 +76,9 @@ kernels: export SEED := $(SEED)
 kernels:
 	@tests/report kernels
 
+conformance:
+	@tests/report conformance
+
 bench: bench-device bench-model
 
 bench-device: module
@@ -123,4 +127,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test kernels bench bench-device test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test kernels conformance bench bench-device test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean

@@ -3,6 +3,7 @@
 
 mod diff;
 mod eras;
+mod export;
 mod oracles;
 mod replay;
 mod shrink;
@@ -32,6 +33,8 @@ enum Command {
     Diff(diff::Args),
     /// List the eras of the model, and the one that the running kernel belongs to
     Eras(eras::Args),
+    /// Write cases for other systems that answer the mmap family: calls, and what each era answers
+    Export(export::Args),
     /// Play sequences of operations on an oracle, and recordings of real kernels on the model
     Replay(replay::Args),
     /// Make a sequence that shows a divergence as short and simple as can be
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Diff(args) => diff::run(&args),
         Command::Eras(args) => eras::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Shrink(args) => shrink::run(&args),
         Command::Stats(args) => stats::run(&args),
