@@ -535,15 +535,17 @@ impl<C: Container> AddressSpace<C> {
         let mut flags = vma.flags;
         if dontunmap {
             // dontunmap_complete: the old pages are gone, so nothing is locked and nothing private.
-            if clean {
+            if clean || !self.rules.dontunmap_counts_copy {
                 flags = flags.without(LOCKED);
             }
             let mut old = self.lookup(remap.addr)?;
             old.flags = old.flags.without(LOCKED);
             if old.start == remap.addr && old.end == old_end {
-                old.anon_vma = None;
-                old.forked = false;
-                old.moved = 0;
+                if self.rules.dontunmap_unlinks {
+                    old.anon_vma = None;
+                    old.forked = false;
+                    old.moved = 0;
+                }
                 if clean && old.object == Object::Anon {
                     old.pgoff = old.start >> PAGE_SHIFT;
                 }
@@ -594,15 +596,17 @@ impl<C: Container> AddressSpace<C> {
             moved: if vma.anon_vma.is_none() {
                 0
             } else {
-                let by = remap.new_addr.wrapping_sub(remap.addr);
-                vma.moved.wrapping_add(by >> PAGE_SHIFT)
+                let by = (remap.new_addr >> PAGE_SHIFT).wrapping_sub(remap.addr >> PAGE_SHIFT);
+                vma.moved.wrapping_add(by)
             },
             ..*vma
         };
         let keep = unfaulted
             && self.rules.dontunmap_is_clean
             && remap.flags.contains(MremapFlags::DONTUNMAP);
-        let other = |near: &Vma| !(keep && near.start == vma.start);
+        let beside = new.start == vma.end || new.end == vma.start;
+        let alone = keep && beside && self.rules.dontunmap_beside_source_is_alone;
+        let other = |near: &Vma| !alone && !(keep && near.start == vma.start);
         let prev = self.areas.prev(new.start).copied().filter(other);
         let next = self.areas.find(new.start).copied().filter(other);
         if let Some(merged) = self.merge_new_range(&new, prev, next) {

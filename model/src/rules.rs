@@ -205,6 +205,15 @@ pub struct Rules {
     /// versions of 6.1 and 6.12. Before, all of the source area was unlocked, and `locked_vm` kept it.
     pub dontunmap_is_clean: bool,
 
+    /// The source of `MREMAP_DONTUNMAP` loses its `anon_vma` with its pages. Since 5.12.
+    pub dontunmap_unlinks: bool,
+    /// The locked pages of the copy are counted, although those of the source stay in `locked_vm`. From 6.17
+    /// on, until `dontunmap_is_clean`.
+    pub dontunmap_counts_copy: bool,
+    /// A copy right beside its source, of memory that was never written to, merges with nothing, not even on
+    /// its other side. In later stable versions of 6.1.
+    pub dontunmap_beside_source_is_alone: bool,
+
     // userfaultfd
     /// When a userfaultfd is told of an unmapping. It is told even if that fails afterwards.
     pub unmap_announced: Announced,
@@ -407,6 +416,9 @@ impl Rules {
         mremap_counts_whole_moves: false,
         dontunmap: Dontunmap::Unknown,
         dontunmap_is_clean: false,
+        dontunmap_unlinks: false,
+        dontunmap_counts_copy: false,
+        dontunmap_beside_source_is_alone: false,
         unmap_announced: Announced::Never,
         mremap_tells_of_target: false,
         uffd_merges_by_area_offset: true,
@@ -496,6 +508,8 @@ impl Rules {
         dontneed_takes_hugetlb: true,
         dontunmap: Dontunmap::Any,
         dontunmap_is_clean: true,
+        dontunmap_unlinks: true,
+        dontunmap_beside_source_is_alone: true,
         ..Self::V5_10
     };
 
@@ -507,6 +521,7 @@ impl Rules {
         close_forbids_merging: false,
         mmap_asks_above_first: false,
         mmap_checks_room: Room::AfterCuts,
+        dontunmap_beside_source_is_alone: false,
         droppable: true,
         populate_skips_holes: false,
         mdwe: true,
@@ -533,6 +548,7 @@ impl Rules {
         mremap_charges_what_shrank: true,
         remap_told_before_shrinking: false,
         dontunmap_is_clean: false,
+        dontunmap_counts_copy: true,
         ..Self::V6_12
     };
 

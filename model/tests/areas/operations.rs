@@ -35,6 +35,69 @@ fn with(device: File) -> World {
     World::with(Rules::V7_2, Limits::default(), device)
 }
 
+// mremap with MREMAP_DONTUNMAP
+
+/// Whichever way it went.
+#[test]
+fn private_pages_that_come_back_have_not_moved() {
+    for away in [0, 15] {
+        let mut w = World::with(Rules::V7_3, Limits::default(), File::device(64));
+        let mut args = w.args('f', 8, 10);
+        args.flags = MapFlags::PRIVATE | MapFlags::FIXED;
+        w.apply(&Op::Mmap(args)).unwrap();
+        w.touch(9, true).unwrap();
+        w.apply(&relocate(9, 10, away)).unwrap();
+        w.apply(&relocate(away, away + 1, 9)).unwrap();
+        assert_eq!(w.draw(), "........Ff");
+    }
+}
+
+/// The copy of what was never written to stays apart from its source; in 6.1 from all if it is beside it.
+#[test]
+fn a_copy_beside_its_source() {
+    for (rules, left) in [
+        (Rules::V5_10, "Aaaaaaaa"),
+        (Rules::V6_1, "AaaAaAaa"),
+        (Rules::V7_2, "AaaaaAaa"),
+    ] {
+        let mut w = World::with(rules, Limits::default(), File::device(64));
+        w.draw_in("Aaaaaaaa");
+        let copy = Op::Mremap {
+            addr: at(6),
+            old_len: 2 * PAGE_SIZE,
+            new_len: 2 * PAGE_SIZE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED | MremapFlags::DONTUNMAP,
+            new_addr: at(3),
+        };
+        w.apply(&copy).unwrap();
+        assert_eq!(w.draw(), left, "{}", rules.name);
+    }
+}
+
+#[test]
+fn a_copy_of_locked_memory() {
+    for (rules, locked) in [
+        (Rules::V5_10, 2),
+        (Rules::V6_12, 2),
+        (Rules::V6_18, 4),
+        (Rules::V7_2, 2),
+    ] {
+        let mut w = World::with(rules, Limits::default(), File::device(64));
+        let mut args = w.args('a', 0, 2);
+        args.flags |= MapFlags::LOCKED;
+        w.apply(&Op::Mmap(args)).unwrap();
+        let copy = Op::Mremap {
+            addr: at(0),
+            old_len: 2 * PAGE_SIZE,
+            new_len: 2 * PAGE_SIZE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED | MremapFlags::DONTUNMAP,
+            new_addr: at(8),
+        };
+        w.apply(&copy).unwrap();
+        assert_eq!(w.space.counters().locked_vm, locked, "{}", rules.name);
+    }
+}
+
 // madvise
 
 #[test]
@@ -97,7 +160,7 @@ fn private_pages_know_their_place() {
         }
         w.apply(&relocate(8, 9, 2)).unwrap();
         assert_eq!(w.draw(), left, "{}", rules.name);
-        // What was cut has moved as far as the rest, and so has what comes back.
+        // What comes back to where it had moved to has moved as far.
         w.apply(&relocate(2, 3, 8)).unwrap();
         w.apply(&relocate(8, 9, 2)).unwrap();
         assert_eq!(w.draw(), left, "{}", rules.name);
