@@ -116,7 +116,8 @@ impl<C: Container> AddressSpace<C> {
 
     /// `populate_vma_page_range`: writable private pages are written to, all others read.
     pub(crate) fn populate_area(&mut self, vma: &Vma, start: u64, end: u64) -> Result<(), Errno> {
-        if vma.flags.contains(VmFlags::LOCKONFAULT) {
+        let on_fault = vma.flags.contains(VmFlags::LOCKONFAULT);
+        if on_fault && !self.rules.lock_on_fault_needs_access {
             return Ok(());
         }
         if !vma.is_accessible() {
@@ -125,6 +126,9 @@ impl<C: Container> AddressSpace<C> {
         let write = vma.flags.contains(VmFlags::WRITE) && !vma.flags.contains(VmFlags::SHARED);
         if !write && !vma.flags.contains(VmFlags::MAYREAD) {
             return Err(Errno::EFAULT);
+        }
+        if on_fault {
+            return Ok(());
         }
         if write || self.huge_fault(vma, start) {
             self.anon_vma_prepare(vma);

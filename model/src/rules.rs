@@ -142,6 +142,9 @@ pub struct Rules {
 
     /// `MCL_ONFAULT` alone is EINVAL. Since 5.3; before, it unlocked all.
     pub mlockall_checks_onfault: bool,
+    /// Memory that cannot be accessed cannot be locked as it is faulted in, either (`MLOCK_ONFAULT`): ENOMEM.
+    /// Until 5.17; since, nothing is looked at.
+    pub lock_on_fault_needs_access: bool,
     /// There is `mlock2`. Since 4.4.
     pub mlock2: bool,
 
@@ -396,6 +399,7 @@ impl Rules {
         brk_needs_heap: false,
         brk_stays_apart: false,
         mlockall_checks_onfault: false,
+        lock_on_fault_needs_access: true,
         mlock2: false,
         madvise_merges: false,
         populate_skips_holes: true,
@@ -504,6 +508,7 @@ impl Rules {
         mremap_asks_first: true,
         mremap_grown_merges: true,
         last_advice: 25,
+        lock_on_fault_needs_access: false,
         madvise_tells_of_limit: false,
         dontneed_takes_hugetlb: true,
         dontunmap: Dontunmap::Any,

@@ -98,6 +98,24 @@ fn a_copy_of_locked_memory() {
     }
 }
 
+// mlock2
+
+#[test]
+fn locking_on_fault_what_nobody_may_access() {
+    for (rules, result) in [(Rules::V5_10, Err(Errno::ENOMEM)), (Rules::V6_1, Ok(0))] {
+        let mut w = World::with(rules, Limits::default(), File::device(64));
+        let mut args = w.args('a', 0, 2);
+        args.prot = Prot(0);
+        w.apply(&Op::Mmap(args)).unwrap();
+        let lock = Op::Mlock {
+            addr: at(0),
+            len: 2 * PAGE_SIZE,
+            flags: MlockFlags::ONFAULT,
+        };
+        assert_eq!(w.apply(&lock), result, "{}", rules.name);
+    }
+}
+
 // madvise
 
 #[test]

@@ -34,8 +34,14 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     Test::device("failing::open_and_mmap", |lab| each(lab, BOTH, opening())).logs(),
     Test::device("failing::faults", |lab| each(lab, ONE, faulting())).logs(),
-    Test::device("failing::munmap_and_mremap", |lab| each(lab, BOTH, moving())).logs(),
-    Test::device("failing::mprotect_and_madvise", |lab| each(lab, ONE, changing())).logs(),
+    Test::device("failing::munmap_and_mremap", |lab| {
+        each(lab, BOTH, moving())
+    })
+    .logs(),
+    Test::device("failing::mprotect_and_madvise", |lab| {
+        each(lab, ONE, changing())
+    })
+    .logs(),
     Test::device("failing::fork", |lab| each(lab, ONE, forking())).logs(),
     Test::device("failing::ioctls", |lab| each(lab, ONE, asking())).logs(),
     Test::device("failing::read_and_write", |lab| each(lab, ONE, reading())).logs(),
@@ -446,15 +452,13 @@ fn forking() -> Vec<Call> {
             }
         }
     };
-    vec![
-        call("fork with areas in several parts", move |stage| {
-            for page in [1, 5] {
-                protect(stage.shared + page * PAGE, 1, RO)?;
-                protect(stage.private + page * PAGE, 1, RO)?;
-            }
-            fork()
-        }),
-    ]
+    vec![call("fork with areas in several parts", move |stage| {
+        for page in [1, 5] {
+            protect(stage.shared + page * PAGE, 1, RO)?;
+            protect(stage.private + page * PAGE, 1, RO)?;
+        }
+        fork()
+    })]
 }
 
 fn asking() -> Vec<Call> {
