@@ -361,7 +361,8 @@ pub fn state_of(model: &AddressSpace, anon_vmas: &[u32]) -> u128 {
         let mut written = Vec::new();
         let mut objects = Vec::new();
         for vma in model.areas() {
-            (vma.start, vma.end, vma.pgoff, vma.flags, vma.forked).hash(&mut hasher);
+            (vma.start, vma.end, vma.pgoff, vma.flags).hash(&mut hasher);
+            (vma.moved, vma.forked).hash(&mut hasher);
             let anon_vma = vma.anon_vma.map(|one| name(&mut written, one));
             anon_vma.hash(&mut hasher);
             match vma.object {
