@@ -318,6 +318,20 @@ void vmac_bug(const char *what, const char *file, int line)
 	abort();
 }
 
+#ifdef VMAC_COVERAGE
+void vmac_warn_if(bool hit, const char *what, const char *file, int line)
+{
+	if (hit)
+		vmac_warn(what, file, line);
+}
+
+void vmac_bug_if(bool hit, const char *what, const char *file, int line)
+{
+	if (hit)
+		vmac_bug(what, file, line);
+}
+#endif
+
 static const int vmac_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
 static struct sigaction vmac_before[ARRAY_SIZE(vmac_signals)];
 

@@ -22,6 +22,21 @@ void vmac_warn(const char *what, const char *file, int line);
 /* BUG(): the operation ends here. */
 void vmac_bug(const char *what, const char *file, int line) __attribute__((noreturn));
 
+#ifdef VMAC_COVERAGE
+/* An assertion that never fails is no branch that was not taken. */
+void vmac_warn_if(bool hit, const char *what, const char *file, int line);
+void vmac_bug_if(bool hit, const char *what, const char *file, int line);
+#else
+#define vmac_warn_if(hit, what, file, line) do {			\
+	if (__builtin_expect(hit, 0))					\
+		vmac_warn(what, file, line);				\
+} while (0)
+#define vmac_bug_if(hit, what, file, line) do {				\
+	if (__builtin_expect(!!(hit), 0))				\
+		vmac_bug(what, file, line);				\
+} while (0)
+#endif
+
 #undef WARN_ON
 #undef WARN_ON_ONCE
 #undef WARN
@@ -31,18 +46,14 @@ void vmac_bug(const char *what, const char *file, int line) __attribute__((noret
 #undef dump_stack
 #define WARN_ON(condition) ({						\
 	int vmac_hit = !!(condition);					\
-	if (__builtin_expect(vmac_hit, 0))				\
-		vmac_warn(#condition, __FILE__, __LINE__);		\
+	vmac_warn_if(vmac_hit, #condition, __FILE__, __LINE__);	\
 	vmac_hit;							\
 })
 #define WARN_ON_ONCE(condition)		WARN_ON(condition)
 #define WARN(condition, ...)		WARN_ON(condition)
 #define WARN_ONCE(condition, ...)	WARN_ON(condition)
 #define BUG()				vmac_bug("BUG()", __FILE__, __LINE__)
-#define BUG_ON(condition) do {						\
-	if (__builtin_expect(!!(condition), 0))				\
-		vmac_bug(#condition, __FILE__, __LINE__);		\
-} while (0)
+#define BUG_ON(condition)		vmac_bug_if(condition, #condition, __FILE__, __LINE__)
 #define dump_stack()			do { } while (0)
 
 /* As in the tools' maple-shared.h, but its debugging code is for the sanitized build alone. */
