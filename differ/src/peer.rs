@@ -4,6 +4,7 @@
 //! It sees everything, so it shows what two eras do differently, and that a mistake in a rule is found
 //! even where no kernel can show it to us: which hook is called when, say.
 
+use vmalab_model::file::MaySplit;
 use vmalab_model::{Area, Break, File, Limits, Op, PAGE_SIZE, Rules, VmFlags};
 
 use crate::oracle::{Fields, Heap, NamedFile, Observation, Oracle, OracleError, Sees, World};
@@ -21,7 +22,7 @@ impl Peer {
     pub fn new(rules: Rules) -> Self {
         let limits = Limits::default();
         let arena = 0x100_0000_0000;
-        let heap = 0x80_0000_0000;
+        let heap = 0x180_0000_0000;
         let file = |name: &str, file| NamedFile {
             name: name.into(),
             file,
@@ -71,7 +72,19 @@ impl Peer {
             },
             ..plain.clone()
         };
-        Self::with_worlds(rules, vec![plain, crowded, poor])
+        let coarse = World {
+            name: "with a driver of large pages".into(),
+            every: 8,
+            files: vec![file(
+                "device_with_large_pages",
+                File {
+                    may_split: MaySplit::Aligned(2 * PAGE_SIZE),
+                    ..File::device(64)
+                },
+            )],
+            ..plain.clone()
+        };
+        Self::with_worlds(rules, vec![plain, crowded, poor, coarse])
     }
 
     /// With other worlds.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The tester can fail: each deliberate mistake of the model is found within 30,000 operations, here by
-//! an oracle that sees everything. `host.rs` does the same with the running kernel.
+//! The tester can fail: each deliberate mistake of the model is found within 300,000 operations, here by
+//! an oracle that sees everything. `vmac.rs` does the same with the kernel's own code, `host.rs` with the
+//! running kernel.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -18,16 +19,16 @@ fn run(rules: Rules, seed: u64) -> End {
         rules,
         seed,
         first_batch: 0,
-        ops: 30_000,
+        ops: 300_000,
     };
     let mut runner = Runner::new(&mut oracle, rules).unwrap();
     let (stats, end) = runner.run(&plan, |_| ControlFlow::Continue(())).unwrap();
-    assert!(matches!(end, End::Found(_)) || stats.ops == 30_000);
+    assert!(matches!(end, End::Found(_)) || stats.ops == 300_000);
     end
 }
 
 #[test]
-fn each_mistake_is_found_within_thirty_thousand_operations() {
+fn each_mistake_is_found() {
     let overlooked: Vec<_> = Mistake::ALL
         .iter()
         .flat_map(|&mistake| (1..=3).map(move |seed| (mistake, seed)))

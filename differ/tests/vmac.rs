@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The kernel's `mm/vma.c` and the model agree; and one line of `mm/vma.c` changed is found within a
-//! minute.
+//! minute, and so is each deliberate mistake of the model, among them the errors that some kernel once had.
 //!
 //! The first few changed lines are tried each time, all of them by `-- --include-ignored`.
 //!
@@ -11,22 +11,23 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vmalab_differ::generate::Generator;
 use vmalab_differ::oracle::Oracle;
-use vmalab_differ::runner::{BATCH, End, Plan, Runner, Stats, What};
+use vmalab_differ::runner::{BATCH, End, Finding, Plan, Runner, Stats, What};
 use vmalab_differ::small::{self, alphabet, state_of};
 use vmalab_differ::vmac::{Build, VmaC, fail_allocations};
-use vmalab_model::{AddressSpace, Op, Rules};
+use vmalab_model::{AddressSpace, Mistake, Op, Rules};
 
 /// Says to a copy of this program: play on that library, and print what was found.
 const PLAY: &str = "VMALAB_TEST_PLAY";
 /// So many of the changed lines are tried each time.
 const EACH_TIME: usize = 10;
-/// Seconds that a changed line may stay unnoticed.
+/// Seconds that a changed line or a mistake may stay unnoticed.
 const LIMIT: u32 = 60;
 
 /// A line of `mm/vma.c` with an error in it.
@@ -247,6 +248,10 @@ fn main() {
         let trial = Trial::test(format!("finds_{}", bug.name), || finds(bug));
         trials.push(trial.with_ignored_flag(ignored || index >= EACH_TIME));
     }
+    for &mistake in Mistake::ALL {
+        let trial = Trial::test(format!("notices_{mistake:?}"), move || notices(mistake));
+        trials.push(trial.with_ignored_flag(ignored));
+    }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -345,6 +350,47 @@ fn failing_allocations() -> Result<(), Failed> {
         return Err(format!("only {failures} allocations failed").into());
     }
     Ok(())
+}
+
+/// The kernel's code answers otherwise than a model that errs.
+fn notices(mistake: Mistake) -> Result<(), Failed> {
+    static LIBRARY: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
+        let library = scratch("libvmac-notices.so");
+        let built = Build::from_environment().and_then(|build| build.run(&library));
+        built.map(|()| library).map_err(|error| error.to_string())
+    });
+    let mut oracle = VmaC::new(LIBRARY.as_ref()?)?;
+    let plan = Plan {
+        rules: Rules::V7_2.with_mistake(mistake),
+        seed: 1,
+        first_batch: 0,
+        ops: u64::MAX / 2,
+    };
+    let end = Instant::now() + Duration::from_secs(LIMIT.into());
+    let in_time = |_: &Stats| match Instant::now() < end {
+        true => ControlFlow::Continue(()),
+        false => ControlFlow::Break(()),
+    };
+    let mut runner = Runner::new(&mut oracle, plan.rules)?;
+    let (stats, End::Found(finding)) = runner.run(&plan, in_time)? else {
+        return Err("overlooked for a minute".into());
+    };
+    println!("{mistake:?}: {}", told(&stats, &finding));
+    Ok(())
+}
+
+/// What was found, in a line.
+fn told(stats: &Stats, finding: &Finding) -> String {
+    let what = match &finding.short.what {
+        What::Differs(differs) => differs.difference.to_string(),
+        What::Broke(what) => what.clone(),
+    };
+    format!(
+        "found with seed 1 in {} operations, {:.1?}; {} are enough: {what}",
+        stats.ops,
+        stats.elapsed,
+        finding.short.ops.len()
+    )
 }
 
 fn two_side_by_side_agree() -> Result<(), Failed> {
@@ -532,17 +578,7 @@ fn play(library: &Path) {
     // SAFETY: alarm() has no preconditions. It ends this process if the broken kernel hangs.
     unsafe { libc::alarm(LIMIT) };
     match run(library, 1, u64::MAX / 2) {
-        Ok((stats, End::Found(finding))) => {
-            let what = match &finding.short.what {
-                What::Differs(differs) => differs.difference.to_string(),
-                What::Broke(what) => what.clone(),
-            };
-            let short = finding.short.ops.len();
-            println!(
-                "found with seed 1 in {} operations, {:.1?}; {short} are enough: {what}",
-                stats.ops, stats.elapsed
-            );
-        }
+        Ok((stats, End::Found(finding))) => println!("{}", told(&stats, &finding)),
         Ok((stats, _)) => println!("overlooked in {} operations", stats.ops),
         Err(error) => println!("failed: {error:?}"),
     }

@@ -5,6 +5,7 @@
 //! It has no errors: it answers with the break that there is afterwards, which is the old one if
 //! anything went wrong.
 
+use crate::rules::Mistake;
 use crate::unmapped_area::Request;
 use crate::{
     AddressSpace, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma,
@@ -91,13 +92,17 @@ impl<C: Container> AddressSpace<C> {
 
     /// `check_brk_limits`
     fn brk_limits(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
-        self.get_unmapped_area(&Request {
+        let bound = self.get_unmapped_area(&Request {
             file: None,
             addr,
             len,
             pgoff: 0,
             flags: MapFlags::FIXED,
-        })?;
+        });
+        // Forgotten, but no sum wraps around.
+        if !self.rules.errs(Mistake::BrkUnbounded) || len > 1 << 62 {
+            bound?;
+        }
         let locked = self.def_flags.contains(VmFlags::LOCKED);
         if !self.limits.may_lock(locked, len, self.counters.locked_vm) {
             return Err(Errno::EAGAIN);

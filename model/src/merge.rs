@@ -79,7 +79,7 @@ impl<C: Container> AddressSpace<C> {
             (None, Some(next)) => {
                 let mut merged = Vma {
                     start: new.start,
-                    pgoff: new.pgoff,
+                    pgoff: next.pgoff.wrapping_sub(new.pages()),
                     ..next
                 };
                 merged.inherit_anon_vma(new);
@@ -139,7 +139,12 @@ impl<C: Container> AddressSpace<C> {
             },
             (None, Some(next)) => Vma {
                 start: new.start,
-                pgoff: new.pgoff,
+                pgoff: next.pgoff.wrapping_sub(new.pages()),
+                flags: if self.rules.errs(Mistake::NextKeepsOldFlags) {
+                    middle.flags
+                } else {
+                    next.flags
+                },
                 ..next
             },
             (None, None) => unreachable!("one side merges"),
@@ -152,6 +157,9 @@ impl<C: Container> AddressSpace<C> {
             let both = left.is_some() && right.is_some();
             self.counters.map_count -= if both { 2 } else { 1 };
             self.areas.join(merged);
+            if both && self.rules.errs(Mistake::NextRemovedTwice) {
+                self.remove_next(merged.end);
+            }
         } else if let Some(prev) = left {
             let rest = Vma {
                 start: new.end,
@@ -224,15 +232,30 @@ impl<C: Container> AddressSpace<C> {
             && self.is_mergeable(next, new)
             && self.anon_vma_mergeable(next, new)
             && self.moved_alike(next, new)
-            && (new.pgoff_at(new.end) == next.pgoff || self.rules.errs(Mistake::MergeIgnoresOffset))
+            && (new.pgoff_at(new.end) == next.pgoff
+                || self.rules.errs(Mistake::MergeIgnoresOffset)
+                || (self.rules.errs(Mistake::MergeUnderflowsOffset)
+                    && (new.pgoff..new.pgoff_at(new.end)).contains(&next.pgoff)))
+    }
+
+    /// What [`Mistake::NextRemovedTwice`] removes.
+    fn remove_next(&mut self, from: u64) {
+        if let Some(&Vma { start, end, .. }) = self.areas.find(from) {
+            self.areas.remove_range(start..end);
+            self.counters.map_count -= 1;
+        }
     }
 
     /// `is_mergeable_anon_vma`: not through fork, where one `anon_vma`'s lock would come to cover the
     /// pages of many processes.
     fn anon_vma_mergeable(&self, target: &Vma, source: &Vma) -> bool {
         match (target.anon_vma, source.anon_vma) {
-            (None, Some(_)) => self.rules.merge_into_unwritten && !source.forked,
-            (Some(_), None) => !target.forked,
+            (None, Some(_)) => {
+                self.rules.merge_into_unwritten
+                    && !source.forked
+                    && !self.rules.errs(Mistake::NoUnwrittenMerge)
+            }
+            (Some(_), None) => !target.forked && !self.rules.errs(Mistake::NoUnwrittenMerge),
             (a, b) => a == b || self.rules.errs(Mistake::MergeIgnoresAnonVma),
         }
     }

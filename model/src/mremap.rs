@@ -4,7 +4,7 @@
 //! `mremap_to` and `vma_to_resize` had before.
 
 use crate::mlock::LOCKED;
-use crate::rules::Dontunmap;
+use crate::rules::{Dontunmap, Mistake};
 use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
     AddressSpace, Container, Errno, File, Hook, MapFlags, MremapFlags, Object, PAGE_SHIFT,
@@ -57,12 +57,12 @@ impl Remap {
         Ok(())
     }
 
-    /// `check_mremap_params`
-    fn check(&self, task_size: u64) -> Result<(), Errno> {
+    /// `check_mremap_params`; with the mistake that a length of 0 is taken.
+    fn check(&self, task_size: u64, nothing: bool) -> Result<(), Errno> {
         let known = MremapFlags::FIXED | MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
         let mut ok = self.flags.without(known) == MremapFlags::empty()
             && self.addr % PAGE_SIZE == 0
-            && self.new_len != 0
+            && (self.new_len != 0 || nothing)
             && self.new_len <= task_size;
         if ok && self.implies_new_addr() {
             let overlap = self.addr.wrapping_add(self.old_len) > self.new_addr
@@ -112,7 +112,8 @@ impl<C: Container> AddressSpace<C> {
             }
             return self.mremap_step_by_step(&mut remap);
         }
-        remap.check(self.limits.task_size)?;
+        let nothing = self.rules.errs(Mistake::MremapToNothingWorks) && !remap.implies_new_addr();
+        remap.check(self.limits.task_size, nothing)?;
         // The worst case of the unmappings that may come first, and of the move.
         let count = self.counters.map_count;
         let full = if self.rules.mremap_counts_exactly {
@@ -351,7 +352,7 @@ impl<C: Container> AddressSpace<C> {
             vma = self.lookup(remap.addr)?;
         }
         if remap.shrinks() {
-            self.munmap(remap.addr + remap.new_len, remap.delta())?;
+            self.shrink(remap)?;
             vma = self.lookup(remap.addr)?;
             remap.old_len = remap.new_len;
         }
@@ -375,10 +376,10 @@ impl<C: Container> AddressSpace<C> {
     /// In place, if that can be (`mremap_at`).
     fn mremap_at(&mut self, remap: &mut Remap, vma: &Vma) -> Result<u64, Errno> {
         if remap.shrinks() {
-            self.munmap(remap.addr + remap.new_len, remap.delta())?;
+            self.shrink(remap)?;
         } else if remap.grows() {
             if vma.end - remap.addr == remap.old_len && self.expandable(vma, remap.delta()) {
-                self.expand_in_place(vma, remap.delta())?;
+                self.expand_in_place(remap, vma)?;
                 return Ok(remap.addr);
             }
             if !remap.flags.contains(MremapFlags::MAYMOVE) {
@@ -388,6 +389,15 @@ impl<C: Container> AddressSpace<C> {
             return self.move_vma(remap, *vma);
         }
         Ok(remap.addr)
+    }
+
+    /// Unmaps what is too much (`shrink_vma`).
+    fn shrink(&mut self, remap: &Remap) -> Result<(), Errno> {
+        let result = self.munmap(remap.addr + remap.new_len, remap.delta());
+        if self.rules.errs(Mistake::MremapIgnoresUnmap) {
+            return Ok(());
+        }
+        result
     }
 
     /// `vma_expandable`
@@ -408,15 +418,19 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// `expand_vma_in_place`, `vma_merge_extend`
-    fn expand_in_place(&mut self, vma: &Vma, delta: u64) -> Result<(), Errno> {
-        let pages = delta >> PAGE_SHIFT;
+    fn expand_in_place(&mut self, remap: &Remap, vma: &Vma) -> Result<(), Errno> {
+        let pages = remap.delta() >> PAGE_SHIFT;
         if vma.flags.contains(VmFlags::ACCOUNT) {
             self.limits.enough_memory(pages)?;
         }
         let more = Vma {
             start: vma.end,
-            end: vma.end + delta,
-            pgoff: vma.pgoff_at(vma.end),
+            end: vma.end + remap.delta(),
+            pgoff: if self.rules.errs(Mistake::MremapGrowsFromPart) {
+                vma.pgoff + (remap.old_len >> PAGE_SHIFT)
+            } else {
+                vma.pgoff_at(vma.end)
+            },
             forked: false,
             ..*vma
         };

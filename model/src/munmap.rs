@@ -98,12 +98,20 @@ impl<C: Container> AddressSpace<C> {
             .new_piece_goes(self.rules.new_piece_goes);
         while let Some(step) = steps.next(self) {
             match step {
-                Step::Refuse { why, .. } => return Err(why.into()),
+                Step::Refuse { why, .. } => {
+                    self.abort(&gathered);
+                    return Err(why.into());
+                }
                 Step::Split {
                     area,
                     at,
                     new_below,
-                } => self.split_unchecked(area, at, new_below)?,
+                } => {
+                    if let Err(error) = self.split_unchecked(area, at, new_below) {
+                        self.abort(&gathered);
+                        return Err(error);
+                    }
+                }
                 Step::Detach { start, .. } => {
                     let Some(vma) = self.areas.find(start) else {
                         unreachable!("a step about an area that is not there")
@@ -124,6 +132,14 @@ impl<C: Container> AddressSpace<C> {
             self.uffd_unmaps(start, end);
         }
         Ok(gathered)
+    }
+
+    /// What was gathered stays where it is (`vms_abort_munmap_vmas`).
+    fn abort(&mut self, gathered: &Gathered) {
+        if self.rules.errs(Mistake::FailedMunmapUnlocks) {
+            let now = &mut self.counters.locked_vm;
+            *now = now.wrapping_sub(gathered.counters.locked_vm);
+        }
     }
 
     /// Tells the drivers, in order of addresses, that the areas of the range go away (`vma_close`).

@@ -329,6 +329,31 @@ pub enum Mistake {
     NoreplaceReplaces,
     /// Addresses are chosen without a thought of stacks that may grow.
     NoGuardGap,
+
+    // Errors that some kernel once had.
+    /// A split that the driver refuses calls `close` on the piece that never came to be.
+    FailedSplitCloses,
+    /// A `munmap` that is refused half way has taken the areas so far out of `locked_vm`.
+    FailedMunmapUnlocks,
+    /// A range merges into the area behind it that maps what is inside the range: the offset goes below
+    /// zero.
+    MergeUnderflowsOffset,
+    /// An area that grows down over a part of another one gets the flags that the part had.
+    NextKeepsOldFlags,
+    /// An area that was written to never merges with one that was not.
+    NoUnwrittenMerge,
+    /// When an area in the middle merges with both its neighbours, the one behind is removed twice: the
+    /// second time it is the next but one.
+    NextRemovedTwice,
+    /// `mremap` of a part that ends where its area ends grows by the offset that follows the length of
+    /// the part, not of the area.
+    MremapGrowsFromPart,
+    /// `mremap` goes on though what is too much could not be unmapped.
+    MremapIgnoresUnmap,
+    /// `mremap` to a length of 0 unmaps.
+    MremapToNothingWorks,
+    /// The break may go beyond the end of the addresses.
+    BrkUnbounded,
 }
 
 impl Mistake {
@@ -349,6 +374,16 @@ impl Mistake {
         Self::ReplacedCountedTwice,
         Self::NoreplaceReplaces,
         Self::NoGuardGap,
+        Self::FailedSplitCloses,
+        Self::FailedMunmapUnlocks,
+        Self::MergeUnderflowsOffset,
+        Self::NextKeepsOldFlags,
+        Self::NoUnwrittenMerge,
+        Self::NextRemovedTwice,
+        Self::MremapGrowsFromPart,
+        Self::MremapIgnoresUnmap,
+        Self::MremapToNothingWorks,
+        Self::BrkUnbounded,
     ];
 }
 

@@ -19,10 +19,6 @@ impl<C: Container> AddressSpace<C> {
         let Some(&whole) = self.areas.find(start) else {
             unreachable!("a split of an area that is not there")
         };
-        self.may_split(&whole, at)?;
-        // vm_area_dup, vma_iter_prealloc
-        self.areas.reserve()?;
-
         //  start        at        end
         // |-------------|----------|
         //     lower        upper
@@ -31,8 +27,17 @@ impl<C: Container> AddressSpace<C> {
         if !self.rules.errs(Mistake::SplitLosesOffset) {
             upper.pgoff = whole.pgoff_at(at);
         }
+        let new = if new_below { &lower } else { &upper };
+        if let Err(error) = self.may_split(&whole, at) {
+            if self.rules.errs(Mistake::FailedSplitCloses) {
+                self.call(Hook::Close, new);
+            }
+            return Err(error);
+        }
+        // vm_area_dup, vma_iter_prealloc
+        self.areas.reserve()?;
         if !self.rules.errs(Mistake::SplitForgetsOpen) {
-            self.call(Hook::Open, if new_below { &lower } else { &upper });
+            self.call(Hook::Open, new);
         }
         self.areas.split(lower, upper);
         self.counters.map_count += 1;

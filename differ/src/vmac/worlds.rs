@@ -8,10 +8,10 @@ use vmalab_model::{Area, Break, Errno, File, FileId, Limits, Object, PAGE_SIZE, 
 use crate::oracle::{Heap, NamedFile, World};
 
 const ARENA: u64 = 0x100_0000_0000;
-const HEAP: u64 = 0x80_0000_0000;
+const HEAP: u64 = 0x180_0000_0000;
 
 /// The usual one first.
-pub(super) fn all() -> Vec<World> {
+pub(crate) fn all() -> Vec<World> {
     let limits = Limits {
         // Faults are without pages here, and so without huge ones.
         thp: Thp::Never,
