@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The model's page tables against those of the running kernel, by `VmPTE` of this process.
+//! The model's page tables against those of the running kernel, by `VmPTE` of this process. It has one
+//! thread: another one would need tables of its own at any time.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
+use libtest_mimic::{Arguments, Trial};
 use nix::sys::mman::{self, ProtFlags};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -55,9 +57,18 @@ fn address(random: &mut ChaCha8Rng) -> u64 {
     ARENA + offset.saturating_sub(back)
 }
 
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Then it runs in this thread.
+    arguments.test_threads = Some(1);
+    let trial = Trial::test("as_the_kernel_counts", || {
+        as_the_kernel_counts();
+        Ok(())
+    });
+    libtest_mimic::run(&arguments, vec![trial]).exit();
+}
+
 /// `/proc/PID/status` counts the tables of all levels together since 4.15.
-#[test]
-#[ignore = "another thread of the test program may need a table at the same time"]
 fn as_the_kernel_counts() {
     nix::sys::prctl::set_thp_disable(true).expect("no huge pages for this process");
     let status = File::open("/proc/self/status").unwrap();
