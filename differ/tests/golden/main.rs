@@ -1,0 +1,727 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Golden layouts: what an operation does, drawn as `vmalab diff` draws it, one file of drawings for each
+//! call in `snapshots/`. Where kernels part, each answer is drawn.
+//!
+//! Read the drawings like text. After a change that is meant, `INSTA_UPDATE=always` writes them anew, or
+//! `cargo insta review` asks about each.
+
+mod case;
+
+use std::ops::Range;
+
+use case::{Case, at, case, map};
+use vmalab_model::{
+    Advice, Limits, MapFlags, MlockFlags, MlockallFlags, Mmap, MremapFlags, Op, PAGE_SIZE, Prot,
+    Rules, limits::Overcommit,
+};
+
+const RW: Prot = Prot(Prot::READ.0 | Prot::WRITE.0);
+
+fn golden(name: &str, cases: Vec<String>) {
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!(name, cases.join("\n"));
+    });
+}
+
+fn len(pages: &Range<u64>) -> u64 {
+    (pages.end - pages.start) * PAGE_SIZE
+}
+
+fn munmap(pages: Range<u64>) -> Op {
+    Op::Munmap {
+        addr: at(pages.start),
+        len: len(&pages),
+    }
+}
+
+fn mmap(letter: char, pages: Range<u64>) -> Op {
+    Op::Mmap(map(letter, pages))
+}
+
+/// Anywhere, and with those flags as well.
+fn anywhere(letter: char, pages: u64, flags: MapFlags) -> Op {
+    let args = map(letter, 0..pages);
+    Op::Mmap(Mmap {
+        addr: 0,
+        flags: args.flags.without(MapFlags::FIXED) | flags,
+        ..args
+    })
+}
+
+fn with(op: Op, flags: MapFlags) -> Op {
+    match op {
+        Op::Mmap(args) => Op::Mmap(Mmap {
+            flags: args.flags | flags,
+            ..args
+        }),
+        _ => unreachable!("only mmap has such flags"),
+    }
+}
+
+fn mprotect(pages: Range<u64>, prot: Prot) -> Op {
+    Op::Mprotect {
+        addr: at(pages.start),
+        len: len(&pages),
+        prot,
+    }
+}
+
+fn mlock(pages: Range<u64>) -> Op {
+    Op::Mlock {
+        addr: at(pages.start),
+        len: len(&pages),
+        flags: MlockFlags::empty(),
+    }
+}
+
+fn munlock(pages: Range<u64>) -> Op {
+    Op::Munlock {
+        addr: at(pages.start),
+        len: len(&pages),
+    }
+}
+
+fn madvise(pages: Range<u64>, advice: Advice) -> Op {
+    Op::Madvise {
+        addr: at(pages.start),
+        len: len(&pages),
+        advice,
+    }
+}
+
+fn mseal(pages: Range<u64>) -> Op {
+    Op::Mseal {
+        addr: at(pages.start),
+        len: len(&pages),
+        flags: 0,
+    }
+}
+
+fn watch(pages: Range<u64>) -> Op {
+    Op::UffdRegister {
+        addr: at(pages.start),
+        len: len(&pages),
+    }
+}
+
+/// To another length, where it stands.
+fn resize(pages: Range<u64>, new: u64) -> Op {
+    Op::Mremap {
+        addr: at(pages.start),
+        old_len: len(&pages),
+        new_len: new * PAGE_SIZE,
+        flags: MremapFlags::empty(),
+        new_addr: 0,
+    }
+}
+
+/// To another place.
+fn relocate(pages: Range<u64>, new: u64, target: u64, flags: MremapFlags) -> Op {
+    Op::Mremap {
+        addr: at(pages.start),
+        old_len: len(&pages),
+        new_len: new * PAGE_SIZE,
+        flags: MremapFlags::MAYMOVE | flags,
+        new_addr: at(target),
+    }
+}
+
+fn touch(page: u64) -> Op {
+    Op::Touch {
+        addr: at(page),
+        write: true,
+    }
+}
+
+/// With a stack at pages 12 and 13, and little between it and what is below.
+fn stack(title: &'static str) -> Case {
+    case(title)
+        .limits(|limits| limits.stack_guard_gap = 4 * PAGE_SIZE)
+        .then(with(mmap('a', 12..14), MapFlags::GROWSDOWN))
+}
+
+#[test]
+fn munmap_cases() {
+    let start = case;
+    golden(
+        "munmap",
+        vec![
+            start("The head. Which piece is the new one, and is opened, turned round by 6.5.")
+                .in_all_eras()
+                .draw("[F F F F F F F F")
+                .when(munmap(0..2)),
+            start("The tail.").draw("[F F F F F F F F").when(munmap(6..8)),
+            start("The middle: one area becomes two.")
+                .in_all_eras()
+                .draw("[F F F F F F F F")
+                .when(munmap(2..6)),
+            start("All of it.").draw("[F F F F F F F F").when(munmap(0..8)),
+            start("Several areas, the holes between them, and parts of the first and the last.")
+                .draw("[F F F F[H H H . .[a a a .[G G G G")
+                .when(munmap(2..14)),
+            start("A hole: a success, since there is nothing to do, and so nothing to fail.")
+                .in_all_eras()
+                .draw("[a a . . . .[a a")
+                .when(munmap(2..6)),
+            start("One byte: a length is rounded up to pages.")
+                .draw("[a a a a")
+                .when(Op::Munmap {
+                    addr: at(1),
+                    len: 1,
+                }),
+            start("No length.").in_all_eras().draw("[a a a a").when(munmap(1..1)),
+            start("An address that begins no page.")
+                .draw("[a a a a")
+                .when(Op::Munmap {
+                    addr: at(1) + 1,
+                    len: PAGE_SIZE,
+                }),
+            start("Beyond the end of all addresses.")
+                .draw("[a a a a")
+                .when(Op::Munmap {
+                    addr: at(1),
+                    len: Limits::default().task_size,
+                }),
+            start("A hole is punched at the limit on areas.")
+                .in_all_eras()
+                .draw("[a a a a . .[a a")
+                .room_for(0)
+                .when(munmap(1..3)),
+            start("The head at the limit. Kernels before 2.6.33 refused every split there.")
+                .in_all_eras()
+                .draw("[a a a a . .[a a")
+                .room_for(0)
+                .when(munmap(0..2)),
+            start("From one area into the next at the limit: one split too many for a moment.")
+                .in_all_eras()
+                .draw("[a a a a[G G G G")
+                .room_for(0)
+                .when(munmap(2..6)),
+            start("One area below the limit, a kernel before 2.6.33 made the first split, and it stays.")
+                .since(Rules::V2_6_11)
+                .draw("[a a a a[G G G G")
+                .room_for(1)
+                .when(munmap(2..6)),
+            start("The driver allows the first split and forbids the second. Before 4.15 none was asked.")
+                .in_all_eras()
+                .draw("[J J J J J J J J")
+                .when(munmap(4..6)),
+            start("What is locked leaves the count.")
+                .draw("[a a a a a a")
+                .then(mlock(0..6))
+                .when(munmap(2..4)),
+            start("A seal behind the first area: the first one is already cut, and stays so.")
+                .since(Rules::V6_12)
+                .draw("[a a a a[G G G G")
+                .then(mseal(4..8))
+                .when(munmap(2..6)),
+        ],
+    );
+}
+
+/// The numbers are those of the kernel's old table of cases (`vma_merge`).
+#[test]
+fn merge_cases() {
+    let read = |pages| mprotect(pages, Prot::READ);
+    let write = |pages| mprotect(pages, RW);
+    golden(
+        "merge",
+        vec![
+            case("1: what is new fits both its neighbours.")
+                .draw("[a a a . . .[a a a")
+                .when(mmap('a', 3..6)),
+            case("2: it fits the one below.")
+                .draw("[a a a . . .[G G G")
+                .when(mmap('a', 3..6)),
+            case("3: it fits the one above.")
+                .draw("[G G G . . .[a a a")
+                .when(mmap('a', 3..6)),
+            case("4: the tail of an area becomes like the one above, which grows down.")
+                .draw("[a a a a a a")
+                .then(read(4..6))
+                .when(read(2..4)),
+            case("5: the head of an area becomes like the one below, which grows.")
+                .draw("[a a a a a a")
+                .then(read(0..2))
+                .when(read(2..4)),
+            case("6: an area becomes like both its neighbours.")
+                .draw("[a a a a a a")
+                .then(read(2..4))
+                .when(write(2..4)),
+            case("7: an area becomes like the one below.")
+                .draw("[a a a a[G G")
+                .then(read(2..4))
+                .when(write(2..4)),
+            case("8: an area becomes like the one above.")
+                .draw("[G G[a a a a")
+                .then(read(2..4))
+                .when(write(2..4)),
+            case("None: its middle becomes something else.")
+                .draw("[a a a a a a")
+                .when(read(2..4)),
+            case("The file fits, its offset does not.")
+                .draw("[G G G")
+                .when(Op::Mmap(Mmap {
+                    offset: 0,
+                    ..map('G', 3..6)
+                })),
+            case("A driver hears nothing of pages that its area takes in.")
+                .in_all_eras()
+                .draw("[F F F")
+                .when(mmap('F', 3..6)),
+            case("Both sides fit, but what vanishes would have to be closed.")
+                .in_all_eras()
+                .draw("[F F F . . .[F F F")
+                .when(mmap('F', 3..6)),
+            case("What must not grow merges with nothing.")
+                .draw("[H H H")
+                .when(mmap('H', 3..6)),
+            case("Shared anonymous memory is an object of its own each time.")
+                .draw("[s s s")
+                .when(mmap('s', 3..6)),
+            case("Both neighbours were written to apart: what is new joins the one below.")
+                .draw("[a a a . . .[a a a")
+                .written(&[0, 6])
+                .when(mmap('a', 3..6)),
+            case("Written to here and there, asked from above: 6.1 alone joined the one above.")
+                .since(Rules::V4_9)
+                .draw("[a a a . . .[a a a")
+                .written(&[0, 6])
+                .when(mmap('a', 3..6)),
+            case("Written memory becomes like unwritten memory below it: one area, but not from 3.0 to 6.15.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .then(mprotect(0..3, Prot::empty()))
+                .written(&[3])
+                .then(read(3..6))
+                .then(write(0..3))
+                .when(write(3..6)),
+            case("Unwritten memory joins written memory of the same kind.")
+                .in_all_eras()
+                .draw("[a a a")
+                .written(&[0])
+                .when(mmap('a', 3..6)),
+            case("A forked child takes nothing into what was written. Before 2.6.34 it did.")
+                .in_all_eras()
+                .draw("[a a a")
+                .written(&[0])
+                .then(Op::Fork)
+                .when(mmap('a', 3..6)),
+        ],
+    );
+}
+
+#[test]
+fn mmap_cases() {
+    golden(
+        "mmap",
+        vec![
+            case("Over something: that is closed before the driver is shown what is new.")
+                .draw("[F F F F F F[H H H H H H")
+                .when(mmap('H', 3..9)),
+            case("The driver refuses when the old pages are gone: a hole.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .when(mmap('K', 2..4)),
+            case("No memory may be promised: since 6.12 that is known before anything goes.")
+                .in_all_eras()
+                .draw("[G G G G G G")
+                .tighten(|limits, _| limits.overcommit = Overcommit::Guess { total: 1 })
+                .when(mmap('a', 2..4)),
+            case("In the middle of an area, at the limit, even of the same kind.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .room_for(0)
+                .when(mmap('a', 2..4)),
+            case("A limit on all memory is net of what goes away.")
+                .draw("[a a a a a a")
+                .tighten(|limits, now| limits.address_space = now.total_vm * PAGE_SIZE)
+                .when(mmap('G', 2..4)),
+            case("Something is there: MAP_FIXED_NOREPLACE leaves it. Before 4.17 it was a hint.")
+                .in_all_eras()
+                .limits(|limits| {
+                    limits.mmap_base = at(16);
+                    limits.mmap_legacy_base = at(8);
+                })
+                .draw(". .[a a")
+                .when(match mmap('G', 0..3) {
+                    Op::Mmap(args) => Op::Mmap(Mmap {
+                        flags: MapFlags::SHARED | MapFlags::FIXED_NOREPLACE,
+                        ..args
+                    }),
+                    _ => unreachable!(),
+                }),
+            case("The kernel chooses: downwards from the base, in 2.6.11 upwards.")
+                .in_all_eras()
+                .limits(|limits| {
+                    limits.mmap_base = at(16);
+                    limits.mmap_legacy_base = at(0);
+                })
+                .draw("[G G . . . . .[G G . .[G G . . .")
+                .when(anywhere('a', 4, MapFlags::empty())),
+            case("A hint is taken where there is room.")
+                .limits(|limits| limits.mmap_base = at(16))
+                .draw("[G G")
+                .when(match mmap('a', 4..6) {
+                    Op::Mmap(args) => Op::Mmap(Mmap {
+                        addr: args.addr + 1,
+                        flags: args.flags.without(MapFlags::FIXED),
+                        ..args
+                    }),
+                    _ => unreachable!(),
+                }),
+            case("Locked from the start.")
+                .draw("[a a")
+                .when(with(mmap('a', 2..4), MapFlags::LOCKED)),
+            case("More locked memory than allowed.")
+                .tighten(|limits, _| (limits.memlock, limits.cap_ipc_lock) = (PAGE_SIZE, false))
+                .draw("[a a")
+                .when(with(mmap('a', 2..4), MapFlags::LOCKED)),
+            case("MAP_STACK keeps huge pages away since 6.7, so that it merges with less.")
+                .since(Rules::V6_1)
+                .draw("[a a")
+                .when(with(mmap('a', 2..4), MapFlags::STACK)),
+            case("One area more than the limit may be made by mmap, none after it.")
+                .draw("[a a")
+                .room_for(0)
+                .when(mmap('G', 2..4)),
+        ],
+    );
+}
+
+#[test]
+fn mprotect_cases() {
+    golden(
+        "mprotect",
+        vec![
+            case("The middle; the driver is asked since 5.11.")
+                .in_all_eras()
+                .draw("[F F F F F F")
+                .when(mprotect(2..4, Prot::READ)),
+            case("Up to a hole: what came before it stays changed.")
+                .draw("[a a a . .[a a a")
+                .when(mprotect(1..7, Prot::READ)),
+            case("Up to a file that cannot be written to: what came before it stays changed.")
+                .draw("[a a . .")
+                .then(mprotect(0..2, Prot::READ))
+                .then(Op::Mmap(Mmap {
+                    prot: Prot::READ,
+                    ..map('L', 2..4)
+                }))
+                .when(mprotect(1..4, RW)),
+            case("One split fits below the limit, the second does not: the first stays.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .room_for(1)
+                .when(mprotect(2..4, Prot::READ)),
+            case("No split fits.")
+                .draw("[a a a a a a")
+                .room_for(0)
+                .when(mprotect(2..4, Prot::READ)),
+            case("The driver refuses.")
+                .draw("[M M M M")
+                .when(mprotect(1..3, Prot::READ)),
+            case("Down to the start of a stack.")
+                .draw("[a a")
+                .then(with(mmap('a', 4..8), MapFlags::GROWSDOWN))
+                .when(mprotect(6..7, Prot(Prot::READ.0 | Prot::GROWSDOWN.0))),
+            case("Back again: a merge that close forbids makes the kernel ask twice since 6.12.")
+                .since(Rules::V6_1)
+                .draw("[F F F F F F")
+                .then(mprotect(3..6, Prot::READ))
+                .when(mprotect(3..6, RW)),
+        ],
+    );
+}
+
+#[test]
+fn mremap_cases() {
+    let fixed = MremapFlags::FIXED;
+    golden(
+        "mremap",
+        vec![
+            case("Shorter.").draw("[a a a a a a").when(resize(0..6, 4)),
+            case("Longer, where it stands.")
+                .draw("[a a a .")
+                .when(resize(0..3, 5)),
+            case("Longer, up to the one above, which fits: one area since 5.19.")
+                .in_all_eras()
+                .draw("[a a a . .[a a a")
+                .when(resize(0..3, 5)),
+            case("Longer, with something in the way.")
+                .draw("[a a a[G G")
+                .when(resize(0..3, 5)),
+            case("To another place, over what is there.")
+                .in_all_eras()
+                .draw("[F F F F . . . .[a a a a")
+                .when(relocate(1..3, 2, 8, fixed)),
+            case("To another place and shorter.")
+                .draw("[G G G G")
+                .when(relocate(0..4, 2, 8, fixed)),
+            case("Several areas with the gap between them: since 6.17.")
+                .since(Rules::V6_1)
+                .draw("[a a[G G .[F")
+                .when(relocate(0..6, 6, 8, fixed)),
+            case("The driver sends it back; what was in the way stays away.")
+                .draw(". . . . . . . .[a a a a")
+                .then(mmap('M', 0..4))
+                .when(relocate(1..3, 2, 8, fixed)),
+            case("The pages move, the area stays.")
+                .since(Rules::V5_10)
+                .draw("[a a a a")
+                .written(&[0])
+                .when(relocate(0..4, 4, 8, fixed | MremapFlags::DONTUNMAP)),
+            case("Locked pages move, the area stays: what became of the count.")
+                .since(Rules::V5_10)
+                .draw("[a a a a")
+                .then(mlock(0..4))
+                .when(relocate(0..2, 2, 8, fixed | MremapFlags::DONTUNMAP)),
+            case("An old length of 0 has shared memory a second time.")
+                .draw("[G G G G")
+                .when(relocate(1..1, 2, 8, fixed)),
+            case("An old length of 0 of private memory: EINVAL since 4.14.")
+                .in_all_eras()
+                .draw("[a a a a")
+                .when(relocate(1..1, 2, 8, fixed)),
+            case(
+                "Near the limit the worst case is counted, before or after the target is unmapped.",
+            )
+            .in_all_eras()
+            .draw("[a a a a . . . .[G G G G")
+            .room_for(3)
+            .when(relocate(1..3, 2, 8, fixed)),
+            case("To nothing.").draw("[a a a a").when(resize(0..4, 0)),
+        ],
+    );
+}
+
+#[test]
+fn mlock_cases() {
+    golden(
+        "mlock",
+        vec![
+            case("The middle.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .when(mlock(2..4)),
+            case("Up to a hole: what came before it is locked.")
+                .in_all_eras()
+                .draw("[a a a . .[a a")
+                .when(mlock(1..6)),
+            case("Unlocked again. Locking had its pages made, and so it is one area only since 6.16.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .then(mlock(2..4))
+                .when(munlock(2..4)),
+            case("Everything, and what comes.")
+                .draw("[a a . .[G G")
+                .when(Op::Mlockall {
+                    flags: MlockallFlags::CURRENT | MlockallFlags::FUTURE,
+                }),
+        ],
+    );
+}
+
+#[test]
+fn madvise_cases() {
+    golden(
+        "madvise",
+        vec![
+            case("Not for children: cut out.")
+                .draw("[a a a a a a")
+                .when(madvise(2..4, Advice::DONTFORK)),
+            case("And back: one area again.")
+                .draw("[a a a a a a")
+                .then(madvise(2..4, Advice::DONTFORK))
+                .when(madvise(2..4, Advice::DOFORK)),
+            case("At the limit the error is another one.")
+                .draw("[a a a a a a")
+                .room_for(0)
+                .when(madvise(2..4, Advice::DONTFORK)),
+            case("Over a hole: done, and an error all the same.")
+                .draw("[a a . .[a a")
+                .when(madvise(0..6, Advice::DONTFORK)),
+            case("Advice that changes nothing cuts nothing; in 2.6.11 it did.")
+                .in_all_eras()
+                .draw("[G G G G G G")
+                .when(madvise(2..4, Advice::NORMAL)),
+        ],
+    );
+}
+
+#[test]
+fn brk_cases() {
+    let brk = |page| Op::Brk { addr: at(page) };
+    golden(
+        "brk",
+        vec![
+            case("Up, in the middle of a page; since 6.1 the heap keeps apart from what is below it.")
+                .in_all_eras()
+                .heap(2)
+                .draw("[a a . . . . . .[G")
+                .when(Op::Brk { addr: at(4) + 1 }),
+            case("Further: the heap grows.")
+                .heap(2)
+                .then(brk(4))
+                .when(brk(6)),
+            case("Down.").heap(2).then(brk(6)).when(brk(3)),
+            case("Into the page before another area: the break stays.")
+                .heap(2)
+                .then(brk(4))
+                .draw(". . . . . . . .[G")
+                .when(brk(8)),
+            case("Below its start: the break stays.")
+                .heap(2)
+                .then(brk(4))
+                .when(brk(1)),
+            case("Down where nothing is mapped any more: since 6.1 that is an error.")
+                .in_all_eras()
+                .heap(2)
+                .then(brk(6))
+                .then(munmap(2..6))
+                .draw(". . . . . . . .[G")
+                .when(brk(3)),
+            case("Down through a seal: the error is hidden.")
+                .since(Rules::V6_12)
+                .heap(2)
+                .then(brk(6))
+                .then(mseal(4..5))
+                .when(brk(3)),
+            case("Beyond the end of all addresses: the break stays.")
+                .heap(2)
+                .then(brk(4))
+                .when(Op::Brk { addr: 1 << 47 }),
+        ],
+    );
+}
+
+#[test]
+fn fork_cases() {
+    golden(
+        "fork",
+        vec![
+            case("What is not for children is not there.")
+                .draw("[a a a a a a[F F")
+                .then(madvise(2..4, Advice::DONTFORK))
+                .when(Op::Fork),
+            case("What is wiped is there; only its pages are not.")
+                .draw("[a a a a a a")
+                .written(&[0])
+                .then(madvise(2..4, Advice::WIPEONFORK))
+                .when(Op::Fork),
+            case("No lock is inherited.")
+                .draw("[a a a a a a")
+                .then(mlock(2..4))
+                .when(Op::Fork),
+            case("Each area is opened.")
+                .draw("[F F F . .[J J J J")
+                .when(Op::Fork),
+        ],
+    );
+}
+
+#[test]
+fn stack_cases() {
+    golden(
+        "stack",
+        vec![
+            stack("A touch below a stack: it grows.")
+                .in_all_eras()
+                .draw("[a a")
+                .when(touch(9)),
+            stack("Into its guard gap above another area. Until 4.11 the gap was one page of its own.")
+                .in_all_eras()
+                .draw("[a a . .[G G")
+                .when(touch(9)),
+            stack("The gap is kept free of what the kernel places.")
+                .in_all_eras()
+                .limits(|limits| {
+                    limits.mmap_base = at(16);
+                    limits.mmap_legacy_base = at(0);
+                })
+                .draw("[G . . . . . . . . . . . . .[G G")
+                .when(anywhere('a', 4, MapFlags::empty())),
+            stack("No further than the limit on stacks.")
+                .tighten(|limits, _| limits.stack = 3 * PAGE_SIZE)
+                .when(touch(9)),
+            case("What is no stack does not grow.")
+                .draw(". . . .[a a")
+                .when(touch(3)),
+        ],
+    );
+}
+
+/// Pages of the pool are 512 of these.
+#[test]
+fn hugetlb_cases() {
+    golden(
+        "hugetlb",
+        vec![
+            case("A part of a huge page cannot be unmapped.")
+                .in_all_eras()
+                .then(mmap('I', 0..1024))
+                .when(munmap(0..4)),
+            case("A huge page can.")
+                .then(mmap('I', 0..1024))
+                .when(munmap(0..512)),
+            case("Its protection could not be changed in 2.6.11.")
+                .in_all_eras()
+                .then(mmap('I', 0..512))
+                .when(mprotect(0..512, Prot::READ)),
+            case("A length is rounded up to huge pages since 3.10.")
+                .in_all_eras()
+                .when(mmap('I', 0..4)),
+        ],
+    );
+}
+
+#[test]
+fn mseal_cases() {
+    let sealed = |title| case(title).draw("[a a a a a a").then(mseal(2..4));
+    golden(
+        "mseal",
+        vec![
+            case("The middle: cut out, and it stays.")
+                .draw("[a a a a a a")
+                .when(mseal(2..4)),
+            case("Over a hole: nothing is sealed.")
+                .draw("[a a . .[a a")
+                .when(mseal(0..6)),
+            sealed("Not to be unmapped.").when(munmap(3..4)),
+            sealed("Nor replaced.").when(mmap('G', 2..4)),
+            sealed("Nor protected; what came before it is.").when(mprotect(0..6, Prot::READ)),
+            sealed("Nor moved.").when(relocate(2..4, 2, 8, MremapFlags::FIXED)),
+        ],
+    );
+}
+
+#[test]
+fn userfaultfd_cases() {
+    let watched = |title| {
+        case(title)
+            .since(Rules::V4_12)
+            .draw("[a a a a a a")
+            .then(watch(0..6))
+    };
+    golden(
+        "userfaultfd",
+        vec![
+            case("The middle is watched: cut out.")
+                .draw("[a a a a a a")
+                .when(watch(2..4)),
+            watched("It is told of what is unmapped.").when(munmap(2..4)),
+            watched("It is told, and then there is no room for the split: until 4.19.")
+                .room_for(0)
+                .when(munmap(2..4)),
+            watched("It is told of a move.").when(relocate(0..6, 6, 8, MremapFlags::FIXED)),
+            watched("A move over what is watched: told since 4.13.")
+                .draw(". . . . . . . .[G G")
+                .when(relocate(8..10, 2, 0, MremapFlags::FIXED)),
+            watched("It is told of pages that are dropped.").when(madvise(2..4, Advice::DONTNEED)),
+            watched("Up to a seal behind the first area: it is told, of the whole range.")
+                .since(Rules::V6_12)
+                .then(mseal(4..6))
+                .when(munmap(2..6)),
+        ],
+    );
+}
