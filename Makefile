@@ -27,6 +27,7 @@ help:
 #>   make conformance  cases for other systems that answer the mmap family, and what some of those do
 #>   make bench        what memory of the device costs, beside a memfd and others (make bench-device), and
 #>                     what an operation costs in the model, beside the kernel's code (make bench-model)
+#>   make mutants      whether the model's tests notice changes of its code: an hour or so
 #>   make vm           a shell in the guest, with the module loaded
 #>   make vm RUN='./a x' FILES='path/a path/b'
 #>                     a command in the guest, in a directory that holds the files
@@ -81,6 +82,10 @@ conformance:
 
 bench: bench-device bench-model
 
+mutants:
+	@tests/mutants
+
+
 bench-device: module
 	@tests/bench-device
 
@@ -127,4 +132,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test kernels conformance bench bench-device test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test mutants kernels conformance bench bench-device test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
