@@ -85,7 +85,6 @@ bench: bench-device bench-model
 mutants:
 	@tests/mutants
 
-
 bench-device: module
 	@tests/bench-device
 

@@ -16,6 +16,7 @@ compile_error!("vmalab-differ compares with Linux on x86-64");
 pub mod call;
 pub mod compare;
 pub mod conformance;
+pub mod eras;
 pub mod generate;
 pub mod host;
 pub mod jobs;

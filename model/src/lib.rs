@@ -167,7 +167,7 @@ pub use limits::Limits;
 pub use madvise::Advice;
 pub use op::{Backing, FileId, Mmap, Op};
 pub use outcome::{Area, Counters, Hook, HookCall, Object, Outcome};
-pub use rules::{Mistake, Rules};
+pub use rules::{Field, Mistake, Rules};
 pub use space::{AddressSpace, RestoreError};
 pub use userfaultfd::UffdEvent;
 pub use vma::Vma;

@@ -4,12 +4,65 @@
 //! No other file asks which kernel it imitates. A difference between two eras is a field here, with
 //! the version in which it changed; an era is a constant that fills all fields in.
 
+/// A field of [`Rules`], as data: what tells two eras apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it decides, and since when: its documentation.
+    pub doc: &'static str,
+    differs: fn(&Rules, &Rules) -> bool,
+    copy: fn(&mut Rules, &Rules),
+}
+
+impl Field {
+    /// Whether it has another value there.
+    pub fn differs(&self, one: &Rules, other: &Rules) -> bool {
+        (self.differs)(one, other)
+    }
+
+    /// Gives `to` the value that `from` has.
+    pub fn copy(&self, to: &mut Rules, from: &Rules) {
+        (self.copy)(to, from);
+    }
+}
+
+/// Makes [`Rules::FIELDS`] of the struct.
+macro_rules! with_fields {
+    (
+        $(#[$attribute:meta])*
+        pub struct Rules {
+            pub name: $name:ty,
+            pub since: $since:ty,
+            $($(#[doc = $doc:literal])* pub $field:ident: $type:ty,)*
+        }
+    ) => {
+        $(#[$attribute])*
+        pub struct Rules {
+            /// The era's name, as in `V7_2`.
+            pub name: $name,
+            /// The kernel version from which on these rules are known to hold: major, minor, patch.
+            pub since: $since,
+            $($(#[doc = $doc])* pub $field: $type,)*
+        }
+
+        impl Rules {
+            /// All that two eras can differ in, and [`mistake`](Self::mistake).
+            pub const FIELDS: &'static [Field] = &[$(Field {
+                name: stringify!($field),
+                doc: concat!($($doc, "\n"),*),
+                differs: |one, other| one.$field != other.$field,
+                copy: |to, from| to.$field = from.$field,
+            }),*];
+        }
+    };
+}
+
+with_fields! {
 /// The rules of one era.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The era's name, as in `V7_2`.
     pub name: &'static str,
-    /// The kernel version from which on these rules are known to hold: major, minor, patch.
     pub since: (u16, u16, u16),
     // Limits and splits
     /// Every split of `munmap` needs room below `vm.max_map_count`, even one that takes no area more in
@@ -246,6 +299,7 @@ pub struct Rules {
 
     /// A deliberate error, for testing testers. `None` in every era.
     pub mistake: Option<Mistake>,
+}
 }
 
 /// When `mmap` checks its resource limits.
@@ -648,6 +702,19 @@ impl Rules {
             numbers.next().unwrap_or(0),
         );
         Self::ALL.iter().rev().find(|rules| rules.since <= version)
+    }
+
+    /// The fields in which another era differs from this one.
+    ///
+    /// ```
+    /// use vmalab_model::Rules;
+    /// let changed: Vec<_> = Rules::V4_9.differences(&Rules::V4_12).map(|field| field.name).collect();
+    /// assert_eq!(changed, ["stack_guard", "unmap_announced"]);
+    /// ```
+    pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static Field> + 'a {
+        Self::FIELDS
+            .iter()
+            .filter(move |field| field.differs(self, other))
     }
 
     /// The era of that name.

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`differences`]: what tells two eras apart, by random operations on both.
+//!
+//! The same operations run by the rules of both. Where the outcomes part, that field of [`Rules`] is looked
+//! for that alone makes them the same again when it gets the other era's value: it explains the
+//! difference. From then on the field has that value, so that others are seen behind it. What no field
+//! explains is a difference that nobody has written down.
+
+use std::collections::VecDeque;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use vmalab_model::{
+    AddressSpace, Area, Backing, Errno, Field, File, FileId, MapFlags, Mmap, Object, Op, Outcome,
+    PAGE_SIZE, Prot, Rules, VmFlags,
+};
+
+use crate::compare::Comparer;
+use crate::generate::Generator;
+use crate::oracle::{Fields, NamedFile, Observation, Sees, World};
+use crate::vmac;
+
+/// Operations of one batch.
+const BATCH: usize = 96;
+
+/// A way in which two eras part.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The fields that together explain it: mostly one.
+    pub fields: Vec<&'static Field>,
+    /// The world it was seen in.
+    pub world: World,
+    /// Few operations that show it in the last of them.
+    pub ops: Vec<Op>,
+    /// In what their outcomes differ there.
+    pub what: String,
+}
+
+/// What was found of two eras.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The differences that are explained, in the order in which they were found.
+    pub explained: Vec<Difference>,
+    /// One that no field explains, if there is any.
+    pub unexplained: Option<Difference>,
+    /// The fields that differ and never showed.
+    pub silent: Vec<&'static Field>,
+}
+
+/// Looks for all ways in which the two eras part, in so many batches.
+pub fn differences(old: &Rules, new: &Rules, seed: u64, batches: u64) -> Found {
+    let mut found = Found::default();
+    let worlds = worlds_of_all_kinds();
+    let mut mixed = *new;
+    let mut later = VecDeque::new();
+    for batch in 0..batches {
+        let world = &worlds[(batch % worlds.len() as u64) as usize];
+        // Behind the first difference of a batch there may be another one.
+        loop {
+            let ops = operations(world, &mixed, seed, batch);
+            let Some((ops, what)) = part(world, old, &mixed, &ops) else {
+                break;
+            };
+            let ops = shorten(world, old, &mixed, ops);
+            let Some(field) = alone(world, old, &mixed, &ops) else {
+                later.push_back((world, ops));
+                break;
+            };
+            field.copy(&mut mixed, old);
+            found.explained.push(Difference {
+                fields: vec![field],
+                world: world.clone(),
+                ops,
+                what,
+            });
+        }
+    }
+    // What took several fields may be explained by one, now that others are out of the way.
+    while let Some((world, ops)) = later.pop_front() {
+        let Some((ops, what)) = part(world, old, &mixed, &ops) else {
+            continue;
+        };
+        let fields = together(world, old, &mixed, &ops);
+        let difference = Difference {
+            world: world.clone(),
+            ops,
+            what,
+            fields: fields.clone().unwrap_or_default(),
+        };
+        let Some(fields) = fields else {
+            found.unexplained = Some(difference);
+            break;
+        };
+        for field in &fields {
+            field.copy(&mut mixed, old);
+        }
+        found.explained.push(difference);
+    }
+    found.silent = old.differences(&mixed).collect();
+    found
+}
+
+/// The field that alone makes the outcomes the same.
+fn alone(world: &World, old: &Rules, mixed: &Rules, ops: &[Op]) -> Option<&'static Field> {
+    old.differences(mixed).find(|field| {
+        let mut trial = *mixed;
+        field.copy(&mut trial, old);
+        part(world, old, &trial, ops).is_none()
+    })
+}
+
+/// The fields that make the outcomes the same, none of which can be left out.
+fn together(world: &World, old: &Rules, mixed: &Rules, ops: &[Op]) -> Option<Vec<&'static Field>> {
+    let explains = |fields: &[&'static Field]| {
+        let mut trial = *mixed;
+        for field in fields {
+            field.copy(&mut trial, old);
+        }
+        part(world, old, &trial, ops).is_none()
+    };
+    let mut fields: Vec<_> = old.differences(mixed).collect();
+    if !explains(&fields) {
+        return None;
+    }
+    let mut index = 0;
+    while index < fields.len() {
+        let mut fewer = fields.clone();
+        fewer.remove(index);
+        if explains(&fewer) {
+            fields = fewer;
+        } else {
+            index += 1;
+        }
+    }
+    Some(fields)
+}
+
+/// The operations up to the first whose outcomes differ, and in what.
+fn part(world: &World, old: &Rules, new: &Rules, ops: &[Op]) -> Option<(Vec<Op>, String)> {
+    let (mut one, mut other) = (start(world, old), start(world, new));
+    let mut comparer = Comparer::new(Sees {
+        fields: Fields::all(),
+        flags: VmFlags(u64::MAX),
+    });
+    let mut predicted = Outcome::default();
+    let mut seen = Observation {
+        fields: Fields::all(),
+        ..Observation::default()
+    };
+    for (index, op) in ops.iter().enumerate() {
+        one.apply_into(op, 0..u64::MAX, &mut predicted);
+        other.apply_into(op, 0..u64::MAX, &mut seen.outcome);
+        let what = match comparer.compare(&predicted, &seen) {
+            Some(difference) => format!(
+                "{}: {} by {}, {} by {}",
+                difference.field, difference.predicted, old.name, difference.observed, new.name
+            ),
+            None if predicted.events != seen.outcome.events => format!(
+                "events: {:x?} by {}, {:x?} by {}",
+                predicted.events, old.name, seen.outcome.events, new.name
+            ),
+            None => continue,
+        };
+        return Some((ops[..=index].to_vec(), what));
+    }
+    None
+}
+
+/// Leaves operations out as long as the outcomes still differ.
+fn shorten(world: &World, old: &Rules, new: &Rules, mut ops: Vec<Op>) -> Vec<Op> {
+    let mut chunk = ops.len().div_ceil(2);
+    while chunk > 0 {
+        let mut at = 0;
+        while at < ops.len() {
+            let mut fewer = ops.clone();
+            fewer.drain(at..(at + chunk).min(ops.len()));
+            match part(world, old, new, &fewer) {
+                Some((shorter, _)) => ops = shorter,
+                None => at += chunk,
+            }
+        }
+        chunk /= 2;
+    }
+    ops
+}
+
+fn start(world: &World, rules: &Rules) -> AddressSpace {
+    let mut space = AddressSpace::new(*rules, world.limits);
+    for named in &world.files {
+        space.add_file(named.file);
+    }
+    if let Some(heap) = &world.heap {
+        space.set_break(heap.start);
+    }
+    for area in &world.areas {
+        space.restore(*area, false).expect("a world is sound");
+    }
+    space
+}
+
+/// A batch of operations, as the outcomes by those rules lead.
+fn operations(world: &World, rules: &Rules, seed: u64, batch: u64) -> Vec<Op> {
+    let mut generator = Generator::new(seed, batch, world);
+    let mut random = ChaCha8Rng::seed_from_u64(!seed);
+    random.set_stream(batch);
+    let mut space = start(world, rules);
+    let mut outcome = Outcome::default();
+    let mut ops = Vec::new();
+    while ops.len() < BATCH {
+        let op = match random.next_u32() % 8 {
+            0 => special(&mut random, world, &outcome.layout),
+            _ => None,
+        };
+        let op = op.unwrap_or_else(|| generator.op());
+        space.apply_into(&op, 0..u64::MAX, &mut outcome);
+        outcome.layout.retain(|area| world.observes(area));
+        generator.learn(&outcome);
+        ops.push(op);
+    }
+    ops
+}
+
+/// What the generator does not make: userfaultfd, and whole pages of hugetlbfs.
+fn special(random: &mut ChaCha8Rng, world: &World, layout: &[Area]) -> Option<Op> {
+    let mut below = |n: u64| u64::from(random.next_u32()) % n;
+    let huge = world
+        .files
+        .iter()
+        .position(|named| named.file.kind == vmalab_model::file::Kind::Hugetlb);
+    if let Some(file) = huge.filter(|_| below(3) != 0) {
+        let prots = [Prot::READ, Prot::READ | Prot::WRITE];
+        return Some(Op::Mmap(Mmap {
+            addr: world.arena.start,
+            len: [PAGE_SIZE, 512 * PAGE_SIZE][below(2) as usize],
+            prot: prots[below(2) as usize],
+            flags: MapFlags::SHARED | MapFlags::FIXED,
+            backing: Backing::File(FileId(file as u16)),
+            offset: below(3) * 512 * PAGE_SIZE,
+        }));
+    }
+    if layout.is_empty() {
+        return None;
+    }
+    let area = layout[below(layout.len() as u64) as usize];
+    // A stack's guard page is not shown, so that there may be nothing else.
+    let pages = ((area.end - area.start) / PAGE_SIZE).clamp(1, 64);
+    let skip = below(pages);
+    let addr = area.start + skip * PAGE_SIZE;
+    let len = (1 + below(pages - skip)) * PAGE_SIZE;
+    Some(match below(4) {
+        0 => Op::UffdUnregister { addr, len },
+        _ => Op::UffdRegister { addr, len },
+    })
+}
+
+/// Drivers of every temper and each limit near; files of huge pages; what the kernel maps by itself.
+fn worlds_of_all_kinds() -> Vec<World> {
+    let mut worlds = vmac::worlds();
+    let plain = worlds[0].clone();
+    let named = |name: &str, file| NamedFile {
+        name: name.into(),
+        file,
+    };
+    worlds.push(World {
+        name: "with huge pages".into(),
+        files: vec![
+            named("huge", File::hugetlb(1024)),
+            named("memfd", File::memfd(64)),
+        ],
+        ..plain.clone()
+    });
+    let special = Area {
+        start: plain.arena.start + 2 * PAGE_SIZE,
+        end: plain.arena.start + 6 * PAGE_SIZE,
+        flags: VmFlags::READ | VmFlags::MAYREAD | VmFlags::MAYEXEC | VmFlags::DONTEXPAND,
+        offset: 0,
+        object: Object::File(FileId(0)),
+    };
+    worlds.push(World {
+        name: "with the kernel's own areas".into(),
+        files: vec![
+            named("vdso", File::special()),
+            named("file", File::regular(8)),
+        ],
+        areas: vec![special],
+        ..plain.clone()
+    });
+    worlds.push(World {
+        name: "with a driver that refuses".into(),
+        files: vec![named(
+            "device",
+            File {
+                mmap_error: Some(Errno::EBUSY),
+                mremap_error: Some(Errno::EBUSY),
+                ..File::device(64)
+            },
+        )],
+        ..plain
+    });
+    worlds
+}
