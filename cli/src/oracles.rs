@@ -38,6 +38,10 @@ pub(crate) struct Choice {
     /// With --oracle host: run near RLIMIT_DATA, too: when it is first exceeded, the kernel logs a warning
     #[arg(long)]
     data_limit: bool,
+    /// With --oracle host: try what is deprecated, too: remap_file_pages, and mremap with an old length of 0,
+    /// of which the kernel warns in its log at the first time
+    #[arg(long)]
+    deprecated: bool,
     /// With --oracle host: read /proc/self/maps as text even where the kernel has PROCMAP_QUERY
     #[arg(long)]
     text: bool,
@@ -117,6 +121,7 @@ impl Choice {
                 Limit::Sysctl => Tight::Sysctl,
             },
             data_limit: self.data_limit,
+            deprecated: self.deprecated,
             text: self.text,
             ..looks
         })?)

@@ -4,9 +4,11 @@
 //! Whatever prints operations, reads them, makes them simpler or puts them into a program of C goes by
 //! the table that stands here, and knows nothing of single operations.
 
+use std::num::NonZeroU8;
+
 use vmalab_model::{
-    Advice, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap, MremapFlags, Op,
-    Prot,
+    Advice, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap, MremapFlags,
+    Name, NewName, Op, Prot, ShmFlags,
 };
 
 use crate::oracle::{NamedFile, World};
@@ -32,6 +34,8 @@ pub enum Kind {
     MlockallFlags,
     /// `PR_MDWE_*`.
     MdweFlags,
+    /// `SHM_*`.
+    ShmFlags,
     /// `MADV_*`, one of them.
     Advice,
     /// A file by its place in the world, or [`NO_FILE`].
@@ -43,6 +47,9 @@ pub enum Kind {
     /// A number that may be negative.
     Signed,
 }
+
+/// A text that cannot be a name.
+const INVALID_NAME: u64 = 256;
 
 /// The descriptor -1.
 pub const NO_FILE: u64 = u64::MAX;
@@ -84,6 +91,10 @@ signatures! {
     BRK = brk(addr: Addr);
     REMAP_FILE_PAGES = remap_file_pages(addr: Addr, len: Len, prot: Prot, pgoff: Number, flags: MapFlags);
     SET_MDWE = set_mdwe(bits: MdweFlags);
+    SET_NAME = set_name(addr: Addr, len: Len, name: Number);
+    MBIND = mbind(addr: Addr, len: Len, mode: Number, nodes: Number, flags: Number);
+    SHMAT = shmat(segment: File, addr: Addr, flags: ShmFlags);
+    SHMDT = shmdt(addr: Addr);
     FORK = fork();
     UFFD_REGISTER = uffd_register(addr: Addr, len: Len);
     UFFD_UNREGISTER = uffd_unregister(addr: Addr, len: Len);
@@ -188,6 +199,27 @@ impl From<&Op> for Call {
                 &[addr, len, prot.0.into(), pgoff, flags.0.into()],
             ),
             Op::SetMdwe { bits } => call(SET_MDWE, &[bits.0]),
+            Op::SetName { addr, len, name } => {
+                let name = match name {
+                    NewName::None => 0,
+                    NewName::Some(Name(number)) => number.get().into(),
+                    NewName::Invalid => INVALID_NAME,
+                };
+                call(SET_NAME, &[addr, len, name])
+            }
+            Op::Mbind {
+                addr,
+                len,
+                mode,
+                nodes,
+                flags,
+            } => call(MBIND, &[addr, len, mode.into(), nodes, flags.into()]),
+            Op::Shmat {
+                segment,
+                addr,
+                flags,
+            } => call(SHMAT, &[segment.0.into(), addr, flags.0.into()]),
+            Op::Shmdt { addr } => call(SHMDT, &[addr]),
             Op::Fork => call(FORK, &[]),
             Op::UffdRegister { addr, len } => call(UFFD_REGISTER, &[addr, len]),
             Op::UffdUnregister { addr, len } => call(UFFD_UNREGISTER, &[addr, len]),
@@ -259,6 +291,28 @@ impl From<&Call> for Op {
             "set_mdwe" => Op::SetMdwe {
                 bits: MdweFlags(addr),
             },
+            "set_name" => Op::SetName {
+                addr,
+                len,
+                name: match u8::try_from(third).map(NonZeroU8::new) {
+                    Ok(None) => NewName::None,
+                    Ok(Some(number)) => NewName::Some(Name(number)),
+                    Err(_) => NewName::Invalid,
+                },
+            },
+            "mbind" => Op::Mbind {
+                addr,
+                len,
+                mode: third as u32,
+                nodes: fourth,
+                flags: fifth as u32,
+            },
+            "shmat" => Op::Shmat {
+                segment: FileId(addr as u16),
+                addr: len,
+                flags: ShmFlags(third as u32),
+            },
+            "shmdt" => Op::Shmdt { addr },
             "fork" => Op::Fork,
             "uffd_register" => Op::UffdRegister { addr, len },
             "uffd_unregister" => Op::UffdUnregister { addr, len },
@@ -345,6 +399,7 @@ impl Kind {
             Self::MlockFlags => all!("MLOCK_", MlockFlags),
             Self::MlockallFlags => all!("MCL_", MlockallFlags),
             Self::MdweFlags => all!("PR_MDWE_", MdweFlags),
+            Self::ShmFlags => all!("SHM_", ShmFlags),
             _ => None,
         }
     }

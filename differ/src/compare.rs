@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use vmalab_model::{Area, Errno, Object, Outcome, VmFlags};
+use vmalab_model::{AnonVma, Area, Errno, Object, Outcome, VmFlags};
 
 use crate::oracle::{Fields, HookCounts, Observation, Sees};
 use crate::show;
@@ -56,7 +56,26 @@ impl fmt::Display for Difference {
 pub struct Comparer {
     flags: VmFlags,
     /// Which of the model's shared anonymous objects is which of the oracle's.
-    shmem: Vec<(u32, u32)>,
+    shmem: Pairs<u32>,
+    /// The same of their `anon_vma`s.
+    anon_vmas: Pairs<AnonVma>,
+}
+
+/// Which number of the model's is which of the oracle's: the numbers themselves mean nothing.
+struct Pairs<T>(Vec<(T, T)>);
+
+impl<T: Copy + PartialEq> Pairs<T> {
+    /// Whether both are the same, as they always were if they were seen before.
+    fn same(&mut self, predicted: T, observed: T) -> bool {
+        let known = |&&(p, o): &&(T, T)| p == predicted || o == observed;
+        match self.0.iter().find(known) {
+            Some(&pair) => pair == (predicted, observed),
+            None => {
+                self.0.push((predicted, observed));
+                true
+            }
+        }
+    }
 }
 
 impl Comparer {
@@ -64,7 +83,8 @@ impl Comparer {
     pub fn new(sees: Sees) -> Self {
         Self {
             flags: sees.flags,
-            shmem: Vec::new(),
+            shmem: Pairs(Vec::new()),
+            anon_vmas: Pairs(Vec::new()),
         }
     }
 
@@ -96,6 +116,10 @@ impl Comparer {
             if fields.contains(field) && p != o {
                 return Difference::new(name, p, o);
             }
+        }
+        if fields.contains(Fields::DISCARDED) && predicted.discarded != observed.discarded {
+            let [p, o] = [predicted, observed].map(|outcome| format!("{:x?}", outcome.discarded));
+            return Difference::new("discarded", p, o);
         }
         if fields.contains(Fields::HOOKS) {
             let (p, o) = (&predicted.hooks, &observed.hooks);
@@ -155,6 +179,20 @@ impl Comparer {
                 let [p, o] = [p, o].map(|area| format!("{:?}", area.object));
                 return Difference::new(name("object"), p, o);
             }
+            if fields.contains(Fields::NAMES) && p.name != o.name {
+                let [p, o] = [p, o].map(|area| area.name.map_or("none".into(), show::name));
+                return Difference::new(name("name"), p, o);
+            }
+            if fields.contains(Fields::ANON_VMAS) {
+                let same = match (p.anon_vma, o.anon_vma) {
+                    (Some(p), Some(o)) => self.anon_vmas.same(p, o),
+                    (p, o) => p == o,
+                };
+                if !same {
+                    let [p, o] = [p, o].map(|area| format!("{:?}", area.anon_vma));
+                    return Difference::new(name("anon_vma"), p, o);
+                }
+            }
             let offset = if p.object == Object::Anon {
                 Fields::ANON_OFFSETS
             } else {
@@ -171,17 +209,7 @@ impl Comparer {
         let (Object::Shmem(p), Object::Shmem(o)) = (predicted, observed) else {
             return predicted == observed;
         };
-        match self
-            .shmem
-            .iter()
-            .find(|&&(known_p, known_o)| known_p == p || known_o == o)
-        {
-            Some(&pair) => pair == (p, o),
-            None => {
-                self.shmem.push((p, o));
-                true
-            }
-        }
+        self.shmem.same(p, o)
     }
 }
 
@@ -213,6 +241,8 @@ mod tests {
             flags: VmFlags::READ,
             offset: 0,
             object,
+            anon_vma: None,
+            name: None,
         }
     }
 

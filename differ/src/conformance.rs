@@ -165,7 +165,9 @@ fn world() -> World {
         file,
     };
     World {
-        maps_only: false,
+        low: None,
+        deprecated: true,
+        policies: false,
         name: "conformance".into(),
         every: 1,
         areas: Vec::new(),

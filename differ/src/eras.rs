@@ -275,6 +275,8 @@ fn worlds_of_all_kinds() -> Vec<World> {
         flags: VmFlags::READ | VmFlags::MAYREAD | VmFlags::MAYEXEC | VmFlags::DONTEXPAND,
         offset: 0,
         object: Object::File(FileId(0)),
+        anon_vma: None,
+        name: None,
     };
     worlds.push(World {
         name: "with the kernel's own areas".into(),

@@ -9,19 +9,22 @@
 //! are ChaCha8 (`rand_chacha`, whose values are stable) with the seed as its key and the batch as its
 //! stream; ranges are drawn by multiplication, here, so that no library update changes a sequence.
 
+use std::num::NonZeroU8;
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use vmalab_model::mempolicy::mode;
 use vmalab_model::{
     Advice, Area, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap,
-    MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, VmFlags, file::Kind,
+    MremapFlags, Name, NewName, Object, Op, Outcome, PAGE_SIZE, Prot, ShmFlags, VmFlags,
+    file::Kind,
 };
 
 use crate::oracle::{Heap, World};
 
 /// Changes whenever the same seed gives other operations than before.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What is mapped, and how.
 #[derive(Clone, Copy)]
@@ -40,6 +43,8 @@ pub struct Generator {
     /// Whether operations may leave the address to the kernel.
     chooses: bool,
     sources: Vec<Source>,
+    /// Segments, and how many pages they have.
+    segments: Vec<(FileId, u64)>,
     protections: Vec<Prot>,
     /// Flags beside the necessary ones that this batch may use.
     extras: Vec<MapFlags>,
@@ -47,7 +52,10 @@ pub struct Generator {
     seals: bool,
     denies: bool,
     locks_all: bool,
-    maps_only: bool,
+    deprecated: bool,
+    /// Whether addresses below 2 GiB may be asked for.
+    low: bool,
+    policies: bool,
     heap: Option<Heap>,
     /// The advice that this batch prefers.
     advice: Advice,
@@ -88,12 +96,15 @@ impl Generator {
             task_size: world.limits.task_size,
             chooses: world.chosen.is_some(),
             sources: Vec::new(),
+            segments: Vec::new(),
             protections: Vec::new(),
             extras: Vec::new(),
             seals: false,
             denies: false,
             locks_all: world.locks_all,
-            maps_only: world.maps_only,
+            deprecated: world.deprecated,
+            low: world.low.is_some(),
+            policies: world.policies,
             heap: world.heap.clone(),
             advice: Advice::NORMAL,
             layout: Vec::new(),
@@ -113,8 +124,16 @@ impl Generator {
                 sharing: MapFlags::SHARED,
                 file: None,
             },
+            Source {
+                sharing: MapFlags::DROPPABLE,
+                file: None,
+            },
         ];
         for (index, file) in world.files.iter().enumerate() {
+            if file.file.kind == Kind::Segment {
+                new.segments.push((FileId(index as u16), file.file.pages));
+                continue;
+            }
             let file_id = Some(FileId(index as u16));
             // A device is what a run with a device is about.
             let weight = if file.file.kind == Kind::Device { 3 } else { 1 };
@@ -150,9 +169,7 @@ impl Generator {
 
     /// The next operation.
     pub fn op(&mut self) -> Op {
-        // The first three kinds alone.
-        let kinds = if self.maps_only { 66 } else { 100 };
-        match self.below(kinds) {
+        match self.below(100) {
             0..6 => self.mmap_beside().unwrap_or_else(|| self.mmap()),
             6..32 => self.mmap(),
             32..50 => self.munmap(),
@@ -161,8 +178,11 @@ impl Generator {
             77..86 => self.mremap(),
             86..91 => self.mlock(),
             91 => self.rarely(),
-            92 => self.remap_file_pages(),
+            92 if self.deprecated => self.remap_file_pages(),
             93 if self.seals => self.mseal(),
+            95 => self.set_name(),
+            96 if self.policies => self.mbind(),
+            97 if !self.segments.is_empty() => self.shm(),
             94 => match self.heap.clone() {
                 Some(heap) => self.brk(&heap),
                 None => self.madvise(),
@@ -219,6 +239,9 @@ impl Generator {
                 mmap.addr = 0;
                 if source.file.is_none() && source.sharing == MapFlags::PRIVATE && self.one_in(12) {
                     mmap.flags |= MapFlags::GROWSDOWN;
+                }
+                if self.low && self.one_in(8) {
+                    mmap.flags |= MapFlags::BIT32;
                 }
             }
             _ => mmap.flags |= MapFlags::FIXED,
@@ -343,6 +366,96 @@ impl Generator {
             self.spoil(&mut addr, &mut len);
         }
         Op::Mseal { addr, len, flags }
+    }
+
+    fn set_name(&mut self) -> Op {
+        let (mut addr, mut len) = self.range_of_any();
+        let names = [1, 1, 2].map(|number| NonZeroU8::new(number).map(Name));
+        let mut name = match pick(&mut self.rng, &names) {
+            Some(name) if !self.one_in(3) => NewName::Some(name),
+            _ => NewName::None,
+        };
+        if self.one_in(20) {
+            if self.one_in(2) {
+                name = NewName::Invalid;
+            } else {
+                self.spoil(&mut addr, &mut len);
+            }
+        }
+        Op::SetName { addr, len, name }
+    }
+
+    fn mbind(&mut self) -> Op {
+        let (mut addr, mut len) = self.range_of_any();
+        let (mut mode, mut nodes) = match self.below(6) {
+            0 | 1 => (mode::DEFAULT, 0),
+            2 => (mode::LOCAL, 0),
+            3 => (mode::INTERLEAVE, 1),
+            _ => (mode::BIND, 1),
+        };
+        let mut flags = 0;
+        if self.one_in(6) {
+            match self.below(6) {
+                0 => mode = self.below(9) as u32,
+                1 => nodes = self.below(4),
+                2 => mode |= mode::STATIC_NODES,
+                3 => mode |= pick(&mut self.rng, &[mode::RELATIVE_NODES, 3 << 14]),
+                4 => flags = 1 << 10,
+                _ => self.spoil(&mut addr, &mut len),
+            }
+        }
+        Op::Mbind {
+            addr,
+            len,
+            mode,
+            nodes,
+            flags,
+        }
+    }
+
+    /// A segment comes or goes.
+    fn shm(&mut self) -> Op {
+        let segments = &self.segments;
+        let of = |area: &&Area| {
+            segments
+                .iter()
+                .any(|&(id, _)| area.object == Object::File(id))
+        };
+        let attached: Vec<Area> = self.layout.iter().filter(of).copied().collect();
+        if self.one_in(3) {
+            let mut addr = self.page();
+            if !attached.is_empty() && !self.one_in(8) {
+                let area = pick(&mut self.rng, &attached);
+                addr = area.start.wrapping_sub(area.offset);
+            }
+            if self.one_in(20) {
+                addr += 1;
+            }
+            return Op::Shmdt { addr };
+        }
+        let (segment, pages) = pick(&mut self.rng, &self.segments);
+        let mut flags = ShmFlags::empty();
+        for flag in [ShmFlags::RDONLY, ShmFlags::EXEC, ShmFlags::REMAP] {
+            if self.one_in(4) {
+                flags |= flag;
+            }
+        }
+        // Not out of what is observed.
+        let last = self.base + self.pages.saturating_sub(pages) * PAGE_SIZE;
+        let mut addr = self.page().min(last);
+        if self.chooses && self.one_in(4) {
+            addr = 0;
+        } else if self.one_in(6) {
+            addr += self.below(PAGE_SIZE);
+            if self.one_in(2) {
+                flags |= ShmFlags::RND;
+            }
+        }
+        Op::Shmat {
+            segment,
+            addr,
+            flags,
+        }
     }
 
     fn remap_file_pages(&mut self) -> Op {
@@ -535,8 +648,8 @@ impl Generator {
         new_len = new_len.min(place);
         if self.one_in(16) && self.in_play(addr) {
             match self.below(9) {
-                0 => old_len = 0,
-                1 => new_len = 0,
+                0 if self.deprecated => old_len = 0,
+                0 | 1 => new_len = 0,
                 2 => old_len -= self.below(PAGE_SIZE - 1) + 1,
                 3 => old_len = self.overlong(addr),
                 4 => new_len = self.overlong(addr),

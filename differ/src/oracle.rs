@@ -29,6 +29,12 @@ bitflags::bitflags! {
         const HOOK_COUNTS = 1 << 8;
         /// Each hook call, in order, with its arguments.
         const HOOKS = 1 << 9;
+        /// Which areas share an `anon_vma`, and which have one.
+        const ANON_VMAS = 1 << 10;
+        /// What anonymous memory is called.
+        const NAMES = 1 << 11;
+        /// What was discarded.
+        const DISCARDED = 1 << 12;
     }
 }
 
@@ -152,9 +158,13 @@ pub struct World {
     /// Where the kernel puts what it chooses the address of. Empty at the start. `None`: it is not
     /// known, so such operations are not generated.
     pub chosen: Option<Range<u64>>,
-    /// Only mmap, munmap and touching are generated: what the other calls do to areas of the device, the
-    /// model has not been held against on a kernel with the module yet.
-    pub maps_only: bool,
+    /// Where addresses below 2 GiB are chosen (`MAP_32BIT`). Empty at the start.
+    pub low: Option<Range<u64>>,
+    /// Whether what is deprecated is tried, of which a kernel warns in its log: `remap_file_pages`, and
+    /// private memory that `mremap` would duplicate.
+    pub deprecated: bool,
+    /// Whether areas get memory policies: the model knows of machines with one memory node.
+    pub policies: bool,
 }
 
 impl World {
@@ -162,6 +172,7 @@ impl World {
     pub fn windows(&self) -> Vec<Range<u64>> {
         let mut windows = vec![self.arena.clone()];
         windows.extend(self.chosen.clone());
+        windows.extend(self.low.clone());
         windows.extend(self.heap.as_ref().map(|heap| heap.window.clone()));
         windows.sort_by_key(|window| window.start);
         windows
@@ -172,6 +183,7 @@ impl World {
         let touches = |window: &Range<u64>| area.start < window.end && area.end > window.start;
         touches(&self.arena)
             || self.chosen.as_ref().is_some_and(touches)
+            || self.low.as_ref().is_some_and(touches)
             || self.heap.as_ref().is_some_and(|heap| touches(&heap.window))
     }
 }

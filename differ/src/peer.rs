@@ -20,15 +20,21 @@ impl Peer {
     /// With a device among the files, and worlds near the limits, as [`Host`](crate::host::Host) has
     /// them.
     pub fn new(rules: Rules) -> Self {
-        let limits = Limits::default();
+        let limits = Limits {
+            anon_vma_name: true,
+            ..Limits::default()
+        };
         let arena = 0x100_0000_0000;
         let heap = 0x180_0000_0000;
+        let low = 0x4000_0000;
         let file = |name: &str, file| NamedFile {
             name: name.into(),
             file,
         };
         let plain = World {
-            maps_only: false,
+            low: Some(low..low + (64 << 20)),
+            deprecated: true,
+            policies: true,
             name: "plain".into(),
             every: 1,
             areas: Vec::new(),

@@ -7,11 +7,12 @@
 use std::fmt::Write as _;
 
 use vmalab_model::file::Kind as FileKind;
-use vmalab_model::{Area, Errno, Object, Op, Outcome, PAGE_SIZE, VmFlags};
+use vmalab_model::{Area, Errno, NewName, Object, Op, Outcome, PAGE_SIZE, VmFlags};
 
 use crate::call::{Anchor, Call, Kind, NO_FILE};
 use crate::oracle::{NamedFile, World};
 use crate::runner::{Case, Differs, What};
+use crate::show;
 
 /// The program, in C. `title` says what it is about.
 ///
@@ -279,6 +280,33 @@ impl Program<'_> {
                     "call(syscall(SYS_prctl, 65 /* PR_SET_MDWE */, {:#x}ul, 0ul, 0ul, 0ul))",
                     bits.0
                 )
+            }
+            Op::Mbind {
+                addr,
+                len,
+                mode,
+                nodes,
+                flags,
+            } => {
+                let addr = self.address(addr);
+                format!(
+                    "call(syscall(SYS_mbind, {addr}, {len:#x}ul, {mode}ul, \
+                     (unsigned long[]){{ {nodes:#x} }}, 64ul, {flags}ul))"
+                )
+            }
+            Op::SetName { addr, len, name } => {
+                let addr = self.address(addr);
+                let name = match name {
+                    NewName::None => "NULL".into(),
+                    NewName::Some(name) => format!("\"{}\"", show::name(name)),
+                    NewName::Invalid => "\"[]\"".into(),
+                };
+                format!(
+                    "call(syscall(SYS_prctl, 0x53564d41 /* PR_SET_VMA */, 0ul, {addr}, {len:#x}ul, {name}))"
+                )
+            }
+            Op::Shmat { .. } | Op::Shmdt { .. } => {
+                return Err("it takes a segment, which is made elsewhere".into());
             }
             Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
                 return Err("it takes a userfaultfd, which needs a second thread".into());

@@ -248,7 +248,8 @@ pub fn outcome_json(outcome: &Outcome, files: &[NamedFile]) -> Value {
         json!({
             "start": format!("{:#x}", area.start), "end": format!("{:#x}", area.end),
             "flags": format!("{:?}", area.flags), "off": format!("{:#x}", area.offset),
-            "object": object,
+            "object": object, "anon_vma": area.anon_vma.map(|number| number.0),
+            "name": area.name.map(show::name),
         })
     };
     let counters = &outcome.counters;
@@ -260,6 +261,7 @@ pub fn outcome_json(outcome: &Outcome, files: &[NamedFile]) -> Value {
             "locked_vm": counters.locked_vm, "data_vm": counters.data_vm,
             "stack_vm": counters.stack_vm, "exec_vm": counters.exec_vm,
         },
+        "discarded": outcome.discarded.iter().map(|range| format!("{range:#x?}")).collect::<Vec<_>>(),
         "hooks": outcome.hooks.iter().map(|call| format!("{call:?}")).collect::<Vec<_>>(),
     })
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use vmalab_model::{Area, Hook, HookCall, Object, Op, PAGE_SIZE, VmFlags};
+use vmalab_model::{Area, Hook, HookCall, Name, Object, Op, PAGE_SIZE, VmFlags};
 
 use crate::call::Call;
 use crate::oracle::NamedFile;
@@ -12,6 +12,11 @@ use crate::oracle::NamedFile;
 /// An operation as `strace` would print it; the files by their names.
 pub fn op(op: &Op, files: &[NamedFile]) -> String {
     Call::from(op).text(|kind, value| kind.word(value, files, None))
+}
+
+/// The text of a name, of which only the number is known elsewhere.
+pub(crate) fn name(name: Name) -> String {
+    format!("name {}", name.0)
 }
 
 /// Layouts of one window as rows of a table, one column a page:
@@ -248,6 +253,8 @@ mod tests {
             flags: VmFlags::MAYSHARE,
             offset: 0,
             object,
+            anon_vma: None,
+            name: None,
         };
         let before = [
             area(16, 19, Object::Anon),

@@ -281,7 +281,7 @@ fn must_agree(library: &Path, seed: u64, ops: u64) -> Result<Stats, Failed> {
 
 /// Each kind of operation, as the statistics call it, and the least share of successes and failures in a
 /// thousand.
-const KINDS: [(&str, u64, u64); 11] = [
+const KINDS: [(&str, u64, u64); 13] = [
     ("mmap", 10, 1),
     ("munmap", 10, 1),
     ("mprotect", 10, 1),
@@ -290,6 +290,8 @@ const KINDS: [(&str, u64, u64); 11] = [
     ("mlock2", 1, 1),
     ("munlock", 2, 1),
     ("madvise", 10, 1),
+    ("prctl name", 1, 1),
+    ("mbind", 1, 1),
     ("fork", 1, 0),
     ("touch to read", 10, 1),
     ("touch to write", 10, 1),

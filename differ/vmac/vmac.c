@@ -5,12 +5,13 @@
  * Real, from the kernel tree that it is built from: mm/vma.c and mm/vma_init.c, the maple tree, the
  * interval trees of reverse maps, and the functions that the script build takes from other files: do_mmap
  * and the choice of an address, the limits, anon_vma from mm/rmap.c, free_pgtables, exit_mmap; mremap,
- * mprotect, mlock and mlockall, madvise, mseal, brk, remap_file_pages, fork (dup_mmap), PR_SET_MDWE.
+ * mprotect, mlock and mlockall, madvise, mseal, brk, remap_file_pages, fork (dup_mmap), PR_SET_MDWE,
+ * PR_SET_VMA_ANON_NAME, and of mbind what changes areas.
  *
- * Ours, below: page faults without pages, files and their drivers, shared memory objects, the commit
+ * Ours, below: page faults without pages, which know of guard pages alone; policies; files and their drivers, shared memory objects, the commit
  * limit, an allocator that can fail. From the kernel's test build of mm/vma.c (tools/testing/vma): types
  * and small helpers (dup.h), and what does nothing here (stubs.h): locks, page tables, huge pages,
- * userfaultfd, memory policies, KSM, uprobes.
+ * userfaultfd, KSM, uprobes.
  */
 
 #include <errno.h>
@@ -26,6 +27,7 @@
 
 #define CONFIG_MMU
 #define CONFIG_PER_VMA_LOCK
+#define CONFIG_ANON_VMA_NAME
 
 #ifdef __CONCAT
 #undef __CONCAT
@@ -118,6 +120,9 @@ struct percpu_dummy;
 #define VMAC_task_struct						\
 	unsigned int flags;
 #define VMAC_vm_area_struct						\
+	struct mempolicy *vm_policy;					\
+	/* Ours: fork copied the page tables. */			\
+	bool copied;							\
 	VMAC_WATCHED_MEMBERS
 
 #ifndef atomic_dec
@@ -126,6 +131,14 @@ struct percpu_dummy;
 
 /* ---- Stubs and types, without what is real here. ---- */
 
+#define mempolicy			stub_mempolicy
+#define mpol_equal			stub_mpol_equal
+#define mpol_put			stub_mpol_put
+#define vma_dup_policy			stub_vma_dup_policy
+#define anon_vma_name			stub_anon_vma_name
+#define anon_vma_name_eq		stub_anon_vma_name_eq
+#define dup_anon_vma_name		stub_dup_anon_vma_name
+#define unmap_vmas			stub_unmap_vmas
 #define may_expand_vm			stub_may_expand_vm
 #define security_vm_enough_memory_mm	stub_security_vm_enough_memory_mm
 #define vm_acct_memory			stub_vm_acct_memory
@@ -145,6 +158,15 @@ struct percpu_dummy;
 #define anon_vma_interval_tree_insert	stub_anon_vma_interval_tree_insert
 #define anon_vma_interval_tree_remove	stub_anon_vma_interval_tree_remove
 #include "stubs.h"
+#undef mempolicy
+#undef mpol_equal
+#undef mpol_put
+#undef vma_dup_policy
+#undef anon_vma_name
+#undef anon_vma_name_eq
+#undef dup_anon_vma_name
+#undef unmap_vmas
+#undef vma_policy
 #undef may_expand_vm
 #undef security_vm_enough_memory_mm
 #undef vm_acct_memory
@@ -168,6 +190,7 @@ static int security_vm_enough_memory_mm(struct mm_struct *mm, long pages);
 static void vm_acct_memory(long pages);
 static int shmem_zero_setup(struct vm_area_struct *vma);
 static struct file *get_file(struct file *file);
+static void unmap_vmas(struct mmu_gather *tlb, struct unmap_desc *unmap);
 static void fput(struct file *file);
 static bool capable(int cap);
 int do_munmap(struct mm_struct *mm, unsigned long start, size_t len, struct list_head *uf);
@@ -184,6 +207,41 @@ static inline void vma_assert_write_locked(struct vm_area_struct *vma);
 /* As arch/x86 has it, for a program whose data is not executable. */
 #undef VMA_DATA_DEFAULT_FLAGS
 #define VMA_DATA_DEFAULT_FLAGS		VMA_DATA_FLAGS_NON_EXEC
+
+/* ---- Policies and names: some of each that stay for ever, so that pointers can be compared. ---- */
+
+#define vma_policy(vma)		((vma)->vm_policy)
+#define mpol_equal(a, b)	((a) == (b))
+#define mpol_put(policy)	do { } while (0)
+#define vma_dup_policy(from, to)	((to)->vm_policy = (from)->vm_policy, 0)
+
+struct mempolicy {
+	bool used;
+};
+
+/* The first of each kind is none. */
+#define VMAC_NAMES 8
+static char vmac_names[VMAC_NAMES][64] __attribute__((aligned(64)));
+
+static uint32_t vmac_name_number(struct anon_vma_name *name)
+{
+	return name ? ((char *)name - vmac_names[0]) / sizeof(vmac_names[0]) : 0;
+}
+
+static struct anon_vma_name *anon_vma_name(struct vm_area_struct *vma)
+{
+	return vma->anon_name;
+}
+
+static bool anon_vma_name_eq(struct anon_vma_name *a, struct anon_vma_name *b)
+{
+	return a == b;
+}
+
+static void dup_anon_vma_name(struct vm_area_struct *orig, struct vm_area_struct *new)
+{
+	new->anon_name = orig->anon_name;
+}
 
 /* ---- Instead of custom.h. ---- */
 
@@ -272,6 +330,7 @@ static inline void vma_lock_init(struct vm_area_struct *vma, bool reset_refcnt)
 	/* A duplicate is in no tree. */
 	vma->in_tree = false;
 #endif
+	vma->copied = false;
 }
 
 static inline bool vma_is_attached(struct vm_area_struct *vma)
@@ -669,6 +728,91 @@ static void vma_interval_tree_insert_after(struct vm_area_struct *node, struct v
 }
 #endif
 
+/* ---- Page tables, of which there are guard pages, and what was discarded. ---- */
+
+#define VMAC_RANGES 8192
+
+static struct vmac_range vmac_discarded[VMAC_RANGES];
+static uint32_t vmac_n_discarded;
+/* What moved in this operation, so that it is not lost when it is unmapped. */
+static struct vmac_range vmac_moved[VMAC_RANGES];
+static uint32_t vmac_n_moved;
+static uint64_t vmac_guards[VMAC_RANGES];
+static uint32_t vmac_n_guards;
+
+static void vmac_discard(unsigned long start, unsigned long end)
+{
+	if (vmac_n_discarded && vmac_discarded[vmac_n_discarded - 1].end == start)
+		vmac_discarded[vmac_n_discarded - 1].end = end;
+	else if (!WARN_ON(vmac_n_discarded == VMAC_RANGES))
+		vmac_discarded[vmac_n_discarded++] = (struct vmac_range) { start, end };
+}
+
+static bool vmac_guarded(unsigned long start, unsigned long end)
+{
+	for (uint32_t i = 0; i < vmac_n_guards; i++)
+		if (vmac_guards[i] >= start && vmac_guards[i] < end)
+			return true;
+	return false;
+}
+
+static void vmac_guard_remove(unsigned long start, unsigned long end)
+{
+	uint32_t left = 0;
+
+	for (uint32_t i = 0; i < vmac_n_guards; i++)
+		if (vmac_guards[i] < start || vmac_guards[i] >= end)
+			vmac_guards[left++] = vmac_guards[i];
+	vmac_n_guards = left;
+}
+
+/* Instead of the walks of madvise_guard_install and _remove. */
+static int vmac_guard_install(unsigned long start, unsigned long end, unsigned long *pages)
+{
+	vmac_guard_remove(start, end);
+	for (unsigned long page = start; page < end; page += PAGE_SIZE) {
+		if (WARN_ON(vmac_n_guards == VMAC_RANGES))
+			break;
+		vmac_guards[vmac_n_guards++] = page;
+	}
+	vmac_discard(start, end);
+	*pages = (end - start) / PAGE_SIZE;
+	return 0;
+}
+
+static unsigned long vmac_move(unsigned long from, unsigned long to, unsigned long len)
+{
+	/* On the way back, what moved has not. */
+	if (vmac_n_moved && vmac_moved[vmac_n_moved - 1].start == to)
+		vmac_n_moved--;
+	if (!WARN_ON(vmac_n_moved == VMAC_RANGES))
+		vmac_moved[vmac_n_moved++] = (struct vmac_range) { from, from + len };
+	for (uint32_t i = 0; i < vmac_n_guards; i++)
+		if (vmac_guards[i] >= from && vmac_guards[i] < from + len)
+			vmac_guards[i] += to - from;
+	return len;
+}
+
+static void unmap_vmas(struct mmu_gather *tlb, struct unmap_desc *unmap)
+{
+	struct vm_area_struct *vma = unmap->first;
+
+	do {
+		unsigned long start = max(vma->vm_start, unmap->vma_start);
+		unsigned long end = min(vma->vm_end, unmap->vma_end);
+
+		if (vma->vm_mm == current->mm) {
+			vmac_guard_remove(start, end);
+			for (uint32_t i = 0; i < vmac_n_moved; i++)
+				if (start >= vmac_moved[i].start && start < vmac_moved[i].end)
+					start = vmac_moved[i].end;
+			if (start < end)
+				vmac_discard(start, end);
+		}
+		vma = mas_find(unmap->mas, unmap->tree_end - 1);
+	} while (vma);
+}
+
 /* ---- Files, their drivers, and shared memory objects. ---- */
 
 #define FMODE_READ		1
@@ -682,7 +826,7 @@ static void vma_interval_tree_insert_after(struct vm_area_struct *node, struct v
 #define IS_APPEND(inode)	false
 #define memfd_check_seals_mmap(file, flags)	0
 
-#define VMAC_FILES 16
+#define VMAC_FILES 24
 #define VMAC_HOOKS 1024
 
 static struct {
@@ -959,6 +1103,13 @@ static unsigned long vmac_shmem_get_unmapped_area(struct file *file, unsigned lo
 	return mm_get_unmapped_area_vmflags(file, addr, len, pgoff, flags, 0);
 }
 
+/* A driver's own, which takes what it would have got anyway. */
+static unsigned long vmac_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
+					    unsigned long pgoff, unsigned long flags)
+{
+	return mm_get_unmapped_area_vmflags(file, addr, len, pgoff, flags, 0);
+}
+
 static inline void anon_vma_free(struct anon_vma *anon_vma);
 static void cleanup_partial_anon_vmas(struct vm_area_struct *vma);
 
@@ -996,7 +1147,7 @@ static void anon_vma_chain_ctor(void *object)
 }
 
 /* Of mremap. */
-#define move_page_tables(pmc)		((pmc)->len_in)
+#define move_page_tables(pmc)		vmac_move((pmc)->old_addr, (pmc)->new_addr, (pmc)->len_in)
 #define mremap_userfaultfd_prep(vma, ctx)	do { } while (0)
 #define mremap_userfaultfd_fail(ctx)	do { } while (0)
 #define mremap_userfaultfd_complete(ctx, from, to, len)	do { } while (0)
@@ -1048,26 +1199,47 @@ static void anon_vma_chain_ctor(void *object)
 #define vma_is_dax(vma)			false
 #define file_is_dax(file)		false
 #define khugepaged_enter_vma(vma, flags)	do { } while (0)
-#define replace_anon_vma_name(vma, name)	0
+#define anon_vma_name_put(name)		do { } while (0)
+#define anon_vma_name_reuse(name)	(name)
 #define vma_is_anon_shmem(vma)		((vma)->vm_ops == &vmac_shmem_vm_ops)
 #define arch_vma_access_permitted(...)	true
 #define userfaultfd_remove(vma, start, end)	true
-#define madvise_dontneed_single_vma(behavior)	0
-#define madvise_free_single_vma(behavior)	(vma_is_anonymous((behavior)->vma) ? 0 : -EINVAL)
+#define madvise_dontneed_single_vma(behavior)	\
+	(vmac_discard((behavior)->range.start, (behavior)->range.end), 0)
+#define madvise_free_single_vma(behavior)	(!vma_is_anonymous((behavior)->vma) ? -EINVAL :	\
+	(vmac_discard((behavior)->range.start, (behavior)->range.end), 0))
 #define madvise_willneed(behavior)	0
 #define madvise_cold(behavior)		(can_madv_lru_vma((behavior)->vma) ? 0 : -EINVAL)
 #define madvise_pageout(behavior)	madvise_cold(behavior)
 #define madvise_collapse(vma, start, end, dropped)	(-EINVAL)
-#define madvise_guard_install(behavior)	(-EINVAL)
-#define madvise_guard_remove(behavior)	(-EINVAL)
+#define walk_page_range_vma_unsafe(vma, start, end, ops, pages)	vmac_guard_install(start, end, pages)
+#define walk_page_range_mm_unsafe(mm, start, end, ops, pages)	vmac_guard_install(start, end, pages)
+#define walk_page_range_vma(vma, start, end, ops, private)	(vmac_guard_remove(start, end), 0)
+#define get_walk_lock(mode)		0
+#define vma_set_atomic_flag(vma, bit)	vm_flags_set(vma, 1UL << (bit))
+#define madvise_lock(behavior)		((behavior)->lock_mode = MADVISE_MMAP_WRITE_LOCK, 0)
+#define madvise_unlock(behavior)	do { } while (0)
+#define zap_vma_range(vma, start, len)	do { } while (0)
+#define restart_syscall()		(-EINTR)
+struct mm_walk_ops {
+	void *pud_entry, *pmd_entry, *pte_entry, *install_pte;
+	int walk_lock;
+};
+#define guard_install_pud_entry		NULL
+#define guard_install_pmd_entry		NULL
+#define guard_install_pte_entry		NULL
+#define guard_install_set_pte		NULL
+#define guard_remove_pud_entry		NULL
+#define guard_remove_pmd_entry		NULL
+#define guard_remove_pte_entry		NULL
 #define try_vma_read_lock(behavior)	false
 #define vma_end_read(vma)		do { } while (0)
 #define __MADV_SET_ANON_VMA_NAME	(-1)
 #define FALLOC_FL_KEEP_SIZE		1
 #define FALLOC_FL_PUNCH_HOLE		2
 /* Files can have holes, devices not. */
-#define vfs_fallocate(file, mode, offset, len)	\
-	((file)->f_inode->i_mode == S_IFCHR ? -ENODEV : 0)
+#define vfs_fallocate(file, mode, offset, len)	((file)->f_inode->i_mode == S_IFCHR ? -ENODEV :	\
+	(vmac_discard(madv_behavior->range.start, madv_behavior->range.end), 0))
 
 /* Of fork. */
 #define __latent_entropy
@@ -1082,7 +1254,7 @@ static void anon_vma_chain_ctor(void *object)
 #define hugetlb_dup_vma_private(vma)	do { } while (0)
 #define flush_dcache_mmap_lock(mapping)	do { } while (0)
 #define flush_dcache_mmap_unlock(mapping)	do { } while (0)
-#define copy_page_range(dst, src)	0
+#define copy_page_range(dst, src)	((dst)->copied = true, 0)
 #define arch_dup_mmap(oldmm, mm)	0
 #define mt_set_in_rcu(tree)		do { } while (0)
 #define ksm_fork(mm, oldmm)		do { } while (0)
@@ -1112,6 +1284,24 @@ static int vmac_populate_area(struct vm_area_struct *vma, unsigned long start, u
 #ifndef IS_ERR
 #include <linux/err.h>
 #endif
+
+/* Of mbind, with policies that are compared by their address. */
+typedef unsigned long nodemask_t;
+struct mm_walk {
+	struct vm_area_struct *vma;
+	void *private;
+};
+#define range_in_vma(vma, from, to)	((vma) && (vma)->vm_start <= (from) && (to) <= (vma)->vm_end)
+#define vma_migratable(vma)		true
+#define MPOL_MF_STRICT			1
+#define MPOL_MF_MOVE			2
+#define MPOL_MF_MOVE_ALL		4
+#define MPOL_MF_DISCONTIG_OK		(1 << 4)
+#define MPOL_F_STATIC_NODES		(1 << 15)
+#define MPOL_F_RELATIVE_NODES		(1 << 14)
+enum { MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED_MANY,
+       MPOL_WEIGHTED_INTERLEAVE, MPOL_MAX };
+#define vma_replace_policy(vma, policy)	((vma)->vm_policy = (policy), 0)
 
 #include "taken.h"
 #include "vma_init.c"
@@ -1150,7 +1340,8 @@ static int vmac_touch(unsigned long addr, bool write)
 			return -EFAULT;
 		vmac_grown = !(vma->vm_flags & VM_ACCOUNT);
 	}
-	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ | VM_WRITE | VM_EXEC)))
+	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ | VM_WRITE | VM_EXEC)) ||
+	    vmac_guarded(page, page + 1))
 		return -EFAULT;
 	/* A copy of a page needs it, even where there turns out to be none to copy from. */
 	if (write && !(vma->vm_flags & VM_SHARED) && anon_vma_prepare(vma))
@@ -1169,9 +1360,10 @@ static int vmac_populate_area(struct vm_area_struct *vma, unsigned long start, u
 		return 0;
 	if (!vma_is_accessible(vma) || (!write && !(vma->vm_flags & VM_MAYREAD)))
 		return -EFAULT;
-	if (write && anon_vma_prepare(vma))
+	if (write && !vmac_guarded(start, start + 1) && anon_vma_prepare(vma))
 		return -ENOMEM;
-	if (vma->vm_pgoff + PHYS_PFN(end - vma->vm_start) > vmac_object_pages(vma))
+	if (vmac_guarded(start, end) ||
+	    vma->vm_pgoff + PHYS_PFN(end - vma->vm_start) > vmac_object_pages(vma))
 		return -EFAULT;
 	return 0;
 }
@@ -1258,9 +1450,10 @@ static long vmac_madvise_populate(unsigned long start, unsigned long end, bool w
 		if (vma->vm_flags & (VM_IO | VM_PFNMAP) || !(vma->vm_flags & (write ? VM_WRITE : VM_READ)))
 			return -EINVAL;
 		to = min(end, vma->vm_end);
-		if (write && !(vma->vm_flags & VM_SHARED) && anon_vma_prepare(vma))
+		if (write && !(vma->vm_flags & VM_SHARED) && !vmac_guarded(start, start + 1) &&
+		    anon_vma_prepare(vma))
 			return -ENOMEM;
-		if (vma->vm_pgoff + PHYS_PFN(to - vma->vm_start) > vmac_object_pages(vma))
+		if (vmac_guarded(start, to) || vma->vm_pgoff + PHYS_PFN(to - vma->vm_start) > vmac_object_pages(vma))
 			return -EFAULT;
 		start = to;
 	}
@@ -1273,7 +1466,7 @@ static long vmac_do_madvise(const struct vmac_op *op)
 	struct madvise_behavior behavior = {
 		.mm = &vmac_mm,
 		.behavior = op->flags,
-		.lock_mode = MADVISE_MMAP_WRITE_LOCK,
+		.lock_mode = op->flags == MADV_GUARD_INSTALL ? MADVISE_MMAP_READ_LOCK : MADVISE_MMAP_WRITE_LOCK,
 		.range = { op->addr, op->addr + PAGE_ALIGN(op->len) },
 	};
 	int error;
@@ -1322,9 +1515,97 @@ static long vmac_fork(void)
 	for_each_vma(vmi, vma) {
 		if (vma->vm_flags & VM_ACCOUNT)
 			vmac_accounted_before += vma_pages(vma);
+		if (vma->vm_flags & VM_DONTCOPY)
+			vmac_guard_remove(vma->vm_start, vma->vm_end);
+	}
+	vma_iter_init(&vmi, mm, 0);
+	for_each_vma(vmi, vma) {
+		if (vma->copied)
+			continue;
+		vmac_guard_remove(vma->vm_start, vma->vm_end);
+		vmac_discard(vma->vm_start, vma->vm_end);
 	}
 	vmac_generation++;
 	vmac_current.mm = mm;
+	return 0;
+}
+
+/* prctl_set_vma, set_anon_vma_name. */
+static long vmac_set_name(const struct vmac_op *op)
+{
+	struct anon_vma_name *name = NULL;
+
+	if (op->offset >= VMAC_NAMES)
+		return -EINVAL;
+	if (op->offset)
+		name = (struct anon_vma_name *)vmac_names[op->offset];
+	return madvise_set_anon_name(&vmac_mm, op->addr, op->len, name);
+}
+
+/*
+ * kernel_mbind, do_mbind, mpol_new and mpol_set_nodemask, on a machine with node 0 alone: where all pages
+ * are, so that none has to move.
+ */
+static long vmac_mbind(const struct vmac_op *op)
+{
+	static struct mempolicy policies[MPOL_MAX][4][4];
+	unsigned int how = op->prot & (MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES);
+	unsigned int mode = op->prot & ~how;
+	unsigned long end = op->addr + PAGE_ALIGN(op->len), nodes = op->offset & 3;
+	struct queue_pages qp = { .start = op->addr, .end = end, .flags = op->flags };
+	struct mempolicy *policy;
+	struct vm_area_struct *vma, *prev;
+	VMA_ITERATOR(vmi, &vmac_mm, op->addr);
+	int error;
+
+	if (mode >= MPOL_MAX || how == (MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES))
+		return -EINVAL;
+	if (op->flags & ~(MPOL_MF_STRICT | MPOL_MF_MOVE) || op->addr & ~PAGE_MASK || end < op->addr)
+		return -EINVAL;
+	if (end == op->addr)
+		return 0;
+	switch (mode) {
+	case MPOL_DEFAULT:
+		if (nodes)
+			return -EINVAL;
+		policy = NULL;
+		qp.flags |= MPOL_MF_DISCONTIG_OK;
+		break;
+	case MPOL_LOCAL:
+		if (nodes || how)
+			return -EINVAL;
+		policy = &policies[MPOL_LOCAL][0][0];
+		break;
+	case MPOL_PREFERRED:
+		if (!nodes) {
+			if (how)
+				return -EINVAL;
+			policy = &policies[MPOL_LOCAL][0][0];
+			break;
+		}
+		fallthrough;
+	default:
+		/* Relative to the nodes that are allowed, each is node 0. */
+		if (!nodes || (!(nodes & 1) && how != MPOL_F_RELATIVE_NODES))
+			return -EINVAL;
+		policy = &policies[mode][how >> 14][how ? nodes : 0];
+	}
+	for_each_vma_range(vmi, vma, end) {
+		struct mm_walk walk = { .vma = vma, .private = &qp };
+
+		error = queue_pages_test_walk(max(vma->vm_start, qp.start), min(vma->vm_end, end), &walk);
+		if (error < 0)
+			return error;
+	}
+	if (!qp.first)
+		return -EFAULT;
+	vma_iter_init(&vmi, &vmac_mm, op->addr);
+	prev = vma_prev(&vmi);
+	for_each_vma_range(vmi, vma, end) {
+		error = mbind_range(&vmi, vma, &prev, op->addr, end, policy);
+		if (error)
+			return error;
+	}
 	return 0;
 }
 
@@ -1351,6 +1632,10 @@ static long vmac_do(const struct vmac_op *op)
 		return do_mprotect_pkey(op->addr, op->len, op->prot, op->file);
 	case VMAC_MDWE:
 		return prctl_set_mdwe(op->offset, 0, 0, 0);
+	case VMAC_SET_NAME:
+		return vmac_set_name(op);
+	case VMAC_MBIND:
+		return vmac_mbind(op);
 	case VMAC_MMAP:
 		return vmac_do_mmap(op);
 	case VMAC_MUNMAP:
@@ -1495,6 +1780,7 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 			.pgoff = vma->vm_pgoff,
 			.object = vma->vm_file ? vma->vm_file->number : VMAC_ANON,
 			.anon_vma = vmac_number(vma->anon_vma),
+			.name = vmac_name_number(vma->anon_name),
 		};
 	}
 	WARN_ON(area - vmac_areas != mm->map_count);
@@ -1508,6 +1794,8 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	seen->lost = vmac_lost(op, seen->result, accounted, vmac_grown);
 	WARN_ON(accounted + vmac_shmem_committed != vmac_committed);
 	seen->n_areas = area - vmac_areas;
+	seen->discarded = vmac_discarded;
+	seen->n_discarded = vmac_n_discarded;
 	vmac_count(seen);
 }
 
@@ -1518,6 +1806,8 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	memset(seen, 0, sizeof(*(seen)));				\
 	vmac_broke[0] = 0;						\
 	vmac_n_hooks = 0;						\
+	vmac_n_discarded = 0;						\
+	vmac_n_moved = 0;						\
 	vmac_escape = &escape;						\
 	if (!sigsetjmp(escape, 0)) {					\
 		what;							\
@@ -1663,6 +1953,7 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 	vmac_sheaf = NULL;
 	vmac_next_shmem = 0;
 	vmac_next_anon_vma = 0;
+	vmac_n_guards = 0;
 	vmac_committed = 0;
 	vmac_shmem_committed = 0;
 
@@ -1693,6 +1984,8 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 		}
 		if (is->kind == VMAC_MEMFD)
 			vmac_files[i].f_op.get_unmapped_area = vmac_shmem_get_unmapped_area;
+		if (is->chooses_address)
+			vmac_files[i].f_op.get_unmapped_area = vmac_get_unmapped_area;
 		if (is->hook_open)
 			vmac_files[i].vm_ops.open = vmac_open;
 		if (is->hook_close)

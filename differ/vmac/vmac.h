@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 4
+#define VMAC_ABI 5
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -28,6 +28,8 @@ enum vmac_op_kind {
 	VMAC_REMAP_FILE_PAGES,	/* addr, len, prot, flags; offset: the page */
 	VMAC_PKEY_MPROTECT,	/* addr, len, prot; file: the key */
 	VMAC_MDWE,	/* offset: the bits */
+	VMAC_SET_NAME,	/* addr, len; offset: which name, 0: none, ~0: one that is refused */
+	VMAC_MBIND,	/* addr, len, flags; prot: the mode; offset: the nodes */
 };
 
 struct vmac_op {
@@ -76,6 +78,8 @@ struct vmac_area {
 	uint64_t pgoff;
 	int32_t object;		/* a file by its place, or enum vmac_object */
 	uint32_t anon_vma;	/* a number per anon_vma, 0: none */
+	uint32_t name;		/* 0: none */
+	uint32_t unused;
 };
 
 struct vmac_counters {
@@ -88,6 +92,11 @@ struct vmac_counters {
 	uint64_t committed;	/* pages that count against the commit limit */
 };
 
+struct vmac_range {
+	uint64_t start;
+	uint64_t end;
+};
+
 /* What there is to see after an operation; it holds until the next one. */
 struct vmac_seen {
 	int64_t result;		/* the value, or the negative error */
@@ -98,6 +107,8 @@ struct vmac_seen {
 	uint32_t n_hooks;
 	struct vmac_counters counters;
 	uint64_t lost;		/* pages of commit charge that were lost, in a way that is known */
+	const struct vmac_range *discarded;	/* whose pages were taken out of the page tables, in order */
+	uint64_t n_discarded;
 };
 
 enum {
@@ -126,7 +137,8 @@ struct vmac_file {
 	uint8_t hook_mapped;
 	uint8_t hook_mremap;
 	uint8_t hook_mprotect;
-	uint8_t unused[5];
+	uint8_t chooses_address;	/* it has a get_unmapped_area of its own */
+	uint8_t unused[4];
 	uint32_t mmap_error;	/* 0: none */
 	uint32_t mremap_error;
 	uint32_t mprotect_error;
@@ -163,7 +175,7 @@ VMAC_API uint32_t vmac_abi(void);
 /* The version of the kernel tree, as in 7.2.12. */
 VMAC_API const char *vmac_kernel(void);
 
-/* An empty address space with these files, up to 16. What was there before is forgotten. */
+/* An empty address space with these files, up to 24. What was there before is forgotten. */
 VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_file *files, uint32_t n_files);
 
 /* Puts an area where there is none: of a file or private anonymous memory. */

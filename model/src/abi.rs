@@ -145,6 +145,20 @@ flags! {
 }
 
 flags! {
+    /// `SHM_*` of `shmat(2)`. Only C libraries have them, of which `libc` is none of this crate's.
+    ShmFlags: u32 {
+        /// For reading alone.
+        RDONLY = 0o10000;
+        /// The address is rounded down.
+        RND = 0o20000;
+        /// What is there goes away.
+        REMAP = 0o40000;
+        /// Pages may be executed.
+        EXEC = 0o100000;
+    }
+}
+
+flags! {
     /// `MAP_*` of `mmap(2)`.
     MapFlags: u32 {
         /// Writes are seen by all who map the object. Also the low bit of `MAP_SHARED_VALIDATE`.

@@ -127,6 +127,8 @@ impl<C: Container> AddressSpace<C> {
             anon_vma: None,
             moved: 0,
             forked: false,
+            name: None,
+            policy: None,
         };
         // What the heap begins behind is no part of it.
         let apart = self.rules.brk_stays_apart && addr == self.heap.start;

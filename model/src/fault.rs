@@ -7,6 +7,7 @@
 use core::num::NonZeroU32;
 
 use crate::limits::Thp;
+use crate::merge::STICKY;
 use crate::mprotect::ACCESS;
 use crate::rules::StackGuard;
 use crate::unmapped_area::PMD_SIZE;
@@ -44,6 +45,9 @@ impl<C: Container> AddressSpace<C> {
                 && !execute_only
         };
         if !allowed {
+            return Err(Errno::EFAULT);
+        }
+        if self.guards.contains(page) {
             return Err(Errno::EFAULT);
         }
         let grown = self.check_stack_guard_page(vma, page)?;
@@ -130,10 +134,10 @@ impl<C: Container> AddressSpace<C> {
         if on_fault {
             return Ok(());
         }
-        if write || self.huge_fault(vma, start) {
+        if (write || self.huge_fault(vma, start)) && !self.guards.contains(start) {
             self.anon_vma_prepare(vma);
         }
-        if vma.pgoff_at(end) > self.object_pages(vma) {
+        if vma.pgoff_at(end) > self.object_pages(vma) || self.guards.any(start..end) {
             return Err(Errno::EFAULT);
         }
         Ok(())
@@ -153,10 +157,11 @@ impl<C: Container> AddressSpace<C> {
         if private
             && (write || self.huge_fault(vma, start))
             && (vma.pgoff_at(start) < pages || self.rules.anon_vma_before_page)
+            && !self.guards.contains(start)
         {
             self.anon_vma_prepare(vma);
         }
-        if vma.pgoff_at(end) > pages {
+        if vma.pgoff_at(end) > pages || self.guards.any(start..end) {
             return Err(Errno::EFAULT);
         }
         Ok(())
@@ -206,7 +211,7 @@ impl<C: Container> AddressSpace<C> {
 
     /// Gives the area an `anon_vma`, if it can that of a neighbour from which it may have been cut
     /// (`__anon_vma_prepare`, `find_mergeable_anon_vma`).
-    fn anon_vma_prepare(&mut self, vma: &Vma) -> Vma {
+    pub(crate) fn anon_vma_prepare(&mut self, vma: &Vma) -> Vma {
         if vma.anon_vma.is_some() {
             return *vma;
         }
@@ -285,7 +290,8 @@ fn anon_vma_compatible(rules: &Rules, a: &Vma, b: &Vma) -> bool {
     a.end == b.start
         && a.object == b.object
         && a.object != Object::Other
-        && a.flags.without(ACCESS) == b.flags.without(ACCESS)
+        && a.flags.without(ACCESS | STICKY) == b.flags.without(ACCESS | STICKY)
+        && a.policy == b.policy
         && b.pgoff == a.pgoff_at(b.start)
         && (!rules.private_pages_know_their_place || a.moved == b.moved)
 }

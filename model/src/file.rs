@@ -2,7 +2,7 @@
 //! [`File`]: what the model knows of an open file that is mapped.
 
 use crate::unmapped_area::PMD_SIZE;
-use crate::{Errno, VmFlags};
+use crate::{Errno, FileId, VmFlags};
 
 /// An open file (`struct file`): two opens of one path are two files, two descriptors of one open
 /// (`dup`) are one.
@@ -25,6 +25,11 @@ pub struct File {
     /// Whether the handler runs before merging (`mmap_prepare`) or only for what was not merged
     /// (`mmap`).
     pub prepares: bool,
+    /// Its driver has a say in where it is mapped (`file_operations.get_unmapped_area`), and chooses as the
+    /// kernel would. What tmpfs and hugetlbfs do follows from [`kind`](Self::kind).
+    pub chooses_address: bool,
+    /// It is what `shmat` made of that segment.
+    pub attached: Option<FileId>,
     /// The error with which its mmap handler refuses, if it does.
     pub mmap_error: Option<Errno>,
     /// What its `may_split` hook says.
@@ -46,6 +51,8 @@ pub enum Kind {
     Device,
     /// A file of hugetlbfs: its pages are of 2 MiB, and reserved when they are mapped.
     Hugetlb,
+    /// A segment of System V shared memory: not to be mapped, but attached.
+    Segment,
     /// What the kernel itself maps into a process.
     Special,
     /// It cannot be mapped: ENODEV.
@@ -117,6 +124,8 @@ impl File {
             hooks: Hooks::NONE,
             sets: VmFlags::empty(),
             prepares: true,
+            chooses_address: false,
+            attached: None,
             mmap_error: None,
             may_split: MaySplit::Anywhere,
             mremap_error: None,
@@ -128,6 +137,14 @@ impl File {
     pub const fn memfd(pages: u64) -> Self {
         Self {
             kind: Kind::Shmem,
+            ..Self::regular(pages)
+        }
+    }
+
+    /// A segment of System V shared memory (`shmget(2)`).
+    pub const fn segment(pages: u64) -> Self {
+        Self {
+            kind: Kind::Segment,
             ..Self::regular(pages)
         }
     }

@@ -41,6 +41,16 @@ impl<C: Container> AddressSpace<C> {
             self.areas = parent;
             return Err(Errno::ENOMEM);
         }
+        // Page tables are copied of what the child has and may keep.
+        for vma in parent.iter_from(0) {
+            let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
+            if vma.flags.contains(VmFlags::DONTCOPY) {
+                self.guards.remove(vma.start..vma.end);
+            } else if wiped {
+                self.guards.remove(vma.start..vma.end);
+                self.discard(vma.start..vma.end);
+            }
+        }
         self.areas = child;
         self.counters = counters;
         self.counters.locked_vm = 0;

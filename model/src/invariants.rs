@@ -33,7 +33,9 @@ impl<C: Container> AddressSpace<C> {
             }
             // A stack has one to grow, even where it could be shared.
             let grows = vma.flags.contains(VmFlags::GROWSDOWN);
-            if vma.anon_vma.is_some() && vma.flags.contains(VmFlags::SHARED) && !grows {
+            // And guard regions gave it one, before they were flagged.
+            let guarded = self.rules.guards && !self.rules.guards_are_flagged;
+            if vma.anon_vma.is_some() && vma.flags.contains(VmFlags::SHARED) && !grows && !guarded {
                 return Err(format!("{at} is shared, but has private pages"));
             }
             last = vma.end;

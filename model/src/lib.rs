@@ -110,6 +110,9 @@
 //! | `account` | counters and limits | `mm/mmap.c`, `mm/util.c` |
 //! | `fault` | touching, stacks that grow | `mm/memory.c`, `mm/vma.c` |
 //! | `mprotect`, `mlock`, `madvise`, `mremap`, `mseal`, `brk`, `remap_file_pages`, `fork` | as they are called | the files of those names, `mm/mmap.c` |
+//! | `mempolicy` | from where pages are taken | `mm/mempolicy.c` |
+//! | `guards` | pages whose touch is refused | `mm/madvise.c` |
+//! | `shm` | segments that are attached | `ipc/shm.c` |
 //! | `mdwe` | no memory that becomes executable | `kernel/sys.c`, `mm/vma.h` |
 //! | `page_table` | which page tables go with areas | `mm/memory.c` |
 //! | `userfaultfd` | areas that are watched from user space | `mm/userfaultfd.c` |
@@ -118,8 +121,7 @@
 //! # What is not modelled
 //!
 //! Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, the pool of huge pages,
-//! protection keys but for reading execute-only memory, memory policies, names of anonymous memory,
-//! segments of System V shared memory, guard regions, and failing allocations of the kernel itself, but
+//! protection keys but for reading execute-only memory, and failing allocations of the kernel itself, but
 //! for those of areas ([`Failing`]).
 #![no_std]
 #![forbid(unsafe_code)]
@@ -134,10 +136,12 @@ mod fault;
 pub mod file;
 mod fork;
 pub mod gather;
+mod guards;
 mod invariants;
 pub mod limits;
 mod madvise;
 mod mdwe;
+pub mod mempolicy;
 mod merge;
 mod mlock;
 mod mmap;
@@ -150,6 +154,7 @@ mod outcome;
 pub mod page_table;
 mod remap_file_pages;
 pub mod rules;
+mod shm;
 mod space;
 mod split;
 mod unmapped_area;
@@ -158,16 +163,16 @@ pub mod vma;
 
 pub use abi::{
     Errno, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, PAGE_SHIFT, PAGE_SIZE,
-    Prot, VmFlags,
+    Prot, ShmFlags, VmFlags,
 };
 pub use brk::Break;
 pub use container::{BTree, Container, Failing, Gap, OutOfMemory, RbList, SortedVec};
 pub use file::File;
 pub use limits::Limits;
 pub use madvise::Advice;
-pub use op::{Backing, FileId, Mmap, Op};
+pub use op::{Backing, FileId, Mmap, NewName, Op};
 pub use outcome::{Area, Counters, Hook, HookCall, Object, Outcome};
 pub use rules::{Field, Mistake, Rules};
 pub use space::{AddressSpace, RestoreError};
 pub use userfaultfd::UffdEvent;
-pub use vma::Vma;
+pub use vma::{AnonVma, Name, Vma};

@@ -46,6 +46,8 @@ pub struct Limits {
     /// Shared memory may use huge pages, so that its areas are aligned
     /// (`/sys/kernel/mm/transparent_hugepage/shmem_enabled` is not `never` or `deny`).
     pub shmem_huge: bool,
+    /// Anonymous memory may have names (`CONFIG_ANON_VMA_NAME`, which Debian leaves out).
+    pub anon_vma_name: bool,
 }
 
 /// How much memory may be promised (`vm.overcommit_memory`).
@@ -91,6 +93,7 @@ impl Default for Limits {
             pkeys: false,
             thp: Thp::Always,
             shmem_huge: false,
+            anon_vma_name: false,
         }
     }
 }

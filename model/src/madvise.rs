@@ -4,14 +4,14 @@
 //! (mm/ksm.c), `hugepage_madvise` (mm/khugepaged.c).
 //!
 //! Advice is of three sorts: what changes flags, so that areas are cut and merged; what drops or brings
-//! in pages; and what only hints at their use. Not modelled, and EINVAL here: `MADV_COLLAPSE`, guard
-//! regions, and what tests memory failures.
+//! in pages; and what only hints at their use. Not modelled, and EINVAL here: what tests memory failures.
 
 use linux_raw_sys::general;
 
 use crate::file::Kind;
 use crate::merge::SPECIAL;
-use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, UffdEvent, VmFlags, Vma};
+use crate::unmapped_area::PMD_SIZE;
+use crate::{AddressSpace, Container, Errno, NewName, Object, PAGE_SIZE, UffdEvent, VmFlags, Vma};
 
 /// Defines the advice by the kernel's own numbers.
 macro_rules! advice {
@@ -88,6 +88,12 @@ advice! {
     POPULATE_WRITE = MADV_POPULATE_WRITE;
     /// As `DONTNEED`, and of locked memory, too.
     DONTNEED_LOCKED = MADV_DONTNEED_LOCKED;
+    /// Huge pages now.
+    COLLAPSE = MADV_COLLAPSE;
+    /// Who touches the pages gets SIGSEGV, although they are mapped.
+    GUARD_INSTALL = MADV_GUARD_INSTALL;
+    /// The pages may be touched again.
+    GUARD_REMOVE = MADV_GUARD_REMOVE;
 }
 
 impl Advice {
@@ -101,6 +107,7 @@ impl Advice {
                 | Self::REMOVE
                 | Self::DONTFORK
                 | Self::WIPEONFORK
+                | Self::GUARD_INSTALL
         )
     }
 }
@@ -114,7 +121,7 @@ impl<C: Container> AddressSpace<C> {
     /// EAGAIN: no room for a split. EPERM: sealed contents. EACCES, EBADF, EOPNOTSUPP: not for this
     /// file. EFAULT: pages that cannot be had.
     pub(crate) fn madvise(&mut self, addr: u64, len: u64, advice: Advice) -> Result<(), Errno> {
-        let known = Advice::ALL.contains(&advice) && advice.0 <= self.rules.last_advice;
+        let known = self.knows(advice);
         if addr % PAGE_SIZE != 0 || (!known && self.rules.advice_checked_first) {
             return Err(Errno::EINVAL);
         }
@@ -125,6 +132,33 @@ impl<C: Container> AddressSpace<C> {
         if advice.populates() && !self.rules.populate_skips_holes {
             return self.madvise_populate(addr, end, advice == Advice::POPULATE_WRITE);
         }
+        self.madvise_walk(addr, end, |space, prev, vma, start, end| {
+            if !known {
+                return Err(Errno::EINVAL);
+            }
+            space.madvise_area(prev, vma, start, end, advice)
+        })
+    }
+
+    /// `madvise_behavior_valid`
+    fn knows(&self, advice: Advice) -> bool {
+        let guards = matches!(advice, Advice::GUARD_INSTALL | Advice::GUARD_REMOVE);
+        Advice::ALL.contains(&advice)
+            && if guards {
+                self.rules.guards
+            } else {
+                advice.0 <= self.rules.last_advice
+            }
+    }
+
+    /// Treats all that is mapped in a range, part by part (`madvise_walk_vmas`). `treat` gives the area that
+    /// then holds the part.
+    fn madvise_walk(
+        &mut self,
+        addr: u64,
+        end: u64,
+        mut treat: impl FnMut(&mut Self, Option<Vma>, &Vma, u64, u64) -> Result<Vma, Errno>,
+    ) -> Result<(), Errno> {
         let mut hole = false;
         let mut at = addr;
         let mut prev = None;
@@ -146,10 +180,7 @@ impl<C: Container> AddressSpace<C> {
                     break;
                 }
             }
-            if !known {
-                return Err(Errno::EINVAL);
-            }
-            let now = self.madvise_area(prev, &vma, at, vma.end.min(end), advice)?;
+            let now = treat(self, prev, &vma, at, vma.end.min(end))?;
             at = now.end;
             prev = Some(now);
         }
@@ -178,7 +209,7 @@ impl<C: Container> AddressSpace<C> {
             self.madvise_populate(start, end, advice == Advice::POPULATE_WRITE)?;
             return Ok(*vma);
         }
-        self.madvise_refuses(vma, advice)?;
+        self.madvise_refuses(vma, start, advice)?;
         let access = VmFlags::RAND_READ | VmFlags::SEQ_READ;
         let huge = VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE;
         let flags = match advice {
@@ -196,7 +227,24 @@ impl<C: Container> AddressSpace<C> {
             Advice::MERGEABLE if ksm_compatible(old) => old | VmFlags::MERGEABLE,
             Advice::MERGEABLE => old,
             Advice::UNMERGEABLE => old.without(VmFlags::MERGEABLE),
+            Advice::GUARD_INSTALL => return Ok(self.guard_install(vma, start, end)),
+            Advice::GUARD_REMOVE => {
+                self.guards.remove(start..end);
+                return Ok(*vma);
+            }
             _ => {
+                if matches!(
+                    advice,
+                    Advice::DONTNEED | Advice::DONTNEED_LOCKED | Advice::FREE | Advice::REMOVE
+                ) {
+                    // Of huge pages, whole ones.
+                    let size = if old.contains(VmFlags::HUGETLB) {
+                        PMD_SIZE
+                    } else {
+                        PAGE_SIZE
+                    };
+                    self.discard(start..end - end % size);
+                }
                 if advice.discards() && old.contains(VmFlags::UFFD_MISSING) {
                     self.uffd_events.push(UffdEvent::Remove { start, end });
                 }
@@ -217,11 +265,80 @@ impl<C: Container> AddressSpace<C> {
             return Ok(*vma);
         }
         self.modify_flags(prev, vma, start, end, flags)
-            .map_err(|error| match error {
-                Errno::ENOMEM if self.rules.madvise_tells_of_limit && self.is_full() => error,
-                Errno::ENOMEM => Errno::EAGAIN,
-                other => other,
-            })
+            .map_err(|error| self.try_again(error))
+    }
+
+    /// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`: `set_anon_vma_name`, `madvise_set_anon_name`.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: unaligned, wrapped around, no name, or no such call. EBADF: memory that is not anonymous.
+    /// ENOMEM: a hole. EAGAIN: no room for a split.
+    pub(crate) fn set_anon_vma_name(
+        &mut self,
+        addr: u64,
+        len: u64,
+        name: NewName,
+    ) -> Result<(), Errno> {
+        let name = match name {
+            NewName::None => None,
+            NewName::Some(name) => Some(name),
+            NewName::Invalid => return Err(Errno::EINVAL),
+        };
+        if !self.rules.names || !self.limits.anon_vma_name || addr % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let end = len
+            .checked_next_multiple_of(PAGE_SIZE)
+            .and_then(|len| addr.checked_add(len))
+            .ok_or(Errno::EINVAL)?;
+        self.madvise_walk(addr, end, |space, prev, vma, start, end| {
+            let nameable = match vma.object {
+                Object::Anon => true,
+                Object::Shmem(_) => space.rules.names_shared,
+                Object::File(_) | Object::Other => false,
+            };
+            if !nameable {
+                return Err(Errno::EBADF);
+            }
+            if vma.name == name {
+                return Ok(*vma);
+            }
+            let new = Vma {
+                start,
+                end,
+                pgoff: vma.pgoff_at(start),
+                name,
+                ..*vma
+            };
+            let result = space.modify(prev, vma, new);
+            result.map_err(|error| space.try_again(error))
+        })
+    }
+
+    /// `madvise_guard_install`. Gives the area.
+    fn guard_install(&mut self, vma: &Vma, start: u64, end: u64) -> Vma {
+        let mut vma = *vma;
+        if self.rules.guards_are_flagged {
+            vma.flags |= VmFlags::MAYBE_GUARD;
+            self.areas.replace(vma.start, vma);
+        }
+        // So that fork copies the page tables.
+        if vma.object == Object::Anon || !self.rules.guards_are_flagged {
+            vma = self.anon_vma_prepare(&vma);
+        }
+        self.guards.install(start..end);
+        self.discard(start..end);
+        vma
+    }
+
+    /// Resources that are short are short for a while.
+    fn try_again(&self, error: Errno) -> Errno {
+        match error {
+            Errno::ENOMEM if self.rules.madvise_tells_of_limit && self.is_full() => error,
+            Errno::ENOMEM => Errno::EAGAIN,
+            other => other,
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -229,16 +346,20 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// What the area is not fit for.
-    fn madvise_refuses(&self, vma: &Vma, advice: Advice) -> Result<(), Errno> {
+    fn madvise_refuses(&self, vma: &Vma, start: u64, advice: Advice) -> Result<(), Errno> {
         let flags = vma.flags;
         let has = |some: VmFlags| flags.intersects(some);
         let invalid = match advice {
             Advice::DONTNEED | Advice::FREE | Advice::DONTNEED_LOCKED => {
                 let locked = advice != Advice::DONTNEED_LOCKED && has(VmFlags::LOCKED);
                 let foreign = advice == Advice::FREE && vma.object != Object::Anon;
-                let huge = has(VmFlags::HUGETLB) && !self.rules.dontneed_takes_hugetlb;
+                let huge = has(VmFlags::HUGETLB)
+                    && (!self.rules.dontneed_takes_hugetlb || start % PMD_SIZE != 0);
                 locked || foreign || huge || has(VmFlags::PFNMAP)
             }
+            Advice::GUARD_INSTALL => has(SPECIAL | VmFlags::HUGETLB | VmFlags::LOCKED),
+            Advice::GUARD_REMOVE => has(SPECIAL | VmFlags::HUGETLB),
+            Advice::COLLAPSE => !self.fits_huge_page(vma),
             Advice::REMOVE => return self.madvise_remove(vma),
             Advice::COLD | Advice::PAGEOUT => {
                 has(VmFlags::LOCKED | VmFlags::PFNMAP | VmFlags::HUGETLB)
@@ -256,6 +377,14 @@ impl<C: Container> AddressSpace<C> {
         if invalid { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
+    /// Whether there is room for a huge page in an area that may have some (`collapse_possible`). Whether its
+    /// pages can become one is not modelled: they are taken to.
+    fn fits_huge_page(&self, vma: &Vma) -> bool {
+        let not = SPECIAL | VmFlags::HUGETLB | VmFlags::NOHUGEPAGE;
+        let first = vma.start.next_multiple_of(PMD_SIZE);
+        !vma.flags.intersects(not) && first + PMD_SIZE <= vma.end && vma.anon_vma.is_some()
+    }
+
     /// `madvise_remove`: a hole is punched into the object, if it can have holes.
     fn madvise_remove(&self, vma: &Vma) -> Result<(), Errno> {
         let writable = VmFlags::SHARED | VmFlags::MAYWRITE;
@@ -267,7 +396,7 @@ impl<C: Container> AddressSpace<C> {
         }
         match vma.object {
             Object::File(id) => match self.file(id).kind {
-                Kind::Shmem | Kind::Hugetlb | Kind::Regular => Ok(()),
+                Kind::Shmem | Kind::Segment | Kind::Hugetlb | Kind::Regular => Ok(()),
                 // vfs_fallocate
                 Kind::Device | Kind::Special | Kind::Unmappable => Err(Errno::ENODEV),
             },

@@ -9,6 +9,10 @@ use crate::{AddressSpace, Container, Errno, Object, VmFlags, Vma, rules::Mistake
 pub(crate) const SPECIAL: VmFlags =
     VmFlags(VmFlags::IO.0 | VmFlags::DONTEXPAND.0 | VmFlags::PFNMAP.0 | VmFlags::MIXEDMAP.0);
 
+/// What a merged area has if one of its parts has it, and what so does not keep areas from merging
+/// (`VM_STICKY`, `VM_IGNORE_MERGE`). Of these, soft-dirty bits are not modelled.
+pub(crate) const STICKY: VmFlags = VmFlags::MAYBE_GUARD;
+
 impl<C: Container> AddressSpace<C> {
     /// Tries to make the range `new`, where nothing is mapped, part of its neighbours
     /// (`vma_merge_new_range`). Gives the area that holds it then.
@@ -67,8 +71,10 @@ impl<C: Container> AddressSpace<C> {
                     end: new.end,
                     ..prev
                 };
+                merged.inherit_sticky(new);
                 if let Some(next) = right.filter(|next| self.may_vanish(next)) {
                     merged.end = next.end;
+                    merged.inherit_sticky(&next);
                     merged.inherit_anon_vma(&next);
                     self.counters.map_count -= 1;
                 }
@@ -82,6 +88,7 @@ impl<C: Container> AddressSpace<C> {
                     pgoff: next.pgoff.wrapping_sub(new.pages()),
                     ..next
                 };
+                merged.inherit_sticky(new);
                 merged.inherit_anon_vma(new);
                 self.areas.join(merged);
                 Some(merged)
@@ -149,6 +156,10 @@ impl<C: Container> AddressSpace<C> {
             },
             (None, None) => unreachable!("one side merges"),
         };
+        merged.inherit_sticky(new);
+        if let (Some(_), Some(next)) = (left, right) {
+            merged.inherit_sticky(&next);
+        }
         match (left, right) {
             (Some(_), Some(next)) if next.anon_vma.is_some() => merged.inherit_anon_vma(&next),
             _ => merged.inherit_anon_vma(middle),
@@ -196,6 +207,11 @@ impl<C: Container> AddressSpace<C> {
             flags,
             ..*vma
         };
+        self.modify(prev, vma, new)
+    }
+
+    /// Makes a range of the area `vma` what `new` is (`vma_modify`).
+    pub(crate) fn modify(&mut self, prev: Option<Vma>, vma: &Vma, new: Vma) -> Result<Vma, Errno> {
         if let Some(merged) = self.merge_existing_range(prev, vma, &new) {
             return Ok(merged);
         }
@@ -281,7 +297,9 @@ impl<C: Container> AddressSpace<C> {
     /// `is_mergeable_vma`. Of what was there before the run it is not known what it is, so it merges
     /// with nothing.
     fn is_mergeable(&self, a: &Vma, b: &Vma) -> bool {
-        a.flags == b.flags
+        a.flags.without(STICKY) == b.flags.without(STICKY)
+            && a.name == b.name
+            && a.policy == b.policy
             && a.object == b.object
             && a.object != Object::Other
             && (!self.rules.close_forbids_merging || self.may_vanish(a))
@@ -299,6 +317,10 @@ impl<C: Container> AddressSpace<C> {
 }
 
 impl Vma {
+    fn inherit_sticky(&mut self, from: &Self) {
+        self.flags |= VmFlags(from.flags.0 & STICKY.0);
+    }
+
     /// `dup_anon_vma`
     fn inherit_anon_vma(&mut self, from: &Self) {
         if self.anon_vma.is_none() {

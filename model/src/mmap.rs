@@ -2,16 +2,17 @@
 //! `mmap(2)`: `ksys_mmap_pgoff`, `do_mmap` (mm/mmap.c), `__mmap_region` with `__mmap_setup`,
 //! `__mmap_new_vma` and `__mmap_complete` (mm/vma.c).
 //!
-//! The pool of huge pages is not modelled: anonymous memory from it (`MAP_HUGETLB`) is answered as by a
-//! machine whose pool is empty, and a file of hugetlbfs as if it were large enough.
+//! The pool of huge pages is not modelled: for anonymous memory (`MAP_HUGETLB`) it is empty, so that there are
+//! areas with `MAP_NORESERVE` alone, and pages of 2 MiB are known alone; for files of hugetlbfs it is large
+//! enough.
 
 use crate::fault::wants_pages;
 use crate::file::{File, Kind};
 use crate::rules::{Mistake, Room};
 use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
-    AddressSpace, Backing, Container, Errno, Hook, MapFlags, Mmap, Object, PAGE_SHIFT, PAGE_SIZE,
-    Prot, Rules, VmFlags, Vma,
+    AddressSpace, Backing, Container, Errno, FileId, Hook, MapFlags, Mmap, Object, PAGE_SHIFT,
+    PAGE_SIZE, Prot, Rules, VmFlags, Vma,
 };
 
 /// What `MAP_SHARED` takes without looking (`LEGACY_MAP_MASK`).
@@ -35,6 +36,8 @@ const LEGACY: MapFlags = MapFlags(
         | MapFlags::HUGE_2MB.0
         | MapFlags::HUGE_1GB.0,
 );
+/// Where the size of huge pages is in the flags, as a logarithm (`MAP_HUGE_SHIFT`).
+const HUGE_SHIFT: u32 = linux_raw_sys::general::HUGETLB_FLAG_ENCODE_SHIFT;
 /// The largest offset of a regular file (`MAX_LFS_FILESIZE`).
 const MAX_FILE_SIZE: u64 = i64::MAX as u64;
 
@@ -49,17 +52,24 @@ impl<C: Container> AddressSpace<C> {
             None
         } else {
             match args.backing {
-                Backing::File(id) if usize::from(id.0) < self.files.len() => Some(id),
+                Backing::File(id) if self.has_descriptor(id) => Some(id),
                 _ => return Err(Errno::EBADF),
             }
         };
-        let file = id.map(|id| *self.file(id));
-        let hugetlb = file.is_some_and(|file| file.kind == Kind::Hugetlb);
+        let mut file = id.map(|id| *self.file(id));
+        let mut object = id.map_or(Object::Anon, Object::File);
+        let mut hugetlb = file.is_some_and(|file| file.kind == Kind::Hugetlb);
         if flags.contains(MapFlags::HUGETLB) && !hugetlb {
-            return Err(if file.is_some() {
-                Errno::EINVAL
-            } else {
-                Errno::ENOMEM
+            let size = flags.0 >> HUGE_SHIFT;
+            if file.is_some() || (size != 0 && size != PMD_SIZE.ilog2()) {
+                return Err(Errno::EINVAL);
+            }
+            // A new file, for which nothing is reserved before it is mapped.
+            hugetlb = true;
+            object = self.new_shmem(0);
+            file = Some(File {
+                mmap_error: (!flags.contains(MapFlags::NORESERVE)).then_some(Errno::ENOMEM),
+                ..File::hugetlb(0)
             });
         }
 
@@ -70,9 +80,14 @@ impl<C: Container> AddressSpace<C> {
         } else {
             args.len
         };
-        let object = id.map_or(Object::Anon, Object::File);
         let pgoff = args.offset >> PAGE_SHIFT;
         self.do_mmap(object, file, args.addr, len, args.prot, flags, pgoff)
+    }
+
+    /// Segments have none, attached or not.
+    fn has_descriptor(&self, id: FileId) -> bool {
+        let file = self.files.get(usize::from(id.0));
+        file.is_some_and(|file| file.kind != Kind::Segment && file.attached.is_none())
     }
 
     /// The error of a length that is too large by itself.
@@ -242,6 +257,7 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::ENOMEM);
         }
         let accounted = vm_flags.contains(VmFlags::WRITE)
+            && file.is_none_or(|file| file.kind != Kind::Hugetlb)
             && !vm_flags.intersects(VmFlags::NORESERVE | VmFlags::SHARED);
         if accounted && self.rules.charge_before_unmap {
             self.limits
@@ -279,6 +295,8 @@ impl<C: Container> AddressSpace<C> {
             anon_vma: None,
             moved: 0,
             forked: false,
+            name: None,
+            policy: None,
         };
         if let Some(file) = file.filter(|file| file.prepares) {
             self.call_mmap(file, &mut new)?;
@@ -302,7 +320,11 @@ impl<C: Container> AddressSpace<C> {
                 // vm_area_alloc, vma_iter_prealloc
                 self.areas.reserve()?;
                 if let Some(file) = file.filter(|file| !file.prepares) {
-                    self.call_mmap(file, &mut new)?;
+                    if let Err(error) = self.call_mmap(file, &mut new) {
+                        // With what the driver may have put in.
+                        self.discard(addr..end);
+                        return Err(error);
+                    }
                 } else if shared {
                     self.shmem_zero_setup(&mut new)?;
                 }
@@ -314,7 +336,9 @@ impl<C: Container> AddressSpace<C> {
         self.counters.add(&self.rules, flags, new.has_file(), pages);
         let mut kept = flags;
         if flags.contains(VmFlags::LOCKED) {
-            if flags.intersects(crate::merge::SPECIAL) {
+            let droppable =
+                flags.contains(VmFlags::DROPPABLE) && self.rules.droppable_is_not_locked;
+            if flags.intersects(crate::merge::SPECIAL) || droppable {
                 kept = flags.without(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
             } else if !self.rules.errs(Mistake::LockedNotCounted) {
                 self.counters.locked_vm = self.counters.locked_vm.wrapping_add(pages);
@@ -373,9 +397,15 @@ impl<C: Container> AddressSpace<C> {
         if !new.flags.contains(VmFlags::NORESERVE) {
             self.limits.enough_memory(new.pages())?;
         }
-        new.object = Object::Shmem(self.next_shmem);
-        self.shmem.insert(self.next_shmem, new.pages());
+        new.object = self.new_shmem(new.pages());
+        Ok(())
+    }
+
+    /// A new object of so many pages, which no file of the run is.
+    fn new_shmem(&mut self, pages: u64) -> Object {
+        let number = self.next_shmem;
         self.next_shmem += 1;
+        self.shmem.insert(number, pages);
         // Sizes of objects that nobody maps any more are of no use.
         if self.shmem.len() as u64 > 2 * self.counters.map_count + 1024 {
             let Self { areas, shmem, .. } = self;
@@ -387,10 +417,10 @@ impl<C: Container> AddressSpace<C> {
                     }
                 }
             }
-            live.insert(self.next_shmem - 1, new.pages());
+            live.insert(number, pages);
             self.shmem = live;
         }
-        Ok(())
+        Object::Shmem(number)
     }
 }
 
@@ -412,7 +442,7 @@ fn file_flags(
 ) -> Result<VmFlags, Errno> {
     // file_mmap_ok
     let max = match file.kind {
-        Kind::Regular | Kind::Shmem | Kind::Hugetlb => MAX_FILE_SIZE,
+        Kind::Regular | Kind::Shmem | Kind::Segment | Kind::Hugetlb => MAX_FILE_SIZE,
         Kind::Device | Kind::Special | Kind::Unmappable => u64::MAX,
     };
     if len > max || pgoff > (max - len) >> PAGE_SHIFT {

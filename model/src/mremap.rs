@@ -250,9 +250,7 @@ impl<C: Container> AddressSpace<C> {
             if last_end.is_none() && vma.start > whole.addr {
                 return Err(Errno::EFAULT);
             }
-            // More than one only if no userfaultfd has to be told (`vma_multi_allowed`).
-            let watched = vma.flags.contains(VmFlags::UFFD_MISSING);
-            if watched && (last_end.is_some() || vma.end < end) {
+            if !self.may_be_one_of_many(&vma) && (last_end.is_some() || vma.end < end) {
                 return Err(Errno::EFAULT);
             }
             let addr = vma.start.max(whole.addr);
@@ -276,6 +274,16 @@ impl<C: Container> AddressSpace<C> {
             at = vma.end;
         }
         result
+    }
+
+    /// Whether an area may move together with others (`vma_multi_allowed`): not if a userfaultfd has to be
+    /// told, for which the lock is dropped, nor if its driver could put it elsewhere than it shall be.
+    fn may_be_one_of_many(&self, vma: &Vma) -> bool {
+        let elsewhere = match vma.object {
+            Object::File(id) => self.file(id).chooses_address,
+            _ => false,
+        };
+        !vma.flags.contains(VmFlags::UFFD_MISSING) && !elsewhere
     }
 
     /// `check_prep_vma`
@@ -468,6 +476,7 @@ impl<C: Container> AddressSpace<C> {
         }
         let file = match vma.object {
             Object::File(id) => Some(*self.file(id)),
+            Object::Shmem(_) if vma.flags.contains(VmFlags::HUGETLB) => Some(File::hugetlb(0)),
             Object::Shmem(_) => Some(File::memfd(0)),
             Object::Other => Some(File::regular(0)),
             Object::Anon => None,
@@ -535,9 +544,10 @@ impl<C: Container> AddressSpace<C> {
         if let Err(error) = self.tell_mremap(&copy) {
             // The pages go back, and it is the copy that is unmapped.
             self.account_remapped(copy.flags, copy.has_file(), remap.new_len >> PAGE_SHIFT);
-            let _ = self.munmap(remap.new_addr, remap.new_len);
+            self.unmap_what_moved(remap.new_addr, remap.new_len, remap.old_len);
             return Err(error);
         }
+        self.guards.rename(remap.addr..old_end, remap.new_addr);
         if vma.flags.contains(VmFlags::UFFD_MISSING) {
             let len = if self.rules.remap_told_before_shrinking {
                 remap.asked
@@ -579,9 +589,23 @@ impl<C: Container> AddressSpace<C> {
         // Without an old range (a duplicate of a shared one) there is nothing to unmap, and an error is
         // nobody's concern.
         if !dontunmap {
-            let _ = self.munmap(remap.addr, remap.old_len);
+            self.unmap_what_moved(remap.addr, remap.old_len, remap.old_len);
         }
         Ok(remap.new_addr)
+    }
+
+    /// Unmaps a range of which so many bytes went elsewhere, so that they are not lost (`unmap_source_vma`).
+    fn unmap_what_moved(&mut self, addr: u64, len: u64, moved: u64) {
+        let lost = self.discarded.len();
+        let last = self.discarded.last().cloned();
+        let _ = self.munmap(addr, len);
+        self.discarded.truncate(lost);
+        if let (Some(now), Some(last)) = (self.discarded.last_mut(), last) {
+            *now = last;
+        }
+        if moved < len {
+            self.discard(addr + moved..addr + len);
+        }
     }
 
     /// Tells the driver that an area of its has moved here (`vm_ops->mremap`).

@@ -11,6 +11,7 @@
 
 use crate::gather::{self, Extent, Gather, Refusal, Step, View};
 use crate::rules::Announced;
+use crate::space::push_range;
 use crate::{
     AddressSpace, Container, Counters, Errno, Hook, PAGE_SIZE, Rules, VmFlags, Vma, rules::Mistake,
 };
@@ -88,6 +89,7 @@ impl<C: Container> AddressSpace<C> {
             end,
             ..Gathered::default()
         };
+        self.going.clear();
         let announced = self.rules.unmap_announced;
         if announced == Announced::BeforeSplits {
             self.uffd_unmaps(start, end);
@@ -112,7 +114,8 @@ impl<C: Container> AddressSpace<C> {
                         return Err(error);
                     }
                 }
-                Step::Detach { start, .. } => {
+                Step::Detach { start, end } => {
+                    push_range(&mut self.going, start..end);
                     let Some(vma) = self.areas.find(start) else {
                         unreachable!("a step about an area that is not there")
                     };
@@ -176,6 +179,10 @@ impl<C: Container> AddressSpace<C> {
         }
         self.forget_last_search(gathered);
         self.areas.remove_range(gathered.start..gathered.end);
+        self.guards.remove(gathered.start..gathered.end);
+        for range in self.going.drain(..) {
+            push_range(&mut self.discarded, range);
+        }
         let now = &mut self.counters;
         now.map_count -= gone.map_count;
         // Below zero where an era loses count, as the kernel's own.

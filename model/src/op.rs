@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Operations: what a program asks of its address space.
 
-use crate::{Advice, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, Prot};
+use crate::vma::Name;
+use crate::{Advice, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, Prot, ShmFlags};
 
 /// A file that was made known to the address space before it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +32,17 @@ pub struct Mmap {
     pub backing: Backing,
     /// From which byte of the file on.
     pub offset: u64,
+}
+
+/// What `prctl(PR_SET_VMA_ANON_NAME)` gives for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NewName {
+    /// A null pointer: the memory has no name any more.
+    None,
+    /// A name.
+    Some(Name),
+    /// A text that cannot be one: with a bracket in it, or of more than 79 characters.
+    Invalid,
 }
 
 /// One operation on an address space.
@@ -136,6 +148,42 @@ pub enum Op {
         pgoff: u64,
         /// `MAP_NONBLOCK`, or nothing; the rest is ignored.
         flags: MapFlags,
+    },
+    /// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`: anonymous memory gets a name.
+    SetName {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// Which.
+        name: NewName,
+    },
+    /// `mbind(2)`.
+    Mbind {
+        /// First byte.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// `MPOL_*`.
+        mode: u32,
+        /// The memory nodes, a bit each.
+        nodes: u64,
+        /// `MPOL_MF_*`.
+        flags: u32,
+    },
+    /// `shmat(2)`.
+    Shmat {
+        /// Which segment.
+        segment: FileId,
+        /// Where, or 0.
+        addr: u64,
+        /// How.
+        flags: ShmFlags,
+    },
+    /// `shmdt(2)`.
+    Shmdt {
+        /// Where it was attached.
+        addr: u64,
     },
     /// `prctl(PR_SET_MDWE)`: no memory that is writable and executable, nor that becomes executable.
     SetMdwe {

@@ -2,7 +2,9 @@
 //! Outcomes: what an operation did, predicted by the model or observed on a kernel.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
+use crate::vma::{AnonVma, Name};
 use crate::{Errno, FileId, UffdEvent, VmFlags};
 
 /// What an area shows, in the terms of `/proc/PID/maps`.
@@ -33,6 +35,10 @@ pub struct Area {
     pub offset: u64,
     /// What is mapped.
     pub object: Object,
+    /// Its `anon_vma`. The number tells one from another, and means nothing else.
+    pub anon_vma: Option<AnonVma>,
+    /// What its process calls it.
+    pub name: Option<Name>,
 }
 
 /// Counters of the address space (`mm_struct`), in pages but for `map_count`.
@@ -114,6 +120,9 @@ pub struct Outcome {
     pub hooks: Vec<HookCall>,
     /// What a userfaultfd is told, in order.
     pub events: Vec<UffdEvent>,
+    /// The ranges whose pages were taken out of the page tables, in order: what was private there is lost.
+    /// Pages that moved elsewhere are not among them.
+    pub discarded: Vec<Range<u64>>,
     /// The areas afterwards, by address, as far as they touch the window that was asked for.
     pub layout: Vec<Area>,
     /// The counters afterwards.
@@ -127,6 +136,7 @@ impl Default for Outcome {
             result: Ok(0),
             hooks: Vec::new(),
             events: Vec::new(),
+            discarded: Vec::new(),
             layout: Vec::new(),
             counters: Counters::default(),
         }

@@ -61,6 +61,7 @@ impl<C: Container> AddressSpace<C> {
         }
         let file = match first.object {
             Object::File(id) => *self.file(id),
+            Object::Shmem(_) if first.flags.contains(VmFlags::HUGETLB) => File::hugetlb(0),
             Object::Shmem(number) => File::memfd(self.shmem.get(&number).copied().unwrap_or(0)),
             Object::Anon | Object::Other => File::regular(0),
         };

@@ -84,7 +84,7 @@ pub struct Rules {
     /// (`vm_operations_struct.mremap`). Since 4.3.
     pub tells_of_mremap: bool,
     /// A driver with `mmap_prepare`, which cannot know if there will be an area, is told when there is
-    /// one (`vm_operations_struct.mapped`). Since a version after 6.18.
+    /// one (`vm_operations_struct.mapped`, "mm: add vm_ops->mapped hook"). Since 7.1.
     pub tells_of_mapped: bool,
     /// A driver is asked before the protection of one of its areas changes
     /// (`vm_operations_struct.mprotect`). Since 5.11, for SGX.
@@ -98,7 +98,7 @@ pub struct Rules {
     /// Areas of a forked child have `anon_vma`s of their own (`anon_vma_fork`, `anon_vma_chain`). Since
     /// 2.6.34; before, parent and child shared theirs, and a child's areas merged as freely.
     pub fork_makes_anon_vmas: bool,
-    /// An area with a `close` hook never merges. Until 6.4; since, a `close` hook only keeps the area
+    /// An area with a `close` hook never merges. Until 6.3; since 6.4, a `close` hook only keeps the area
     /// from being removed by a merge (`can_merge_remove_vma`).
     pub close_forbids_merging: bool,
     /// `mmap` asks the area above first, and the one below must then fit that one (`__mmap_region`).
@@ -123,14 +123,19 @@ pub struct Rules {
     pub shared_validate: bool,
     /// `MAP_DROPPABLE` is known. Since 6.11; before EINVAL.
     pub droppable: bool,
+    /// What may be dropped is not locked when it is mapped after `mlockall(MCL_FUTURE)` (`vma_supports_mlock`).
+    /// Since 7.1, and in stable versions of 6.18.
+    pub droppable_is_not_locked: bool,
     /// `MAP_STACK` means `VM_NOHUGEPAGE`. Since 6.7; before nothing.
     pub stack_is_nohugepage: bool,
-    /// `MAP_NORESERVE` is remembered (`VM_NORESERVE`). Since 2.6.28; before it only left `VM_ACCOUNT` out.
+    /// `MAP_NORESERVE` is remembered (`VM_NORESERVE`, "record MAP_NORESERVE status on vmas"). Since
+    /// 2.6.27; before it only left `VM_ACCOUNT` out.
     pub noreserve_is_kept: bool,
     /// The length of a mapping of hugetlbfs is rounded up to huge pages. Since 3.10; before EINVAL.
     pub hugetlb_rounds_length: bool,
     /// A mapping of hugetlbfs for reading alone may not reach beyond the end of the file: ENOMEM, with
-    /// what was in the way gone. Until 2.6.2x.
+    /// what was in the way gone. Until 2.6.17; since 2.6.18, such a mapping may keep a place ("mmap zero-length
+    /// hugetlb file with PROT_NONE").
     pub hugetlb_reads_within_file: bool,
     /// Any failure to unmap what is in the way is ENOMEM. Until 6.11.
     pub mmap_hides_unmap_error: bool,
@@ -143,7 +148,7 @@ pub struct Rules {
 
     // The choice of an address
     /// Upwards from `TASK_SIZE / 3`, first fit, from where the last search ended or a lower area was
-    /// unmapped (`mm->free_area_cache`, `arch_unmap_area`). Until 2.6.2x on x86-64; since, downwards
+    /// unmapped (`mm->free_area_cache`, `arch_unmap_area`). Until 2.6.24 on x86-64; since, downwards
     /// from the stack.
     pub first_fit_upwards: bool,
     /// Large anonymous mappings are aligned to huge pages (`thp_get_unmapped_area`). Since 6.7.
@@ -164,14 +169,14 @@ pub struct Rules {
     /// (`vma_merge_existing_range`). Since 6.12.
     pub mprotect_asks_again: bool,
     /// Memory that was never written to is given back when it is made read-only
-    /// (`VM_ACCOUNT` goes). Since 6.3.
+    /// (`VM_ACCOUNT` goes; "mm/mprotect: allow unfaulted VMAs to be unaccounted"). Since 6.7.
     pub mprotect_unaccounts: bool,
 
     /// There is `pkey_mprotect`. Since 4.9.
     pub pkey_mprotect: bool,
     /// There is `prctl(PR_SET_MDWE)`. Since 6.3.
     pub mdwe: bool,
-    /// `PR_MDWE_NO_INHERIT` is known. Since 6.6.
+    /// `PR_MDWE_NO_INHERIT` is known. Since 6.7, and in stable versions of 6.6.
     pub mdwe_no_inherit: bool,
 
     // Other calls
@@ -189,11 +194,13 @@ pub struct Rules {
     /// `mlock` merges with its neighbours. Since 2.6.12.
     pub mlock_merges: bool,
     /// `mlock` faults each area in as it goes, and answers with what faulting answers: EFAULT, or EPERM
-    /// if some pages were had; a split that fails is EAGAIN (`make_pages_present`). Until 2.6.2x; since,
-    /// ENOMEM in all cases.
+    /// if some pages were had; a split that fails is EAGAIN (`make_pages_present`). Until 2.6.27
+    /// ("mlock: make mlock error return Posixly Correct"); since, ENOMEM in all cases, and since 2.6.38 all
+    /// is faulted in at the end ("mlock: only hold mmap_sem in shared mode when faulting in pages").
     pub mlock_populates_each: bool,
 
-    /// `MCL_ONFAULT` alone is EINVAL. Since 5.3; before, it unlocked all.
+    /// `MCL_ONFAULT` alone is EINVAL ("mm/mlock.c: mlockall error for flag MCL_ONFAULT"). Since 5.2; before, it
+    /// unlocked all.
     pub mlockall_checks_onfault: bool,
     /// Memory that cannot be accessed cannot be locked as it is faulted in, either (`MLOCK_ONFAULT`): ENOMEM.
     /// Until 5.17; since, nothing is looked at.
@@ -202,7 +209,8 @@ pub struct Rules {
     pub mlock2: bool,
 
     // madvise
-    /// Advice merges areas, and none is cut if nothing changes. Since 2.6.13; before, it always cut.
+    /// Advice merges areas, and none is cut if nothing changes ("madvise: merge the maps"). Since 2.6.14;
+    /// before, it always cut.
     pub madvise_merges: bool,
     /// The highest advice that is known, by number; the rest is EINVAL. 4 (`MADV_DONTNEED`) until 2.6.15,
     /// 17 (`MADV_DODUMP`) from 3.4, 19 (`MADV_KEEPONFORK`) from 4.14, 21 (`MADV_PAGEOUT`) from 5.4, 24
@@ -219,10 +227,35 @@ pub struct Rules {
     pub willneed_needs_file: bool,
     /// `MADV_DONTNEED` drops pages of hugetlbfs. Since 5.18; before EINVAL.
     pub dontneed_takes_hugetlb: bool,
-    /// `MADV_DOFORK` is refused to all areas that never merge. Until then only to memory-mapped I/O.
+    /// `MADV_DOFORK` is refused to all areas that never merge. Since a version after 6.18; before, only to
+    /// memory-mapped I/O.
     pub dofork_refuses_special: bool,
     /// Unknown advice is found out before the range is looked at. Since 2.6.34.
     pub advice_checked_first: bool,
+
+    /// There are guard regions, `MADV_GUARD_INSTALL` and `_REMOVE`. Since 6.13 of private anonymous memory,
+    /// since 6.15 of files, too.
+    pub guards: bool,
+    /// An area with guard regions is flagged as such (`VM_MAYBE_GUARD`), so that it needs no `anon_vma` to
+    /// have its page tables copied by fork ("mm: set the VM_MAYBE_GUARD flag on guard region install"). Since
+    /// 6.19, and in stable versions of 6.18; before, even shared memory got one.
+    pub guards_are_flagged: bool,
+    /// There is `PR_SET_VMA_ANON_NAME`. Since 5.17.
+    pub names: bool,
+    /// Shared anonymous memory can have a name, too. Since 6.2; before EBADF.
+    pub names_shared: bool,
+
+    // mbind
+    /// The highest policy that is known, by number: 3 (`MPOL_INTERLEAVE`), and no flags, until 2.6.25; 4
+    /// (`MPOL_LOCAL`) from 3.8, 5 (`MPOL_PREFERRED_MANY`) from 5.15, 6 (`MPOL_WEIGHTED_INTERLEAVE`) from 6.9.
+    pub last_policy: u32,
+    /// What gets another policy merges with its neighbours. Since 2.6.34.
+    pub mbind_merges: bool,
+    /// The default policy may be set over holes. Since 2.6.16.
+    pub mbind_default_skips_holes: bool,
+    /// Holes are found at the begin, in the middle, and at the end alike. Since 5.5; before, one at the begin
+    /// was EFAULT even for the default policy, and one at the end went unseen if there was an area beyond.
+    pub mbind_sees_all_holes: bool,
 
     // mremap
     /// All arguments and the worst case of the number of areas are checked before anything is unmapped,
@@ -242,9 +275,10 @@ pub struct Rules {
     /// The driver is asked whether the source may be cut before anything moves. Since 5.11; before, a
     /// refusal came when the copy was made, and left both.
     pub mremap_asks_first: bool,
-    /// `MREMAP_FIXED` checks the worst case of the number of areas before it unmaps. Since 5.3.
+    /// `MREMAP_FIXED` checks the worst case of the number of areas before it unmaps ("mm,mremap: bail out
+    /// earlier in mremap_to under map pressure"). Since 5.1.
     pub mremap_counts_first: bool,
-    /// What grows in place merges with the area behind it. Since 5.19.
+    /// What grows in place merges with the area behind it ("mm: add merging after mremap resize"). Since 6.1.
     pub mremap_grown_merges: bool,
     /// A private mapping cannot be duplicated by an old length of 0: EINVAL. Since 4.14.
     pub mremap_duplicates_shared_only: bool,
@@ -287,7 +321,8 @@ pub struct Rules {
     /// A page that may be written may be read. Since 2.6.19; before, reading needed PROT_READ or
     /// PROT_EXEC.
     pub write_implies_read: bool,
-    /// A private copy gets its `anon_vma` before the page that it copies is looked for. Since 2.6.3x;
+    /// A private copy gets its `anon_vma` before the page that it copies is looked for ("mm: preallocate page before
+    /// lock_page() at filemap COW"). Since 3.1;
     /// before, a fault beyond the end of a file left none.
     pub anon_vma_before_page: bool,
 
@@ -331,9 +366,10 @@ pub enum Announced {
     /// Never: until 4.10.
     Never,
     /// Before the first split, so that it is told of what then fails for want of room. From 4.11 to
-    /// 4.19.
+    /// 4.13.
     BeforeSplits,
-    /// After the last split. From 4.20 to 6.11.
+    /// After the last split ("userfaultfd: call userfaultfd_unmap_prep only if __split_vma succeeds"). From
+    /// 4.14 to 6.11.
     AfterSplits,
     /// With the first area that it watches, so that a sealed one behind that comes too late. Since 6.12.
     WithEachArea,
@@ -463,6 +499,7 @@ impl Rules {
         fixed_noreplace: false,
         shared_validate: false,
         droppable: false,
+        droppable_is_not_locked: false,
         stack_is_nohugepage: false,
         noreserve_is_kept: false,
         hugetlb_rounds_length: false,
@@ -498,6 +535,14 @@ impl Rules {
         dofork_refuses_special: false,
         last_advice: 4,
         advice_checked_first: false,
+        guards: false,
+        guards_are_flagged: false,
+        names: false,
+        names_shared: false,
+        last_policy: 3,
+        mbind_merges: false,
+        mbind_default_skips_holes: false,
+        mbind_sees_all_holes: false,
         mremap_checks_first: false,
         mremap_counts_exactly: false,
         mremap_charges_what_shrank: false,
@@ -550,6 +595,9 @@ impl Rules {
         madvise_merges: true,
         last_advice: 17,
         advice_checked_first: true,
+        last_policy: 4,
+        mbind_merges: true,
+        mbind_default_skips_holes: true,
         write_implies_read: true,
         anon_vma_before_page: true,
         data_is_the_rest: false,
@@ -575,6 +623,7 @@ impl Rules {
         asks_before_split: true,
         last_advice: 21,
         mlockall_checks_onfault: true,
+        mbind_sees_all_holes: true,
         mremap_counts_first: true,
         mremap_duplicates_shared_only: true,
         dontunmap: Dontunmap::Anonymous,
@@ -599,6 +648,8 @@ impl Rules {
         last_advice: 25,
         lock_on_fault_needs_access: false,
         madvise_tells_of_limit: false,
+        last_policy: 5,
+        names: true,
         dontneed_takes_hugetlb: true,
         dontunmap: Dontunmap::Any,
         dontunmap_is_clean: true,
@@ -616,6 +667,8 @@ impl Rules {
         mmap_asks_above_first: false,
         mmap_checks_room: Room::AfterCuts,
         dontunmap_beside_source_is_alone: false,
+        last_policy: 6,
+        names_shared: true,
         droppable: true,
         populate_skips_holes: false,
         mdwe: true,
@@ -636,8 +689,10 @@ impl Rules {
     pub const V6_18: Self = Self {
         name: "V6_18",
         since: (6, 18, 0),
+        guards: true,
+        guards_are_flagged: true,
         merge_into_unwritten: true,
-        dofork_refuses_special: true,
+        droppable_is_not_locked: true,
         mremap_checks_first: true,
         mremap_charges_what_shrank: true,
         remap_told_before_shrinking: false,
@@ -650,6 +705,7 @@ impl Rules {
     pub const V7_2: Self = Self {
         name: "V7_2",
         since: (7, 2, 0),
+        dofork_refuses_special: true,
         tells_of_mapped: true,
         mremap_counts_exactly: true,
         dontunmap_is_clean: true,

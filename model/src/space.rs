@@ -7,6 +7,7 @@ use core::ops::Range;
 
 use crate::container::BTree;
 use crate::file::File;
+use crate::guards::Guards;
 use crate::rules::StackGuard;
 use crate::userfaultfd::Pending;
 use crate::{
@@ -61,6 +62,12 @@ pub struct AddressSpace<C: Container = BTree> {
     /// The last merge of an area was refused when the kernel's iterator had already gone back to the area
     /// before it.
     pub(crate) went_back: bool,
+    /// Pages whose touch is refused.
+    pub(crate) guards: Guards,
+    /// What the gathered areas lose, if they go.
+    pub(crate) going: Vec<Range<u64>>,
+    /// What the operation that is under way discarded.
+    pub(crate) discarded: Vec<Range<u64>>,
     pub(crate) uffd: Pending,
     pub(crate) uffd_events: Vec<UffdEvent>,
 }
@@ -107,6 +114,9 @@ impl<C: Container> AddressSpace<C> {
             last_search: 0,
             shmem: BTreeMap::new(),
             went_back: false,
+            guards: Guards::default(),
+            going: Vec::new(),
+            discarded: Vec::new(),
             uffd: Pending::default(),
             uffd_events: Vec::new(),
         }
@@ -175,6 +185,8 @@ impl<C: Container> AddressSpace<C> {
             anon_vma: written.then(|| self.new_anon_vma()),
             moved: 0,
             forked: false,
+            name: None,
+            policy: None,
         };
         self.counters.map_count += 1;
         self.counters
@@ -198,12 +210,15 @@ impl<C: Container> AddressSpace<C> {
     pub fn apply_into(&mut self, op: &Op, window: Range<u64>, outcome: &mut Outcome) {
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
         core::mem::swap(&mut self.uffd_events, &mut outcome.events);
+        core::mem::swap(&mut self.discarded, &mut outcome.discarded);
         self.hooks.clear();
         self.uffd_events.clear();
+        self.discarded.clear();
         outcome.result = self.call_system(op);
         self.uffd_complete(outcome.result.is_ok());
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
         core::mem::swap(&mut self.uffd_events, &mut outcome.events);
+        core::mem::swap(&mut self.discarded, &mut outcome.discarded);
         outcome.layout.clear();
         if !window.is_empty() {
             outcome.layout.extend(
@@ -248,6 +263,20 @@ impl<C: Container> AddressSpace<C> {
                 pgoff,
                 flags,
             } => self.remap_file_pages(addr, len, prot, pgoff, flags),
+            Op::SetName { addr, len, name } => self.set_anon_vma_name(addr, len, name),
+            Op::Mbind {
+                addr,
+                len,
+                mode,
+                nodes,
+                flags,
+            } => self.mbind(addr, len, mode, nodes, flags),
+            Op::Shmat {
+                segment,
+                addr,
+                flags,
+            } => return self.shmat(segment, addr, flags),
+            Op::Shmdt { addr } => self.shmdt(addr),
             Op::SetMdwe { bits } => self.set_mdwe(bits),
             Op::Mlock { addr, len, flags } => self.mlock(addr, len, flags),
             Op::Munlock { addr, len } => self.munlock(addr, len),
@@ -264,6 +293,10 @@ impl<C: Container> AddressSpace<C> {
     /// (`stack_guard_page_start`).
     pub fn shown(&self, vma: &Vma) -> Area {
         let mut area = vma.area();
+        if let Object::File(id) = vma.object {
+            // Who looks sees the segment, and not who attached it.
+            area.object = Object::File(self.file(id).attached.unwrap_or(id));
+        }
         if self.rules.stack_guard == StackGuard::Page
             && vma.flags.contains(VmFlags::GROWSDOWN)
             && !self.areas.prev(vma.start).is_some_and(|prev| {
@@ -309,6 +342,14 @@ impl<C: Container> AddressSpace<C> {
         &self.files[usize::from(id.0)]
     }
 
+    /// Records that the pages of a range are taken out of the page tables.
+    pub(crate) fn discard(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        push_range(&mut self.discarded, range);
+    }
+
     /// Records the call of a hook, if the driver has it.
     pub(crate) fn call(&mut self, hook: Hook, vma: &Vma) {
         record(&self.files, &mut self.hooks, hook, vma);
@@ -328,12 +369,25 @@ impl<C: Container> AddressSpace<Failing<C>> {
     }
 }
 
+/// Adds a range, to the last one if it follows that.
+pub(crate) fn push_range(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
 /// Records the call of a hook, if the area's driver has it.
 pub(crate) fn record(files: &[File], calls: &mut Vec<HookCall>, hook: Hook, vma: &Vma) {
     let Object::File(file) = vma.object else {
         return;
     };
-    let hooks = &files[usize::from(file.0)].hooks;
+    let known = &files[usize::from(file.0)];
+    if known.attached.is_some() {
+        // The kernel's own.
+        return;
+    }
+    let hooks = &known.hooks;
     let present = match hook {
         Hook::Mmap => hooks.mmap,
         Hook::Open => hooks.open,

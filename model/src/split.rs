@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Cutting an area in two: `__split_vma` and `split_vma` (mm/vma.c).
 
-use crate::{
-    AddressSpace, Container, Errno, Hook, Object, Vma, file::Kind, file::MaySplit, rules::Mistake,
-};
+use crate::file::{Kind, MaySplit};
+use crate::rules::Mistake;
+use crate::unmapped_area::PMD_SIZE;
+use crate::{AddressSpace, Container, Errno, Hook, Object, VmFlags, Vma};
 
 impl<C: Container> AddressSpace<C> {
     /// Cuts the area that starts at `start` in two, whatever the limit on areas (`__split_vma`).
@@ -55,7 +56,12 @@ impl<C: Container> AddressSpace<C> {
     /// Asks the driver whether the area may be cut (`vm_ops->may_split`).
     pub(crate) fn may_split(&mut self, vma: &Vma, at: u64) -> Result<(), Errno> {
         let Object::File(id) = vma.object else {
-            return Ok(());
+            let huge = vma.flags.contains(VmFlags::HUGETLB);
+            return if huge && at % PMD_SIZE != 0 {
+                Err(Errno::EINVAL)
+            } else {
+                Ok(())
+            };
         };
         let asked = self.rules.asks_before_split;
         if asked {

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`Vma`]: an area as the model keeps it (`struct vm_area_struct`).
 
-use core::num::NonZeroU32;
+use core::num::{NonZeroU8, NonZeroU32};
 
+use crate::mempolicy::Policy;
 use crate::{Area, Object, PAGE_SHIFT, VmFlags};
 
 /// The identity of an `anon_vma`: private pages that may be shared by areas that were one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AnonVma(pub NonZeroU32);
+
+/// The name that a process gave to anonymous memory (`struct anon_vma_name`): which of the names of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(pub NonZeroU8);
 
 /// An area, `[start, end)` in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +35,10 @@ pub struct Vma {
     pub moved: u64,
     /// The area came through `fork` with an `anon_vma` (its `anon_vma_chain` is not singular).
     pub forked: bool,
+    /// What its process calls it (`anon_name`).
+    pub name: Option<Name>,
+    /// From where its pages are taken (`vm_policy`).
+    pub policy: Option<Policy>,
 }
 
 /// What is kept of tens of thousands of areas is kept small.
@@ -76,6 +85,8 @@ impl Vma {
             flags: self.flags,
             offset: self.pgoff << PAGE_SHIFT,
             object: self.object,
+            anon_vma: self.anon_vma,
+            name: self.name,
         }
     }
 }

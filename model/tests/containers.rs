@@ -23,6 +23,8 @@ fn area(start: u64, end: u64) -> Vma {
         anon_vma: None,
         moved: 0,
         forked: false,
+        name: None,
+        policy: None,
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn open(path: &Path) -> Result<(OwnedFd, File), OracleError> {
             noexec,
             // This node is the one with the newer generation of the mmap handler.
             prepares: path.as_os_str().as_bytes() == sys::VMALAB_PREPARE_PATH.to_bytes(),
+            chooses_address: true,
             ..File::device(FILE_PAGES)
         },
     ))

@@ -63,8 +63,31 @@ pub(super) fn limits() -> Result<Limits, OracleError> {
         },
         shmem_huge: chosen(&format!("{huge}/shmem_enabled"))
             .is_some_and(|choice| choice != "never" && choice != "deny"),
+        anon_vma_name: names(),
         ..Limits::default()
     })
+}
+
+/// Whether anonymous memory can have names: to name none of it succeeds then.
+fn names() -> bool {
+    let null: *const libc::c_char = std::ptr::null();
+    // SAFETY: it is about no memory at all.
+    unsafe { libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, 0, 0, null) == 0 }
+}
+
+/// Whether this program was started with address randomisation (`PF_RANDOMIZE`), so that even the lowest
+/// address of all is a random one.
+pub(super) fn is_randomized() -> bool {
+    const QUERY: libc::c_ulong = 0xffff_ffff;
+    // SAFETY: it changes nothing.
+    let persona = unsafe { libc::personality(QUERY) };
+    persona & libc::ADDR_NO_RANDOMIZE == 0
+        && number("/proc/sys/kernel/randomize_va_space").is_ok_and(|how| how != 0)
+}
+
+/// Whether the machine has one memory node, and a kernel with memory policies.
+pub(super) fn one_node() -> bool {
+    fs::read_to_string("/sys/devices/system/node/online").is_ok_and(|online| online.trim() == "0")
 }
 
 /// Memory and swap in bytes.

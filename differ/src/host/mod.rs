@@ -22,6 +22,7 @@ mod machine;
 mod template;
 mod wire;
 
+use std::ffi::CStr;
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -32,8 +33,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, major, minor};
 use nix::unistd::ftruncate;
 use vmalab_model::{
-    Area, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, MlockFlags, Mmap,
-    Object, Op, PAGE_SIZE, VmFlags,
+    Area, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, MlockFlags, Mmap, Name,
+    NewName, Object, Op, PAGE_SIZE, VmFlags,
 };
 
 use self::template::Template;
@@ -46,6 +47,8 @@ const ARENA: u64 = 0x100_0000_0000;
 const ARENA_PAGES: u64 = 32;
 /// Where areas are piled up until the limit is near.
 const FILLER: u64 = 0x200_0000_0000;
+/// From here on the kernel chooses addresses below 2 GiB.
+const LOW: u64 = 0x4000_0000;
 /// How far the heap may grow, in pages.
 const HEAP_PAGES: u64 = 64;
 /// How far below the lowest plug the kernel's choices are looked for.
@@ -60,6 +63,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 const FILE_PAGES: u64 = 64;
 /// Pages of the file that ends before the arena does.
 const SHORT_FILE_PAGES: u64 = 10;
+
+/// The sets of the first two memory nodes, and the names: the children have them where this process has.
+static NODES: [u64; 4] = [0, 1, 2, 3];
+static NAMES: [&CStr; 4] = [c"name 0", c"name 1", c"name 2", c"name 3"];
+
+/// Pages of a segment.
+const SEGMENT_PAGES: u64 = 5;
 
 /// How to come near the limit on the number of areas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +97,9 @@ pub struct HostOptions {
     pub layout_every: u32,
     /// Run near RLIMIT_DATA, too. When that is first exceeded, the kernel logs a warning.
     pub data_limit: bool,
+    /// Try what is deprecated, too: `remap_file_pages`, and `mremap` with an old length of 0. The kernel logs
+    /// a warning at the first time of each since it was booted.
+    pub deprecated: bool,
     /// Read `/proc/self/maps` as text even where PROCMAP_QUERY works.
     pub text: bool,
 }
@@ -99,6 +112,7 @@ impl Default for HostOptions {
             counters_every: 4,
             layout_every: 16,
             data_limit: false,
+            deprecated: false,
             text: false,
         }
     }
@@ -111,8 +125,19 @@ struct Open {
     identity: (u64, u64),
 }
 
-/// A template, where the kernel chooses addresses in its children, and their heap.
-type Start = (Template, Option<Range<u64>>, Option<Heap>);
+/// A segment of System V shared memory.
+struct Segment {
+    id: i32,
+}
+
+/// A template that was started, and what of its children's addresses is known.
+struct Start {
+    template: Template,
+    /// Where the kernel chooses addresses, and where those below 2 GiB.
+    chosen: Option<Range<u64>>,
+    low: Option<Range<u64>>,
+    heap: Option<Heap>,
+}
 
 /// A template and what is known of its children.
 struct Place {
@@ -140,6 +165,8 @@ pub struct Host {
     query: bool,
     files: Vec<Open>,
     has_device: bool,
+    /// Segments of System V shared memory: the last of the worlds' files.
+    segments: Vec<Segment>,
     /// A byte to copy from and to.
     scratch: OwnedFd,
     limit_file: Option<OwnedFd>,
@@ -149,8 +176,8 @@ pub struct Host {
     settings: Vec<Setting>,
     skipped: Vec<String>,
     closely: bool,
-    /// The inodes of shared anonymous memory that this batch has seen.
-    inodes: Vec<u64>,
+    /// The objects of anonymous memory that this batch has seen: device and inode.
+    inodes: Vec<(u64, u64)>,
 }
 
 impl Host {
@@ -193,6 +220,15 @@ impl Host {
                 file,
             });
         }
+        let segments = segments();
+        let mut skipped = Vec::new();
+        match &segments {
+            Ok(segments) => named.extend(segments.iter().zip(1..).map(|(_, number)| NamedFile {
+                name: format!("segment_{number}"),
+                file: File::segment(SEGMENT_PAGES),
+            })),
+            Err(errno) => skipped.push(format!("System V shared memory: shmget: {errno}")),
+        }
         let scratch = memfd(1)?;
         let limit_file = match options.tight {
             Tight::Sysctl => Some(
@@ -210,13 +246,14 @@ impl Host {
             has_device: options.device.is_some(),
             options,
             files,
+            segments: segments.unwrap_or_default(),
             scratch,
             limit_file,
             places: Vec::new(),
             worlds: Vec::new(),
             settings: Vec::new(),
             closely: false,
-            skipped: Vec::new(),
+            skipped,
             inodes: Vec::new(),
         };
         host.settle(named)?;
@@ -236,14 +273,42 @@ impl Host {
     /// Starts the templates and describes the worlds.
     fn settle(&mut self, files: Vec<NamedFile>) -> Result<(), OracleError> {
         let limits = machine::limits()?;
-        let (place, chosen, heap) = self.start_template()?;
-        if chosen.is_none() {
+        let start = self.start_template()?;
+        if start.chosen.is_none() {
             self.skipped.push(
                 "addresses chosen by the kernel: it does not choose them from the top down here"
                     .into(),
             );
         }
-        let mut plain = self.describe("plain", place, files.clone(), limits, chosen, heap)?;
+        if !self.options.deprecated {
+            self.skipped.push(
+                "remap_file_pages, and mremap with an old length of 0: the kernel logs a warning at the \
+                 first time, so they have to be asked for"
+                    .into(),
+            );
+        }
+        if start.low.is_none() {
+            self.skipped.push(
+                "MAP_32BIT: its addresses are random here (run it without address randomisation), or taken"
+                    .into(),
+            );
+        }
+        self.skipped
+            .push("MAP_HUGETLB: huge pages are larger than the window of the operations".into());
+        if !limits.anon_vma_name {
+            self.skipped.push(
+                "names of anonymous memory: this kernel is built without CONFIG_ANON_VMA_NAME"
+                    .into(),
+            );
+        }
+        if !machine::one_node() {
+            self.skipped.push(
+                "memory policies: this machine has more than one memory node, or a kernel without \
+                 CONFIG_NUMA"
+                    .into(),
+            );
+        }
+        let mut plain = self.describe("plain", start, files.clone(), limits)?;
         plain.every = 1;
         self.add(plain.clone(), Vec::new(), None);
 
@@ -297,9 +362,9 @@ impl Host {
                     .into(),
             ),
             Tight::Fill => {
-                let (place, chosen, heap) = self.start_template()?;
+                let start = self.start_template()?;
                 let name = "near the limit, by filling";
-                let mut world = self.describe(name, place, files, limits, chosen, heap)?;
+                let mut world = self.describe(name, start, files, limits)?;
                 world.every = 64;
                 // The model does not know of the filler, which would be locked, too.
                 world.locks_all = false;
@@ -349,27 +414,42 @@ impl Host {
         }
         let chosen = plug(&mut template)?;
         let heap = heap(&mut template)?;
+        let low = LOW..LOW + CHOSEN;
+        let is_free = !look(&mut template)?
+            .iter()
+            .any(|area| area.start < low.end && area.end > low.start);
+        let low = (is_free && !machine::is_randomized()).then_some(low);
         let shared = template.shared();
         let mut windows = Vec::from_iter(chosen.clone());
+        windows.extend(low.clone());
         windows.push(ARENA..ARENA + ARENA_PAGES * PAGE_SIZE);
         windows.extend(heap.as_ref().map(|heap| heap.window.clone()));
         windows.sort_by_key(|window| window.start);
         for (slot, window) in shared.windows.iter_mut().zip(windows) {
             *slot = [window.start, window.end];
         }
-        Ok((template, chosen, heap))
+        Ok(Start {
+            template,
+            chosen,
+            low,
+            heap,
+        })
     }
 
     /// The world in which the children of a template begin; keeps the template.
     fn describe(
         &mut self,
         name: &str,
-        mut template: Template,
+        start: Start,
         files: Vec<NamedFile>,
         limits: Limits,
-        chosen: Option<Range<u64>>,
-        heap: Option<Heap>,
     ) -> Result<World, OracleError> {
+        let Start {
+            mut template,
+            chosen,
+            low,
+            heap,
+        } = start;
         let shared = template.shared();
         shared.n_calls = 0;
         shared.want_whole = 1;
@@ -382,7 +462,9 @@ impl Host {
         let start = areas(shared, &record).to_vec();
 
         let mut world = World {
-            maps_only: self.has_device,
+            deprecated: self.options.deprecated,
+            policies: machine::one_node(),
+            low,
             name: name.into(),
             every: 0,
             areas: Vec::new(),
@@ -413,6 +495,8 @@ impl Host {
                 flags,
                 offset: 0,
                 object,
+                anon_vma: None,
+                name: None,
             });
         }
         let filler = FILLER..FILLER + MOST_TO_FILL * PAGE_SIZE;
@@ -502,6 +586,58 @@ impl Host {
                 libc::SYS_remap_file_pages,
                 [addr, len, prot.0.into(), pgoff, flags.0.into(), 0],
             ),
+            Op::Shmat {
+                segment,
+                addr,
+                flags,
+            } => {
+                let first = self.files.len();
+                let index = usize::from(segment.0).wrapping_sub(first);
+                let id = self.segments.get(index).map_or(-1, |segment| segment.id);
+                (
+                    libc::SYS_shmat,
+                    [i64::from(id) as u64, addr, flags.0.into(), 0, 0, 0],
+                )
+            }
+            Op::Shmdt { addr } => (libc::SYS_shmdt, [addr, 0, 0, 0, 0, 0]),
+            Op::SetName { addr, len, name } => {
+                let text = match name {
+                    NewName::None => 0,
+                    NewName::Some(Name(number)) => {
+                        NAMES[usize::from(number.get()) % NAMES.len()].as_ptr() as u64
+                    }
+                    NewName::Invalid => c"[]".as_ptr() as u64,
+                };
+                let (option, what) = (libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME);
+                (
+                    libc::SYS_prctl,
+                    [option as u64, what as u64, addr, len, text, 0],
+                )
+            }
+            Op::Mbind {
+                addr,
+                len,
+                mode,
+                nodes,
+                flags,
+            } => {
+                let nodes = NODES.get(nodes as usize).ok_or_else(|| {
+                    OracleError::Environment("there are two memory nodes at most".into())
+                })?;
+                // The kernel takes one bit less than it is told of.
+                let bits = u64::from(u64::BITS);
+                (
+                    libc::SYS_mbind,
+                    [
+                        addr,
+                        len,
+                        mode.into(),
+                        std::ptr::from_ref(nodes) as u64,
+                        bits,
+                        flags.into(),
+                    ],
+                )
+            }
             Op::SetMdwe { bits } => (
                 libc::SYS_prctl,
                 [libc::PR_SET_MDWE as u64, bits.0, 0, 0, 0, 0],
@@ -546,10 +682,17 @@ impl Host {
             | Op::RemapFilePages { addr, len, .. }
             | Op::Mlock { addr, len, .. }
             | Op::Munlock { addr, len }
+            | Op::SetName { addr, len, .. }
+            | Op::Mbind { addr, len, .. }
             | Op::Madvise { addr, len, .. } => (Some(addr), len),
             Op::Touch { addr, .. } => (Some(addr), 1),
-            // Two places; all; nothing.
-            Op::Brk { .. } | Op::Mlockall { .. } | Op::Munlockall | Op::SetMdwe { .. } => {
+            // Anywhere; two places; all; nothing.
+            Op::Shmat { .. }
+            | Op::Shmdt { .. }
+            | Op::Brk { .. }
+            | Op::Mlockall { .. }
+            | Op::Munlockall
+            | Op::SetMdwe { .. } => {
                 return (EVERYWHERE, 0);
             }
             Op::Mremap { .. } | Op::Fork | Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
@@ -706,7 +849,9 @@ impl Host {
                     end: raw.end,
                     flags: vm_flags(raw.flags),
                     offset: raw.offset,
-                    object: object(raw, &self.files, &mut self.inodes),
+                    object: object(raw, &self.files, &self.segments, &mut self.inodes),
+                    anon_vma: None,
+                    name: None,
                 });
             }
             if record.has_counters != 0 {
@@ -747,21 +892,32 @@ fn vm_flags(shown: u64) -> VmFlags {
 }
 
 /// What an area maps, by device and inode.
-fn object(raw: &RawArea, files: &[Open], inodes: &mut Vec<u64>) -> Object {
-    if raw.inode == 0 {
+fn object(
+    raw: &RawArea,
+    files: &[Open],
+    segments: &[Segment],
+    inodes: &mut Vec<(u64, u64)>,
+) -> Object {
+    // The first segment of a machine has the inode 0.
+    if raw.inode == 0 && raw.device == 0 {
         return Object::Anon;
     }
     let identity = (raw.device, raw.inode);
     if let Some(index) = files.iter().position(|file| file.identity == identity) {
         return Object::File(FileId(index as u16));
     }
-    // Shared anonymous memory is on the same file system as a memfd.
-    if raw.device != files[0].identity.0 {
-        return Object::Other;
+    // A segment's inode is its number, on the file system of memfds.
+    let number = |segment: &Segment| (files[0].identity.0, segment.id as u64);
+    if let Some(index) = segments
+        .iter()
+        .position(|segment| number(segment) == identity)
+    {
+        return Object::File(FileId((files.len() + index) as u16));
     }
-    let known = inodes.iter().position(|&inode| inode == raw.inode);
+    // Of shared anonymous memory, or of huge pages.
+    let known = inodes.iter().position(|&known| known == identity);
     let number = known.unwrap_or_else(|| {
-        inodes.push(raw.inode);
+        inodes.push(identity);
         inodes.len() - 1
     });
     Object::Shmem(number as u32)
@@ -788,6 +944,27 @@ fn look(template: &mut Template) -> Result<Vec<RawArea>, OracleError> {
     template.order(child::RUN, LIMIT)?;
     let shared = template.shared();
     Ok(areas(shared, &shared.records[0]).to_vec())
+}
+
+/// Two segments, which go with this process.
+fn segments() -> nix::Result<Vec<Segment>> {
+    (0..2)
+        .map(|_| {
+            let bytes = (SEGMENT_PAGES * PAGE_SIZE) as usize;
+            // SAFETY: neither call touches memory that is anybody's.
+            let (id, kept) = unsafe {
+                let id = nix::errno::Errno::result(libc::shmget(libc::IPC_PRIVATE, bytes, 0o700))?;
+                (id, libc::shmat(id, std::ptr::null(), libc::SHM_RDONLY))
+            };
+            // What is removed lives as long as it is attached somewhere, and can still be attached.
+            // SAFETY: the structure is not asked for.
+            unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+            if kept as isize == -1 {
+                return Err(nix::errno::Errno::last());
+            }
+            Ok(Segment { id })
+        })
+        .collect()
 }
 
 /// Where the heap of a template's children ends, and where it may grow, if there is room above it.

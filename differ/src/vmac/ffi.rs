@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 4;
+pub(super) const ABI: u32 = 5;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -21,6 +21,11 @@ pub(super) const MSEAL: u32 = 12;
 pub(super) const REMAP_FILE_PAGES: u32 = 13;
 pub(super) const PKEY_MPROTECT: u32 = 14;
 pub(super) const MDWE: u32 = 15;
+pub(super) const SET_NAME: u32 = 16;
+pub(super) const MBIND: u32 = 17;
+
+/// Of `SET_NAME`: a text that cannot be a name.
+pub(super) const INVALID_NAME: u64 = u64::MAX;
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -69,6 +74,8 @@ pub(super) struct Area {
     pub(super) pgoff: u64,
     pub(super) object: i32,
     pub(super) anon_vma: u32,
+    pub(super) name: u32,
+    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -93,6 +100,8 @@ pub(super) struct Seen {
     pub(super) n_hooks: u32,
     pub(super) counters: Counters,
     pub(super) lost: u64,
+    pub(super) discarded: *const [u64; 2],
+    pub(super) n_discarded: u64,
 }
 
 pub(super) const REGULAR: u32 = 0;
@@ -119,7 +128,8 @@ pub(super) struct File {
     pub(super) hook_mapped: bool,
     pub(super) hook_mremap: bool,
     pub(super) hook_mprotect: bool,
-    pub(super) unused: [u8; 5],
+    pub(super) chooses_address: bool,
+    pub(super) unused: [u8; 4],
     pub(super) mmap_error: u32,
     pub(super) mremap_error: u32,
     pub(super) mprotect_error: u32,

@@ -18,6 +18,7 @@ use std::ffi::{CStr, c_char};
 use std::fs::File as OsFile;
 use std::io;
 use std::mem::MaybeUninit;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,8 +28,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vmalab_model::file::{Kind, MaySplit};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
-    Area, Backing, Break, Counters, Errno, File, FileId, Hook, HookCall, Limits, Object, Op,
-    PAGE_SHIFT, VmFlags,
+    AnonVma, Area, Backing, Break, Counters, Errno, File, FileId, Hook, HookCall, Limits, Name,
+    NewName, Object, Op, PAGE_SHIFT, VmFlags,
 };
 
 use crate::generate::Generator;
@@ -224,6 +225,8 @@ impl VmaC {
                     _ => ffi::ANON,
                 },
                 anon_vma: 0,
+                name: 0,
+                unused: 0,
             };
             let mut seen = MaybeUninit::uninit();
             // SAFETY: as above; the call fills `seen` in.
@@ -498,11 +501,40 @@ fn operation(op: &Op) -> Result<ffi::Op, String> {
             file: pkey,
             ..ffi::Op::default()
         },
+        Op::SetName { addr, len, name } => ffi::Op {
+            kind: ffi::SET_NAME,
+            addr,
+            len,
+            offset: match name {
+                NewName::None => 0,
+                NewName::Some(Name(number)) => number.get().into(),
+                NewName::Invalid => ffi::INVALID_NAME,
+            },
+            ..ffi::Op::default()
+        },
+        Op::Mbind {
+            addr,
+            len,
+            mode,
+            nodes,
+            flags,
+        } => ffi::Op {
+            kind: ffi::MBIND,
+            addr,
+            len,
+            prot: mode,
+            offset: nodes,
+            flags,
+            ..ffi::Op::default()
+        },
         Op::SetMdwe { bits } => ffi::Op {
             kind: ffi::MDWE,
             offset: bits.0,
             ..ffi::Op::default()
         },
+        Op::Shmat { .. } | Op::Shmdt { .. } => {
+            return Err("there are no segments here".into());
+        }
         Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
             return Err("userfaultfd does nothing here".into());
         }
@@ -527,10 +559,11 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
     outcome.hooks.clear();
     // SAFETY: the library wrote so many, and does not touch them until the next call. It gives a pointer
     // that is not null, even to none.
-    let (areas, hooks) = unsafe {
+    let (areas, hooks, discarded) = unsafe {
         (
             std::slice::from_raw_parts(raw.areas, raw.n_areas as usize),
             std::slice::from_raw_parts(raw.hooks, raw.n_hooks as usize),
+            std::slice::from_raw_parts(raw.discarded, raw.n_discarded as usize),
         )
     };
     outcome.layout.extend(areas.iter().map(|area| Area {
@@ -539,10 +572,16 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
         flags: VmFlags(area.flags),
         offset: area.pgoff << PAGE_SHIFT,
         object: object(area.object),
+        anon_vma: NonZeroU32::new(area.anon_vma).map(AnonVma),
+        name: NonZeroU8::new(area.name as u8).map(Name),
     }));
     observation.anon_vmas.clear();
     let anon_vmas = areas.iter().map(|area| area.anon_vma);
     observation.anon_vmas.extend(anon_vmas);
+    outcome.discarded.clear();
+    outcome
+        .discarded
+        .extend(discarded.iter().map(|[start, end]| *start..*end));
     for hook in hooks {
         outcome.hooks.push(HookCall {
             hook: match hook.kind {
@@ -612,7 +651,8 @@ fn file(file: &File) -> ffi::File {
         hook_mapped: file.hooks.mapped,
         hook_mremap: file.hooks.mremap,
         hook_mprotect: file.hooks.mprotect,
-        unused: [0; 5],
+        chooses_address: file.chooses_address,
+        unused: [0; 4],
         mmap_error: number(file.mmap_error),
         mremap_error: number(file.mremap_error),
         mprotect_error: number(file.mprotect_error),

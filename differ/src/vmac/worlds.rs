@@ -9,16 +9,18 @@ use crate::oracle::{Heap, NamedFile, World};
 
 const ARENA: u64 = 0x100_0000_0000;
 const HEAP: u64 = 0x180_0000_0000;
+/// From here on addresses below 2 GiB are chosen.
+const LOW: u64 = 0x4000_0000;
 
 /// The usual one first.
 pub(crate) fn all() -> Vec<World> {
     let limits = Limits {
         // Faults are without pages here, and so without huge ones.
         thp: Thp::Never,
+        anon_vma_name: true,
         ..Limits::default()
     };
     let plain = World {
-        maps_only: false,
         name: "plain".into(),
         every: 1,
         areas: Vec::new(),
@@ -36,6 +38,9 @@ pub(crate) fn all() -> Vec<World> {
             window: HEAP + 2 * PAGE_SIZE..HEAP + 64 * PAGE_SIZE,
         }),
         locks_all: true,
+        low: Some(LOW..LOW + (64 << 20)),
+        deprecated: true,
+        policies: true,
         chosen: Some(limits.mmap_base - (64 << 20)..limits.mmap_base),
     };
     let crowded = World {
@@ -159,6 +164,13 @@ fn files() -> Vec<NamedFile> {
             },
         ),
         (
+            "device_with_get_unmapped_area",
+            File {
+                chooses_address: true,
+                ..device
+            },
+        ),
+        (
             "device_not_dumped",
             File {
                 sets: VmFlags::DONTDUMP,
@@ -216,6 +228,8 @@ fn sealed_areas() -> Vec<Area> {
             _ => first * PAGE_SIZE,
         },
         object,
+        anon_vma: None,
+        name: None,
     };
     let device = Object::File(FileId(4));
     vec![

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What other calls than mmap and munmap do to areas and say to drivers, drawn.
 
+use std::num::NonZeroU8;
+
+use vmalab_model::mempolicy::mode;
 use vmalab_model::{
     Advice, Break, Errno, File, Limits, MapFlags, MdweFlags, MlockFlags, MlockallFlags,
-    MremapFlags, Op, PAGE_SIZE, Prot, Rules,
+    MremapFlags, Name, NewName, Op, PAGE_SIZE, Prot, Rules, ShmFlags,
 };
 
 use crate::world::{BASE, World};
@@ -315,6 +318,20 @@ fn several_areas_move_with_the_gaps_between_them() {
     assert_eq!(w.apply(&relocate(0, 6, 8)), Err(Errno::EFAULT));
 }
 
+/// Its driver could put an area elsewhere than it shall be; alone it moves all the same.
+#[test]
+fn a_driver_that_chooses_addresses_is_not_moved_with_others() {
+    let mut w = with(File {
+        chooses_address: true,
+        ..File::device(64)
+    });
+    w.draw_in("AaDd");
+    assert_eq!(w.apply(&relocate(0, 4, 8)), Err(Errno::EFAULT));
+    assert_eq!(w.draw(), "..Dd....Aa", "what came before it has moved");
+    w.apply(&relocate(2, 4, 10)).unwrap();
+    assert_eq!(w.draw(), "........AaDd");
+}
+
 // mlock, mlockall
 
 #[test]
@@ -441,4 +458,161 @@ fn pages_of_a_file_are_remapped_by_mmap() {
         w.hooks(),
         "may_split 0-6 at 2, open 0-2, may_split 2-6 at 4, open 4-6, close 2-4, mmap 2-4 of page 20"
     );
+}
+
+// Names, policies, guard regions
+
+fn name(from: u64, to: u64, number: u8) -> Op {
+    Op::SetName {
+        addr: at(from),
+        len: (to - from) * PAGE_SIZE,
+        name: NonZeroU8::new(number).map_or(NewName::None, |number| NewName::Some(Name(number))),
+    }
+}
+
+fn nameable(rules: Rules) -> World {
+    let limits = Limits {
+        anon_vma_name: true,
+        ..Limits::default()
+    };
+    World::with(rules, limits, File::device(64))
+}
+
+#[test]
+fn a_name_cuts_and_merges() {
+    let mut w = nameable(Rules::V7_2);
+    w.draw_in("Aaaaaa");
+    w.apply(&name(2, 4, 1)).unwrap();
+    assert_eq!(w.draw(), "AaAaAa");
+    w.apply(&name(4, 6, 2)).unwrap();
+    assert_eq!(w.draw(), "AaAaAa", "another name is another area");
+    w.apply(&name(4, 6, 1)).unwrap();
+    assert_eq!(w.draw(), "AaAaaa");
+    w.apply(&name(0, 6, 0)).unwrap();
+    assert_eq!(w.draw(), "Aaaaaa");
+}
+
+#[test]
+fn only_anonymous_memory_has_a_name() {
+    let mut w = nameable(Rules::V7_2);
+    w.draw_in("AaF.Aa");
+    // What comes before it has got its name.
+    assert_eq!(w.apply(&name(1, 3, 1)), Err(Errno::EBADF));
+    assert_eq!(w.draw(), "AAF.Aa");
+    assert_eq!(w.apply(&name(3, 5, 1)), Err(Errno::ENOMEM));
+    assert_eq!(w.draw(), "AAF.AA");
+    let mut older = nameable(Rules::V5_10);
+    older.draw_in("Aa");
+    assert_eq!(older.apply(&name(0, 1, 1)), Err(Errno::EINVAL));
+}
+
+fn bind(from: u64, to: u64, mode: u32) -> Op {
+    Op::Mbind {
+        addr: at(from),
+        len: (to - from) * PAGE_SIZE,
+        mode,
+        nodes: (mode != mode::DEFAULT).into(),
+        flags: 0,
+    }
+}
+
+#[test]
+fn a_policy_cuts_and_merges() {
+    let mut w = World::new();
+    w.draw_in("Aaaaaa");
+    w.apply(&bind(2, 4, mode::BIND)).unwrap();
+    assert_eq!(w.draw(), "AaAaAa");
+    w.apply(&bind(3, 6, mode::INTERLEAVE)).unwrap();
+    assert_eq!(w.draw(), "AaAAaa");
+    w.apply(&bind(0, 6, mode::DEFAULT)).unwrap();
+    assert_eq!(w.draw(), "Aaaaaa");
+}
+
+#[test]
+fn a_policy_is_for_all_of_a_range_but_the_default() {
+    let mut w = World::new();
+    w.draw_in("Aaa.Aaa");
+    assert_eq!(w.apply(&bind(1, 6, mode::BIND)), Err(Errno::EFAULT));
+    assert_eq!(w.apply(&bind(6, 9, mode::BIND)), Err(Errno::EFAULT));
+    assert_eq!(w.draw(), "Aaa.Aaa");
+    w.apply(&bind(1, 6, mode::DEFAULT)).unwrap();
+    assert_eq!(w.apply(&bind(8, 9, mode::DEFAULT)), Err(Errno::EFAULT));
+    // Once, a hole at the end was not seen if something was mapped behind it.
+    let mut older = World::with(Rules::V4_12, Limits::default(), File::device(64));
+    older.draw_in("Aaa.Aaa");
+    older.apply(&bind(1, 4, mode::BIND)).unwrap();
+    assert_eq!(older.draw(), "AAa.Aaa");
+}
+
+#[test]
+fn a_guard_is_of_pages_and_moves_with_them() {
+    let mut w = World::new();
+    w.draw_in("Aaaa");
+    let guard = |from: u64, to: u64, advice| Op::Madvise {
+        addr: at(from),
+        len: (to - from) * PAGE_SIZE,
+        advice,
+    };
+    w.apply(&guard(1, 2, Advice::GUARD_INSTALL)).unwrap();
+    assert_eq!(w.draw(), "Aaaa");
+    assert_eq!(w.touch(1, false), Err(Errno::EFAULT));
+    w.touch(2, false).unwrap();
+    w.apply(&guard(0, 4, Advice::DONTNEED)).unwrap();
+    assert_eq!(
+        w.touch(1, true),
+        Err(Errno::EFAULT),
+        "it outlives its pages"
+    );
+    w.apply(&relocate(0, 4, 8)).unwrap();
+    assert_eq!(w.touch(9, true), Err(Errno::EFAULT));
+    w.apply(&guard(8, 12, Advice::GUARD_REMOVE)).unwrap();
+    w.touch(9, true).unwrap();
+}
+
+// What is discarded
+
+#[test]
+fn what_moves_is_not_lost() {
+    let mut w = World::new();
+    w.draw_in("Aaaa....Dd");
+    let outcome = w.space.apply(&relocate(0, 2, 9));
+    // The page of the device that was in the way alone.
+    assert_eq!(outcome.discarded, [at(9)..at(10)]);
+    let outcome = w.space.apply(&Op::Munmap {
+        addr: at(2),
+        len: 7 * PAGE_SIZE,
+    });
+    assert_eq!(outcome.discarded, [at(2)..at(4), at(8)..at(9)]);
+}
+
+// Segments
+
+#[test]
+fn a_segment_goes_in_all_its_pieces() {
+    let mut w = World::new();
+    let segment = w.space.add_file(File::segment(5));
+    let attach = |page| Op::Shmat {
+        segment,
+        addr: at(page),
+        flags: ShmFlags::empty(),
+    };
+    let detach = |page| Op::Shmdt { addr: at(page) };
+    assert_eq!(w.apply(&attach(0)), Ok(at(0)));
+    assert_eq!(
+        w.apply(&attach(4)),
+        Err(Errno::EINVAL),
+        "something is there"
+    );
+    w.apply(&attach(6)).unwrap();
+    w.unmap(1, 2).unwrap();
+    w.apply(&protect(2, 3, Prot::READ)).unwrap();
+    let starts = |w: &World| w.space.areas().map(|vma| vma.start).collect::<Vec<_>>();
+    assert_eq!(starts(&w), [0, 2, 3, 6].map(at));
+    w.apply(&detach(0)).unwrap();
+    assert_eq!(starts(&w), [at(6)]);
+    assert_eq!(w.apply(&detach(0)), Err(Errno::EINVAL));
+    // What moved is found where it would have begun.
+    w.apply(&relocate(7, 9, 12)).unwrap();
+    w.apply(&detach(11)).unwrap();
+    assert_eq!(starts(&w), [6, 9].map(at));
 }

@@ -325,6 +325,8 @@ impl Run {
                         flags,
                         offset,
                         object,
+                        anon_vma: None,
+                        name: None,
                     },
                     object == Object::Anon,
                 )
