@@ -283,6 +283,8 @@ mod tests {
             flags: VmFlags::READ,
             offset: 0,
             object: Object::Anon,
+            anon_vma: None,
+            name: None,
         };
         let areas = [area(0, 2), area(3, 4), area(100, 101)];
         let svg = picture(&(0..16 << 12), &[("before", &areas), ("after", &[])], &[]);

@@ -21,11 +21,6 @@ macro_rules! advice {
         pub struct Advice(pub u32);
 
         impl Advice {
-    /// Whether it brings pages in.
-    const fn populates(self) -> bool {
-        matches!(self, Self::POPULATE_READ | Self::POPULATE_WRITE)
-    }
-
             $($(#[$doc])* pub const $name: Self = Self(general::$value);)*
 
             /// All that are modelled, in any era.
@@ -109,6 +104,13 @@ impl Advice {
                 | Self::WIPEONFORK
                 | Self::GUARD_INSTALL
         )
+    }
+}
+
+impl Advice {
+    /// Whether it brings pages in.
+    const fn populates(self) -> bool {
+        matches!(self, Self::POPULATE_READ | Self::POPULATE_WRITE)
     }
 }
 

@@ -644,7 +644,7 @@ impl<C: Container> AddressSpace<C> {
             && remap.flags.contains(MremapFlags::DONTUNMAP);
         let beside = new.start == vma.end || new.end == vma.start;
         let alone = keep && beside && self.rules.dontunmap_beside_source_is_alone;
-        let other = |near: &Vma| !alone && !(keep && near.start == vma.start);
+        let other = |near: &Vma| !(alone || keep && near.start == vma.start);
         let prev = self.areas.prev(new.start).copied().filter(other);
         let next = self.areas.find(new.start).copied().filter(other);
         if let Some(merged) = self.merge_new_range(&new, prev, next) {

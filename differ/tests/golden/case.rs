@@ -99,6 +99,9 @@ fn file(letter: char) -> Backing {
     Backing::File(FileId(letter as u16 - 'f' as u16))
 }
 
+/// What becomes of limits, given what is counted.
+type Tighten = dyn Fn(&mut Limits, Counters);
+
 /// How things stand before an operation.
 pub(crate) struct Case {
     title: &'static str,
@@ -107,7 +110,7 @@ pub(crate) struct Case {
     heap: Option<Break>,
     setup: Vec<Op>,
     /// What becomes of the limits before the operation itself.
-    tighten: Box<dyn Fn(&mut Limits, Counters)>,
+    tighten: Box<Tighten>,
 }
 
 /// A case on Linux 7.2, from nothing.

@@ -577,7 +577,8 @@ fn what_moves_is_not_lost() {
     w.draw_in("Aaaa....Dd");
     let outcome = w.space.apply(&relocate(0, 2, 9));
     // The page of the device that was in the way alone.
-    assert_eq!(outcome.discarded, [at(9)..at(10)]);
+    let page = at(9)..at(10);
+    assert_eq!(outcome.discarded, vec![page]);
     let outcome = w.space.apply(&Op::Munmap {
         addr: at(2),
         len: 7 * PAGE_SIZE,
