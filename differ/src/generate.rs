@@ -714,7 +714,7 @@ impl Generator {
                 let pick = self.below(edges);
                 let area = self.layout[(pick / 2) as usize];
                 let edge = if pick % 2 == 0 { area.start } else { area.end };
-                let page = edge - if self.one_in(3) { PAGE_SIZE } else { 0 };
+                let page = edge.wrapping_sub(if self.one_in(3) { PAGE_SIZE } else { 0 });
                 if (self.base..end).contains(&page) {
                     return page;
                 }
@@ -743,9 +743,10 @@ impl Generator {
     }
 }
 
-/// A number from 0 to `n - 1`; `n` is small, so that the bias of multiplication does not matter.
+/// A number from 0 to `n - 1`; `n` is small as a rule, so that the bias of multiplication does not matter.
 fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
-    (u64::from(rng.next_u32()) * n) >> 32
+    // What is wrong on purpose may make an area of any size.
+    ((u128::from(rng.next_u32()) * u128::from(n)) >> 32) as u64
 }
 
 /// One of them.

@@ -22,14 +22,21 @@ const SILENT: &[(&str, &str)] = &[
         "of MAP_GROWSDOWN on a file or shared memory; only private anonymous memory is made so here",
     ),
     (
-        "anon_vma_before_page",
-        "of a write beyond the end of a private file, which only a later merge would tell",
-    ),
-    (
         "brk_stays_apart",
         "of a heap right above other memory; there is none below the heap here",
     ),
-    ("droppable", "MAP_DROPPABLE is not made here"),
+    (
+        "small_gap_hides_stack",
+        "of a stack above a gap that is smaller than its guard gap; hardly met here",
+    ),
+    (
+        "last_policy",
+        "of the numbers of the newest policies, which mbind is hardly given here",
+    ),
+    (
+        "guards_are_flagged",
+        "of guard regions in shared memory, whose `anon_vma` only a later merge would tell",
+    ),
     (
         "anon_huge_aligned",
         "of 2 MiB and more of anonymous memory; mappings are smaller here",

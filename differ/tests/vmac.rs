@@ -290,7 +290,7 @@ const KINDS: [(&str, u64, u64); 13] = [
     ("mlock2", 1, 1),
     ("munlock", 2, 1),
     ("madvise", 10, 1),
-    ("prctl name", 1, 1),
+    ("set_name", 1, 1),
     ("mbind", 1, 1),
     ("fork", 1, 0),
     ("touch to read", 10, 1),

@@ -158,7 +158,11 @@ fn a_hundred_times(lab: &Lab) -> Verdict {
         lost < FREE_TOLERANCE,
         "{lost} KiB of free memory lost each time"
     );
-    assert!(slab < SLAB_TOLERANCE, "{slab} KiB of slab gained each time");
+    // What a kernel that checks itself keeps of each module is no leak: there, kmemleak looks.
+    assert!(
+        lab.debug_kernel || slab < SLAB_TOLERANCE,
+        "{slab} KiB of slab gained each time"
+    );
     Ok(())
 }
 
