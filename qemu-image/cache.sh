@@ -101,18 +101,19 @@ kernel_to_use() {
 	esac
 }
 
-# address SUITE: prints the archive of a suite in the root's sources, or nothing.
+# address SUITE: prints the archive of a suite in the sources of the root, $root, or nothing.
+# shellcheck disable=SC2154
 address() {
 	awk -v s="$1" '$1 == "deb" { for (i = 2; i < NF; i++) if ($(i + 1) == s) { print $i; exit } }' "$root/etc/apt/sources.list"
 }
 
 # own_apt DIR: leaves in $apt the options of an apt with state of its own below DIR, whose sources are in
-# DIR/sources.list, and in $signed what a line there says of keys.
+# DIR/sources.list, and in $signed what a line there says of keys, which are those of $root.
+# shellcheck disable=SC2034,SC2154
 own_apt() {
 	lists=$1/apt/lists
 	signed="[arch=amd64 signed-by=$root/usr/share/keyrings/debian-archive-keyring.gpg]"
 	mkdir -p "$lists/partial" "$1/apt/archives/partial"
-	# shellcheck disable=SC2034
 	apt=(-q -o Dir::Etc::SourceList="$1/sources.list" -o Dir::Etc::SourceParts=/dev/null
 		-o Dir::State::Lists="$lists" -o Dir::State::status=/dev/null -o Dir::Cache="$1/apt"
 		-o Dir::Cache::Archives="$1/apt/archives" -o APT::Sandbox::User=root -o Debug::NoLocking=true
