@@ -765,7 +765,7 @@ impl Rules {
     /// ```
     /// use vmalab_model::Rules;
     /// let changed: Vec<_> = Rules::V4_9.differences(&Rules::V4_12).map(|field| field.name).collect();
-    /// assert_eq!(changed, ["stack_guard", "unmap_announced"]);
+    /// assert_eq!(changed, ["stack_guard", "madvise_tells_of_limit", "unmap_announced"]);
     /// ```
     pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static Field> + 'a {
         Self::FIELDS
