@@ -658,6 +658,10 @@ impl Generator {
                 7 => new_addr = self.task_size - self.below(2) * PAGE_SIZE,
                 _ => flags |= MremapFlags(1 << (3 + self.below(3))),
             }
+            // What is rounded up to nothing is an old length of 0, too.
+            if !self.deprecated && old_len.checked_next_multiple_of(PAGE_SIZE).is_none() {
+                old_len -= PAGE_SIZE;
+            }
         }
         Op::Mremap {
             addr,
