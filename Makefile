@@ -131,4 +131,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test mutants kernels conformance bench bench-device test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test mutants kernels conformance bench bench-device bench-model test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean

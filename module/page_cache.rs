@@ -28,7 +28,7 @@
 //! 1. the mmap lock of a process, or the lock of an area (held by the caller of a fault), *or* the
 //!    lock of the inode ([`PageCache::lock`]): never the one inside the other;
 //! 2. `invalidate_lock` of the cache: shared where a page is added, and where a frame is mapped; exclusive
-//!    where pages are removed;
+//!    where pages are removed, and where a large folio is split to be mapped by frames;
 //! 3. the lock of a folio;
 //! 4. `i_mmap_rwsem` of the cache (the kernel's, while it unmaps or write-protects);
 //! 5. the lock of the page table; the lock of the index (`i_pages`).
@@ -57,8 +57,8 @@
 //! is clean, not mapped, and all zeros: then who looks for it later finds zeros, as before. The invalidate
 //! lock, exclusive, keeps faults, writes and [`PageCache::written`] away, between that look and the removal,
 //! for which the kernel takes the folio's lock anew. What can still come is `map_pages`, or a fault that
-//! has found the page: it holds a reference while it maps, and then what was written is marked as dirty: the kernel removes no folio that
-//! has either.
+//! has found the page: it holds a reference while it maps, and then what was written is marked as dirty:
+//! the kernel removes no folio that has either.
 //!
 //! # Which pages were written
 //!
@@ -68,7 +68,7 @@
 //! comes from who holds on to the page (direct I/O into a mapping): both mark the folio as dirty when they
 //! are done, and so does the kernel when it drops a dirty entry. Hence no write is lost; one may be told
 //! of twice.
-
+//!
 //! # Frames
 //!
 //! A page that is mapped by its frame number (a [`Frame`], in an area with `VM_PFNMAP`) has neither a
