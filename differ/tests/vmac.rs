@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -260,6 +259,13 @@ fn scratch(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
+/// The oracle. All tests share it: each is a process of its own with some runners.
+fn library() -> Result<PathBuf, Failed> {
+    let library = scratch("libvmac.so");
+    Build::from_environment()?.once(&library)?;
+    Ok(library)
+}
+
 fn run(library: &Path, seed: u64, ops: u64) -> Result<(Stats, End), Failed> {
     let mut oracle = VmaC::new(library)?;
     let plan = Plan {
@@ -298,8 +304,7 @@ const KINDS: [(&str, u64, u64); 13] = [
 ];
 
 fn agrees() -> Result<(), Failed> {
-    let library = scratch("libvmac-agrees.so");
-    Build::from_environment()?.run(&library)?;
+    let library = library()?;
     let stats = must_agree(
         &library,
         1,
@@ -342,8 +347,7 @@ fn agrees() -> Result<(), Failed> {
 /// The model does not know of them, but whatever fails half way: counters, reverse maps and the tree
 /// agree with the areas, and in the end nothing is left over.
 fn failing_allocations() -> Result<(), Failed> {
-    let library = scratch("libvmac-failing.so");
-    Build::from_environment()?.run(&library)?;
+    let library = library()?;
     let mut oracle = VmaC::new(&library)?;
     let batches = if cfg!(debug_assertions) { 100 } else { 4_000 };
     let failures = fail_allocations(&mut oracle, 11, batches)?;
@@ -356,12 +360,7 @@ fn failing_allocations() -> Result<(), Failed> {
 
 /// The kernel's code answers otherwise than a model that errs.
 fn notices(mistake: Mistake) -> Result<(), Failed> {
-    static LIBRARY: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
-        let library = scratch("libvmac-notices.so");
-        let built = Build::from_environment().and_then(|build| build.run(&library));
-        built.map(|()| library).map_err(|error| error.to_string())
-    });
-    let mut oracle = VmaC::new(LIBRARY.as_ref()?)?;
+    let mut oracle = VmaC::new(&library()?)?;
     let plan = Plan {
         rules: Rules::V7_2.with_mistake(mistake),
         seed: 1,
@@ -396,8 +395,7 @@ fn told(stats: &Stats, finding: &Finding) -> String {
 }
 
 fn two_side_by_side_agree() -> Result<(), Failed> {
-    let library = scratch("libvmac-two.so");
-    Build::from_environment()?.run(&library)?;
+    let library = library()?;
     std::thread::scope(|scope| {
         let other = scope.spawn(|| must_agree(&library, 2, 50_000).map(|_| ()));
         must_agree(&library, 3, 50_000)?;
@@ -467,8 +465,7 @@ fn comes_down() -> Result<(), Failed> {
 /// Also the kernel does with a letter what follows from the state alone: of all sequences, those that
 /// come to one state see the same with each letter.
 fn small_worlds() -> Result<(), Failed> {
-    let library = scratch("libvmac-small.so");
-    Build::from_environment()?.run(&library)?;
+    let library = library()?;
     let mut oracle = VmaC::new(&library)?;
     let world = oracle.worlds()[0].clone();
     let letters = alphabet(&world, 2, true)?;
@@ -538,10 +535,14 @@ fn build(bug: &Bug) -> Result<PathBuf, Failed> {
     let mut build = Build::from_environment()?;
     let original = fs::read_to_string(build.source.join("mm/vma.c"))?;
     let changed = scratch(&format!("vma-{}.c", bug.name));
-    fs::write(&changed, insert(bug, &original)?)?;
+    let text = insert(bug, &original)?;
+    // Written anew, it would be compiled anew.
+    if fs::read_to_string(&changed).ok().as_ref() != Some(&text) {
+        fs::write(&changed, text)?;
+    }
     build.vma_c = Some(changed);
     let library = scratch(&file_name(bug));
-    build.run(&library)?;
+    build.once(&library)?;
     Ok(library)
 }
 

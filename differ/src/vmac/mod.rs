@@ -90,6 +90,19 @@ impl Build {
     /// # Errors
     /// [`OracleError::Environment`] with what the compiler said.
     pub fn run(&self, out: &Path) -> Result<(), OracleError> {
+        self.script(out, false)
+    }
+
+    /// Compiles it to `out`, unless it is there and nothing of what it is made of has changed. Of several
+    /// processes that want it, one does.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] with what the compiler said.
+    pub fn once(&self, out: &Path) -> Result<(), OracleError> {
+        self.script(out, true)
+    }
+
+    fn script(&self, out: &Path, once: bool) -> Result<(), OracleError> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vmac/build");
         let mut command = Command::new(script);
         command.arg(out).env(SOURCE, &self.source);
@@ -101,6 +114,9 @@ impl Build {
         }
         if self.bare {
             command.env("BARE", "1");
+        }
+        if once {
+            command.env("ONCE", "1");
         }
         let output = command
             .output()
