@@ -7,8 +7,8 @@
 use std::num::NonZeroU8;
 
 use vmalab_model::{
-    Advice, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap, MremapFlags,
-    Name, NewName, Op, Prot, ShmFlags,
+    Advice, Allocation, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap,
+    MremapFlags, Name, NewName, Op, Prot, ShmFlags,
 };
 
 use crate::oracle::{NamedFile, World};
@@ -99,6 +99,9 @@ signatures! {
     UFFD_REGISTER = uffd_register(addr: Addr, len: Len);
     UFFD_UNREGISTER = uffd_unregister(addr: Addr, len: Len);
     TOUCH = touch(addr: Addr, access: Access);
+    FAIL_AREA = fail_area(nth: Number);
+    FAIL_TREE = fail_tree(nth: Number);
+    FAIL_ANON_VMA = fail_anon_vma(nth: Number);
 }
 
 /// An operation as a name and numbers.
@@ -224,6 +227,14 @@ impl From<&Op> for Call {
             Op::UffdRegister { addr, len } => call(UFFD_REGISTER, &[addr, len]),
             Op::UffdUnregister { addr, len } => call(UFFD_UNREGISTER, &[addr, len]),
             Op::Touch { addr, write } => call(TOUCH, &[addr, write.into()]),
+            Op::FailAllocation { what, nth } => {
+                let signature = match what {
+                    Allocation::Area => FAIL_AREA,
+                    Allocation::Tree => FAIL_TREE,
+                    Allocation::AnonVma => FAIL_ANON_VMA,
+                };
+                call(signature, &[nth.into()])
+            }
         }
     }
 }
@@ -320,9 +331,17 @@ impl From<&Call> for Op {
                 addr,
                 write: len != 0,
             },
+            "fail_area" => fail_allocation(Allocation::Area, addr),
+            "fail_tree" => fail_allocation(Allocation::Tree, addr),
+            "fail_anon_vma" => fail_allocation(Allocation::AnonVma, addr),
             name => unreachable!("{name} has a signature and no operation"),
         }
     }
+}
+
+fn fail_allocation(what: Allocation, nth: u64) -> Op {
+    let nth = nth as u32;
+    Op::FailAllocation { what, nth }
 }
 
 /// An argument as it is written: a number, or by what it is near to.

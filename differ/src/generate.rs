@@ -16,8 +16,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use vmalab_model::mempolicy::mode;
 use vmalab_model::{
-    Advice, Area, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap,
-    MremapFlags, Name, NewName, Object, Op, Outcome, PAGE_SIZE, Prot, ShmFlags, VmFlags,
+    Advice, Allocation, Area, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags,
+    Mmap, MremapFlags, Name, NewName, Object, Op, Outcome, PAGE_SIZE, Prot, ShmFlags, VmFlags,
     file::Kind,
 };
 
@@ -56,6 +56,7 @@ pub struct Generator {
     /// Whether addresses below 2 GiB may be asked for.
     low: bool,
     policies: bool,
+    fails: bool,
     heap: Option<Heap>,
     /// The advice that this batch prefers.
     advice: Advice,
@@ -105,6 +106,7 @@ impl Generator {
             deprecated: world.deprecated,
             low: world.low.is_some(),
             policies: world.policies,
+            fails: world.fails,
             heap: world.heap.clone(),
             advice: Advice::NORMAL,
             layout: Vec::new(),
@@ -169,6 +171,13 @@ impl Generator {
 
     /// The next operation.
     pub fn op(&mut self) -> Op {
+        if self.fails && self.one_in(4) {
+            return Op::FailAllocation {
+                what: pick(&mut self.rng, &Allocation::ALL),
+                // In most operations there are one or two.
+                nth: pick(&mut self.rng, &[1, 1, 1, 2, 2, 3, 4]),
+            };
+        }
         match self.below(100) {
             0..6 => self.mmap_beside().unwrap_or_else(|| self.mmap()),
             6..32 => self.mmap(),

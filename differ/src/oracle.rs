@@ -165,6 +165,8 @@ pub struct World {
     pub deprecated: bool,
     /// Whether areas get memory policies: the model knows of machines with one memory node.
     pub policies: bool,
+    /// Whether the kernel's own allocations can be made to fail.
+    pub fails: bool,
 }
 
 impl World {

@@ -311,6 +311,11 @@ impl Program<'_> {
             Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
                 return Err("it takes a userfaultfd, which needs a second thread".into());
             }
+            Op::FailAllocation { .. } => {
+                return Err(
+                    "it takes an allocation that fails, which no plain kernel offers".into(),
+                );
+            }
             // glibc of some years ago does not know the number.
             Op::Mseal { .. } => self.numbered("462 /* mseal */", &call),
             _ => self.numbered(&format!("SYS_{}", call.signature.name), &call),

@@ -199,6 +199,44 @@ static void mapping_unmap_writable(struct address_space *mapping);
 void unlink_anon_vmas(struct vm_area_struct *vma);
 static inline void vma_assert_write_locked(struct vm_area_struct *vma);
 
+/* ---- Of the allocations that an operation makes, one can be made to fail. ---- */
+
+/* What of, and so manieth of those from now on; 0: none. */
+static uint32_t vmac_fail_what, vmac_fail_at;
+/* Whether it came to that. */
+static bool vmac_failed;
+/* What ties an area to an anon_vma is being made, and there is no memory for it. */
+static bool vmac_starved;
+
+static bool vmac_fails(uint32_t what)
+{
+	if (what != vmac_fail_what || !vmac_fail_at || --vmac_fail_at)
+		return false;
+	vmac_failed = true;
+	return true;
+}
+
+/* The tree asks for memory here, whether or not it is such that it needs some. */
+static int vmac_preallocate(struct ma_state *mas, void *entry, gfp_t gfp)
+{
+	if (!vmac_fails(VMAC_FAIL_TREE))
+		return mas_preallocate(mas, entry, gfp);
+	mas_reset(mas);
+	return -ENOMEM;
+}
+
+static int vmac_store_gfp(struct ma_state *mas, void *entry, gfp_t gfp)
+{
+	if (gfp & __GFP_NOFAIL || !vmac_fails(VMAC_FAIL_TREE))
+		return mas_store_gfp(mas, entry, gfp);
+	mas->node = MA_ERROR(-ENOMEM);
+	mas->status = ma_error;
+	return -ENOMEM;
+}
+
+#define mas_preallocate vmac_preallocate
+#define mas_store_gfp vmac_store_gfp
+
 /* Under this name dup.h has an older one, which never refuses. */
 #define mlock_future_ok			dup_mlock_future_ok
 #include "dup.h"
@@ -348,8 +386,6 @@ static inline unsigned long vma_kernel_pagesize(struct vm_area_struct *vma)
 /* ---- When something is wrong. ---- */
 
 static char vmac_broke[256];
-/* Whether an allocation of this operation was made to fail. */
-static bool vmac_failed;
 static __thread sigjmp_buf *vmac_escape;
 
 void vmac_warn(const char *what, const char *file, int line)
@@ -428,8 +464,7 @@ struct vmac_cache {
 
 static struct vmac_cache vmac_caches[8];
 static unsigned int vmac_n_caches;
-static struct kmem_cache *vmac_maple_cache;
-static uint32_t vmac_fail_at;
+static struct kmem_cache *vmac_maple_cache, *vmac_area_cache;
 
 #ifdef VMAC_SANITIZE
 /* So that the sanitizer sees each object. */
@@ -490,12 +525,15 @@ static void **vmac_link(struct vmac_cache *cache, void *object)
 	return (void **)((char *)object + cache->room - sizeof(void *));
 }
 
-static bool vmac_fails(gfp_t gfp)
+static bool vmac_lacks(struct kmem_cache *cache, gfp_t gfp)
 {
-	if (gfp & __GFP_NOFAIL || !vmac_fail_at || --vmac_fail_at)
+	if (gfp & __GFP_NOFAIL)
 		return false;
-	vmac_failed = true;
-	return true;
+	if (vmac_starved && (cache == anon_vma_cachep || cache == anon_vma_chain_cachep)) {
+		vmac_starved = false;
+		return true;
+	}
+	return vmac_fails(VMAC_FAIL_ANY) || (cache == vmac_area_cache && vmac_fails(VMAC_FAIL_AREA));
 }
 
 static void *vmac_alloc(struct kmem_cache *base, gfp_t gfp)
@@ -522,7 +560,7 @@ static void *vmac_alloc(struct kmem_cache *base, gfp_t gfp)
 
 void *kmem_cache_alloc_lru(struct kmem_cache *base, struct list_lru *lru, int gfp)
 {
-	return vmac_fails(gfp) ? NULL : vmac_alloc(base, gfp);
+	return vmac_lacks(base, gfp) ? NULL : vmac_alloc(base, gfp);
 }
 
 void kmem_cache_free(struct kmem_cache *base, void *object)
@@ -557,6 +595,8 @@ struct kmem_cache *__kmem_cache_create_args(const char *name, unsigned int size,
 	cache->name = name;
 	if (!strcmp(name, "maple_node"))
 		vmac_maple_cache = &cache->base;
+	if (!strcmp(name, "vm_area_struct"))
+		vmac_area_cache = &cache->base;
 	/* A maple node is aligned to 256 bytes, with no room to spare: its link lies in the next 256. */
 	cache->room = (size + sizeof(void *) + 255) & ~255UL;
 #ifdef VMAC_BARE
@@ -581,7 +621,7 @@ struct slab_sheaf *kmem_cache_prefill_sheaf(struct kmem_cache *cache, gfp_t gfp,
 {
 	struct slab_sheaf *sheaf = vmac_sheaf;
 
-	if (vmac_fails(gfp))
+	if (vmac_lacks(cache, gfp))
 		return NULL;
 	BUG_ON(size > VMAC_SHEAF);
 	if (sheaf)
@@ -602,7 +642,7 @@ int kmem_cache_refill_sheaf(struct kmem_cache *cache, gfp_t gfp, struct slab_she
 	if ((*sheaf)->size >= size)
 		return 0;
 	BUG_ON(size > VMAC_SHEAF);
-	if (vmac_fails(gfp))
+	if (vmac_lacks(cache, gfp))
 		return -ENOMEM;
 	for (; (*sheaf)->size < size; (*sheaf)->size++)
 		(*sheaf)->objects[(*sheaf)->size] = vmac_alloc(cache, gfp);
@@ -1125,9 +1165,17 @@ static void __put_anon_vma(struct anon_vma *anon_vma)
 void free_pgtables(struct mmu_gather *tlb, struct unmap_desc *unmap);
 static int anon_vma_clone(struct vm_area_struct *dst, struct vm_area_struct *src, enum vma_operation operation);
 static int __anon_vma_prepare(struct vm_area_struct *vma);
+/* Each call counts once, however much it allocates: the first of that fails. */
+#define vmac_tying(has, call) ({					\
+	vmac_starved = (has) && vmac_fails(VMAC_FAIL_ANON_VMA);	\
+	int vmac_result = (call);					\
+	vmac_starved = false;						\
+	vmac_result;							\
+})
+
 static inline int anon_vma_prepare(struct vm_area_struct *vma)
 {
-	return vma->anon_vma ? 0 : __anon_vma_prepare(vma);
+	return vma->anon_vma ? 0 : vmac_tying(true, __anon_vma_prepare(vma));
 }
 
 static void anon_vma_ctor(void *object)
@@ -1304,6 +1352,9 @@ enum { MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL, MPO
 #define vma_replace_policy(vma, policy)	((vma)->vm_policy = (policy), 0)
 
 #include "taken.h"
+#define anon_vma_clone(dst, src, operation) vmac_tying((src)->anon_vma, anon_vma_clone(dst, src, operation))
+#define anon_vma_fork(vma, pvma) vmac_tying((pvma)->anon_vma, anon_vma_fork(vma, pvma))
+#define __mt_dup(from, to, gfp) (vmac_fails(VMAC_FAIL_TREE) ? -ENOMEM : __mt_dup(from, to, gfp))
 #include "vma_init.c"
 #include VMA_C
 /* Advice that depends on the configuration is known. */
@@ -1652,6 +1703,10 @@ static long vmac_do(const struct vmac_op *op)
 	case VMAC_MUNLOCK:
 		/* The system call is no more than this. */
 		return apply_vma_lock_flags(op->addr & PAGE_MASK, PAGE_ALIGN(op->len + offset_in_page(op->addr)), 0);
+	case VMAC_FAIL:
+		vmac_fail_what = op->flags;
+		vmac_fail_at = op->offset;
+		return 0;
 	default:
 		return -ENOSYS;
 	}
@@ -1826,9 +1881,8 @@ VMAC_API const char *vmac_kernel(void)
 	return VMAC_KERNEL;
 }
 
-VMAC_API int vmac_apply(const struct vmac_op *op, uint32_t fail_at, struct vmac_seen *seen)
+VMAC_API int vmac_apply(const struct vmac_op *op, struct vmac_seen *seen)
 {
-	vmac_fail_at = fail_at;
 	vmac_failed = false;
 	vmac_grown = false;
 	VMAC_GUARDED(seen, {
@@ -1836,7 +1890,6 @@ VMAC_API int vmac_apply(const struct vmac_op *op, uint32_t fail_at, struct vmac_
 		vmac_rcu_drain();
 		vmac_see(op, seen);
 	});
-	vmac_fail_at = 0;
 	return vmac_failed;
 }
 
@@ -1924,6 +1977,7 @@ static void vmac_do_exit(void)
 
 VMAC_API void vmac_exit(struct vmac_seen *seen)
 {
+	vmac_fail_at = 0;
 	VMAC_GUARDED(seen, vmac_do_exit());
 }
 
@@ -1944,6 +1998,7 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 			sigaction(vmac_signals[i], &action, &vmac_before[i]);
 		ready = true;
 	}
+	vmac_fail_at = 0;
 	vmac_forget();
 	for (unsigned int i = 0; i < vmac_n_caches; i++) {
 		vmac_caches[i].free = NULL;

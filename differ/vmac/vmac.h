@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 5
+#define VMAC_ABI 6
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -30,6 +30,15 @@ enum vmac_op_kind {
 	VMAC_MDWE,	/* offset: the bits */
 	VMAC_SET_NAME,	/* addr, len; offset: which name, 0: none, ~0: one that is refused */
 	VMAC_MBIND,	/* addr, len, flags; prot: the mode; offset: the nodes */
+	VMAC_FAIL,	/* flags: VMAC_FAIL_; offset: so manieth from now on, 1 the first; 0: none */
+};
+
+/* Which allocations count. */
+enum {
+	VMAC_FAIL_ANY,		/* each of the kernel's */
+	VMAC_FAIL_AREA,		/* a vm_area_struct */
+	VMAC_FAIL_TREE,		/* a call by which the tree may get memory, whether or not it takes some */
+	VMAC_FAIL_ANON_VMA,	/* a call that ties an area to an anon_vma */
 };
 
 struct vmac_op {
@@ -181,8 +190,8 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 /* Puts an area where there is none: of a file or private anonymous memory. */
 VMAC_API void vmac_restore(const struct vmac_area *area, struct vmac_seen *seen);
 
-/* fail_at: which allocation from now on fails, 1 the first; 0: none. Gives whether it came to that. */
-VMAC_API int vmac_apply(const struct vmac_op *op, uint32_t fail_at, struct vmac_seen *seen);
+/* Gives whether an allocation failed. */
+VMAC_API int vmac_apply(const struct vmac_op *op, struct vmac_seen *seen);
 
 /* Unmaps everything, and says in seen->broke if something is left over. */
 VMAC_API void vmac_exit(struct vmac_seen *seen);

@@ -8,7 +8,8 @@
 use crate::rules::Mistake;
 use crate::unmapped_area::Request;
 use crate::{
-    AddressSpace, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma,
+    AddressSpace, Allocation, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, VmFlags,
+    Vma,
 };
 
 /// The program break: the heap is `[start, end)`, the last page of it in full.
@@ -133,8 +134,9 @@ impl<C: Container> AddressSpace<C> {
         // What the heap begins behind is no part of it.
         let apart = self.rules.brk_stays_apart && addr == self.heap.start;
         let prev = self.areas.prev(addr).copied().filter(|_| !apart);
-        if self.merge_new_range(&new, prev, None).is_none() {
-            self.areas.reserve()?;
+        if self.merge_new_range(&new, prev, None)?.is_none() {
+            self.allocate(Allocation::Area)?;
+            self.allocate(Allocation::Tree)?;
             self.areas.insert(new);
             self.counters.map_count += 1;
         }

@@ -13,7 +13,8 @@ use crate::rules::StackGuard;
 use crate::unmapped_area::PMD_SIZE;
 use crate::vma::AnonVma;
 use crate::{
-    AddressSpace, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, Rules, VmFlags, Vma,
+    AddressSpace, Allocation, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, Rules,
+    VmFlags, Vma,
 };
 
 impl<C: Container> AddressSpace<C> {
@@ -60,7 +61,7 @@ impl<C: Container> AddressSpace<C> {
             && (write || self.huge_fault(vma, page))
             && (!beyond || self.rules.anon_vma_before_page)
         {
-            self.anon_vma_prepare(vma);
+            self.anon_vma_prepare(vma).map_err(|_| Errno::EFAULT)?;
         }
         if beyond {
             return Err(Errno::EFAULT);
@@ -135,7 +136,7 @@ impl<C: Container> AddressSpace<C> {
             return Ok(());
         }
         if (write || self.huge_fault(vma, start)) && !self.guards.contains(start) {
-            self.anon_vma_prepare(vma);
+            self.anon_vma_prepare(vma)?;
         }
         if vma.pgoff_at(end) > self.object_pages(vma) || self.guards.any(start..end) {
             return Err(Errno::EFAULT);
@@ -159,7 +160,7 @@ impl<C: Container> AddressSpace<C> {
             && (vma.pgoff_at(start) < pages || self.rules.anon_vma_before_page)
             && !self.guards.contains(start)
         {
-            self.anon_vma_prepare(vma);
+            self.anon_vma_prepare(vma)?;
         }
         if vma.pgoff_at(end) > pages || self.guards.any(start..end) {
             return Err(Errno::EFAULT);
@@ -185,8 +186,12 @@ impl<C: Container> AddressSpace<C> {
                 .object_pages(&vma)
                 .saturating_sub(vma.pgoff_at(at))
                 .min((vma.end.min(end) - at) >> PAGE_SHIFT);
-            if there > 0 && write && !vma.flags.contains(VmFlags::SHARED) {
-                self.anon_vma_prepare(&vma);
+            if there > 0
+                && write
+                && !vma.flags.contains(VmFlags::SHARED)
+                && self.anon_vma_prepare(&vma).is_err()
+            {
+                break;
             }
             at += there << PAGE_SHIFT;
             if at < vma.end {
@@ -211,10 +216,14 @@ impl<C: Container> AddressSpace<C> {
 
     /// Gives the area an `anon_vma`, if it can that of a neighbour from which it may have been cut
     /// (`__anon_vma_prepare`, `find_mergeable_anon_vma`).
-    pub(crate) fn anon_vma_prepare(&mut self, vma: &Vma) -> Vma {
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(crate) fn anon_vma_prepare(&mut self, vma: &Vma) -> Result<Vma, Errno> {
         if vma.anon_vma.is_some() {
-            return *vma;
+            return Ok(*vma);
         }
+        self.allocate(Allocation::AnonVma)?;
         let next = self
             .areas
             .find(vma.end)
@@ -232,7 +241,7 @@ impl<C: Container> AddressSpace<C> {
             ..*vma
         };
         self.areas.replace(vma.start, vma);
-        vma
+        Ok(vma)
     }
 
     pub(crate) fn new_anon_vma(&mut self) -> AnonVma {
@@ -257,7 +266,8 @@ impl<C: Container> AddressSpace<C> {
                 return Err(Errno::ENOMEM);
             }
         }
-        let vma = self.anon_vma_prepare(vma);
+        self.allocate(Allocation::Tree)?;
+        let vma = self.anon_vma_prepare(vma)?;
         let grow = (vma.start - page) >> PAGE_SHIFT;
         let locked = vma.flags.contains(VmFlags::LOCKED);
         if grow > vma.pgoff

@@ -2,7 +2,7 @@
 //! `fork(2)`: `dup_mmap` (mm/mmap.c; before 6.15 kernel/fork.c), `anon_vma_fork` (mm/rmap.c).
 
 use crate::mlock::LOCKED;
-use crate::{AddressSpace, Container, Errno, Hook, VmFlags, Vma};
+use crate::{AddressSpace, Allocation, Container, Counters, Errno, Hook, VmFlags, Vma};
 
 impl<C: Container> AddressSpace<C> {
     /// Makes this the address space of a forked child: areas that are not for it go, nothing is locked,
@@ -12,34 +12,18 @@ impl<C: Container> AddressSpace<C> {
     ///
     /// # Errors
     ///
-    /// ENOMEM: an area's worth of memory may not be promised once more. The parent's areas stay; those
-    /// that had been copied are closed.
+    /// ENOMEM: an area's worth of memory may not be promised once more, or there is none for the copy. The
+    /// parent's areas stay; those that had been copied are closed.
     pub(crate) fn fork(&mut self) -> Result<(), Errno> {
         let mut child = C::default();
         let mut counters = self.counters;
         let parent = core::mem::take(&mut self.areas);
-        let mut refused = false;
-        for vma in parent.iter_from(0) {
-            if vma.flags.contains(VmFlags::DONTCOPY) {
-                counters.sub(&self.rules, vma.flags, vma.has_file(), vma.pages());
-                counters.map_count -= 1;
-                continue;
-            }
-            let accounted = vma.flags.contains(VmFlags::ACCOUNT);
-            refused = accounted && self.limits.enough_memory(vma.pages()).is_err();
-            if refused {
-                break;
-            }
-            let copy = self.copy_for_child(vma);
-            self.call(Hook::Open, &copy);
-            child.insert(copy);
-        }
-        if refused {
+        if let Err(error) = self.copy_areas(&parent, &mut child, &mut counters) {
             for copy in child.iter_from(0) {
                 self.call(Hook::Close, copy);
             }
             self.areas = parent;
-            return Err(Errno::ENOMEM);
+            return Err(error);
         }
         // Page tables are copied of what the child has and may keep.
         for vma in parent.iter_from(0) {
@@ -59,11 +43,41 @@ impl<C: Container> AddressSpace<C> {
         Ok(())
     }
 
-    fn copy_for_child(&mut self, vma: &Vma) -> Vma {
+    fn copy_areas(
+        &mut self,
+        parent: &C,
+        child: &mut C,
+        counters: &mut Counters,
+    ) -> Result<(), Errno> {
+        // __mt_dup
+        self.allocate(Allocation::Tree)?;
+        for vma in parent.iter_from(0) {
+            if vma.flags.contains(VmFlags::DONTCOPY) {
+                self.allocate(Allocation::Tree)?;
+                counters.sub(&self.rules, vma.flags, vma.has_file(), vma.pages());
+                counters.map_count -= 1;
+                continue;
+            }
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                self.limits.enough_memory(vma.pages())?;
+            }
+            let copy = self.copy_for_child(vma, child)?;
+            self.call(Hook::Open, &copy);
+            child.insert(copy);
+        }
+        Ok(())
+    }
+
+    fn copy_for_child(&mut self, vma: &Vma, child: &mut C) -> Result<Vma, Errno> {
         let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
         let written = vma.anon_vma.is_some() && !wiped;
         let own = self.rules.fork_makes_anon_vmas;
-        Vma {
+        self.allocate(Allocation::Area)?;
+        child.reserve()?;
+        if own && written {
+            self.allocate(Allocation::AnonVma)?;
+        }
+        Ok(Vma {
             // A userfaultfd that does not ask for forks watches the parent alone.
             flags: vma.flags.without(LOCKED | VmFlags::UFFD_MISSING),
             anon_vma: if own {
@@ -73,6 +87,6 @@ impl<C: Container> AddressSpace<C> {
             },
             forked: own && written,
             ..*vma
-        }
+        })
     }
 }

@@ -107,6 +107,7 @@
 //! | `gather`, `munmap` | the two halves of unmapping | `mm/vma.c` |
 //! | `mmap`, `unmapped_area` | mapping, and the choice of an address | `mm/mmap.c`, `mm/vma.c`, `arch/x86` |
 //! | `split`, `merge` | one area into two, two or three into one | `mm/vma.c` |
+//! | `allocation` | memory for the kernel's own needs, and that it may fail | `kernel/fork.c`, `lib/maple_tree.c`, `mm/rmap.c` |
 //! | `account` | counters and limits | `mm/mmap.c`, `mm/util.c` |
 //! | `fault` | touching, stacks that grow | `mm/memory.c`, `mm/vma.c` |
 //! | `mprotect`, `mlock`, `madvise`, `mremap`, `mseal`, `brk`, `remap_file_pages`, `fork` | as they are called | the files of those names, `mm/mmap.c` |
@@ -121,8 +122,9 @@
 //! # What is not modelled
 //!
 //! Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, the pool of huge pages,
-//! protection keys but for reading execute-only memory, and failing allocations of the kernel itself, but
-//! for those of areas ([`Failing`]).
+//! protection keys but for reading execute-only memory. Of the kernel's own allocations, those for areas,
+//! the tree that they are in and what ties them to their pages can fail ([`Allocation`]); those of names,
+//! policies and page tables cannot.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -130,6 +132,7 @@ extern crate alloc;
 
 mod abi;
 mod account;
+mod allocation;
 mod brk;
 pub mod container;
 mod fault;
@@ -165,8 +168,9 @@ pub use abi::{
     Errno, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, PAGE_SHIFT, PAGE_SIZE,
     Prot, ShmFlags, VmFlags,
 };
+pub use allocation::Allocation;
 pub use brk::Break;
-pub use container::{BTree, Container, Failing, Gap, OutOfMemory, RbList, SortedVec};
+pub use container::{BTree, Container, Gap, OutOfMemory, RbList, SortedVec};
 pub use file::File;
 pub use limits::Limits;
 pub use madvise::Advice;

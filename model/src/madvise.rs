@@ -229,7 +229,7 @@ impl<C: Container> AddressSpace<C> {
             Advice::MERGEABLE if ksm_compatible(old) => old | VmFlags::MERGEABLE,
             Advice::MERGEABLE => old,
             Advice::UNMERGEABLE => old.without(VmFlags::MERGEABLE),
-            Advice::GUARD_INSTALL => return Ok(self.guard_install(vma, start, end)),
+            Advice::GUARD_INSTALL => return self.guard_install(vma, start, end),
             Advice::GUARD_REMOVE => {
                 self.guards.remove(start..end);
                 return Ok(*vma);
@@ -319,7 +319,10 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// `madvise_guard_install`. Gives the area.
-    fn guard_install(&mut self, vma: &Vma, start: u64, end: u64) -> Vma {
+    ///
+    /// # Errors
+    /// ENOMEM.
+    fn guard_install(&mut self, vma: &Vma, start: u64, end: u64) -> Result<Vma, Errno> {
         let mut vma = *vma;
         if self.rules.guards_are_flagged {
             vma.flags |= VmFlags::MAYBE_GUARD;
@@ -327,11 +330,11 @@ impl<C: Container> AddressSpace<C> {
         }
         // So that fork copies the page tables.
         if vma.object == Object::Anon || !self.rules.guards_are_flagged {
-            vma = self.anon_vma_prepare(&vma);
+            vma = self.anon_vma_prepare(&vma)?;
         }
         self.guards.install(start..end);
         self.discard(start..end);
-        vma
+        Ok(vma)
     }
 
     /// Resources that are short are short for a while.

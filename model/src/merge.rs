@@ -3,7 +3,9 @@
 //! `vma_modify`, `can_vma_merge_left` and `_right`, `is_mergeable_vma`, `is_mergeable_anon_vma`
 //! (mm/vma.c).
 
-use crate::{AddressSpace, Container, Errno, Object, VmFlags, Vma, rules::Mistake};
+use crate::{
+    AddressSpace, Allocation, AnonVma, Container, Errno, Object, VmFlags, Vma, rules::Mistake,
+};
 
 /// Areas with one of these never merge (`VM_SPECIAL`).
 pub(crate) const SPECIAL: VmFlags =
@@ -31,9 +33,9 @@ impl<C: Container> AddressSpace<C> {
         new: &Vma,
         prev: Option<Vma>,
         next: Option<Vma>,
-    ) -> Option<Vma> {
+    ) -> Result<Option<Vma>, Errno> {
         if new.flags.intersects(SPECIAL) {
-            return None;
+            return Ok(None);
         }
         let left = prev.filter(|prev| self.can_merge_left(prev, new));
         let right = next.filter(|next| {
@@ -50,9 +52,9 @@ impl<C: Container> AddressSpace<C> {
         new: &Vma,
         prev: Option<Vma>,
         next: Option<Vma>,
-    ) -> Option<Vma> {
+    ) -> Result<Option<Vma>, Errno> {
         if new.flags.intersects(SPECIAL) {
-            return None;
+            return Ok(None);
         }
         let right = next.filter(|next| self.can_merge_right(new, next));
         let like = Vma {
@@ -64,15 +66,33 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// Makes the range part of the areas on its left and its right (`vma_expand`).
-    fn expand(&mut self, new: &Vma, left: Option<Vma>, right: Option<Vma>) -> Option<Vma> {
+    ///
+    /// # Errors
+    /// ENOMEM: the tree of areas has no memory (`vmg_nomem`). Where the `anon_vma` has none, there is
+    /// just no merge.
+    fn expand(
+        &mut self,
+        new: &Vma,
+        left: Option<Vma>,
+        right: Option<Vma>,
+    ) -> Result<Option<Vma>, Errno> {
+        let removed = left.and(right).filter(|next| self.may_vanish(next));
+        let Some(target) = left.or(right) else {
+            return Ok(None);
+        };
+        let other = removed.and_then(|next| next.anon_vma).or(new.anon_vma);
+        if self.dup_anon_vma(&target, other).is_err() {
+            return Ok(None);
+        }
+        self.allocate(Allocation::Tree)?;
         match (left, right) {
-            (Some(prev), right) => {
+            (Some(prev), _) => {
                 let mut merged = Vma {
                     end: new.end,
                     ..prev
                 };
                 merged.inherit_sticky(new);
-                if let Some(next) = right.filter(|next| self.may_vanish(next)) {
+                if let Some(next) = removed {
                     merged.end = next.end;
                     merged.inherit_sticky(&next);
                     merged.inherit_anon_vma(&next);
@@ -80,7 +100,7 @@ impl<C: Container> AddressSpace<C> {
                 }
                 merged.inherit_anon_vma(new);
                 self.areas.join(merged);
-                Some(merged)
+                Ok(Some(merged))
             }
             (None, Some(next)) => {
                 let mut merged = Vma {
@@ -91,9 +111,18 @@ impl<C: Container> AddressSpace<C> {
                 merged.inherit_sticky(new);
                 merged.inherit_anon_vma(new);
                 self.areas.join(merged);
-                Some(merged)
+                Ok(Some(merged))
             }
-            (None, None) => None,
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// An area without an `anon_vma` gets that of what is merged with it (`dup_anon_vma`). Only asks for
+    /// the memory.
+    fn dup_anon_vma(&mut self, target: &Vma, source: Option<AnonVma>) -> Result<(), Errno> {
+        match (target.anon_vma, source) {
+            (None, Some(_)) => self.allocate(Allocation::AnonVma),
+            _ => Ok(()),
         }
     }
 
@@ -106,17 +135,20 @@ impl<C: Container> AddressSpace<C> {
     /// new          |****|                |*****|               |******|
     /// after   |--prev---|-mid-|     |-mid-|---next--|     |------prev------|
     /// ```
+    ///
+    /// # Errors
+    /// ENOMEM: there is no memory for a merge that could be. Nothing has changed.
     pub(crate) fn merge_existing_range(
         &mut self,
         prev: Option<Vma>,
         middle: &Vma,
         new: &Vma,
-    ) -> Option<Vma> {
+    ) -> Result<Option<Vma>, Errno> {
         self.went_back = false;
         let left_side = new.start == middle.start;
         let right_side = new.end == middle.end;
         if new.flags.intersects(SPECIAL) {
-            return None;
+            return Ok(None);
         }
         let left = prev.filter(|prev| left_side && self.can_merge_left(prev, new));
         let mut right = if right_side {
@@ -129,15 +161,20 @@ impl<C: Container> AddressSpace<C> {
                 && left.is_none_or(|prev| self.anon_vmas_meet(&prev, next))
         });
         if left.is_none() && right.is_none() {
-            return None;
+            return Ok(None);
         }
         let whole = left_side && right_side;
         if whole && !self.may_vanish(middle) {
             self.went_back = left.is_some();
-            return None;
+            return Ok(None);
         }
         if left.is_some() {
             right = right.filter(|next| self.may_vanish(next));
+        }
+        if let Some(target) = left.or(right) {
+            let beyond = left.and(right).and_then(|next| next.anon_vma);
+            self.dup_anon_vma(&target, beyond.or(middle.anon_vma))?;
+            self.allocate(Allocation::Tree)?;
         }
         let mut merged = match (left, right) {
             (Some(prev), right) => Vma {
@@ -187,7 +224,7 @@ impl<C: Container> AddressSpace<C> {
             self.areas.replace(middle.start, rest);
             self.areas.replace(new.end, merged);
         }
-        Some(merged)
+        Ok(Some(merged))
     }
 
     /// Gives a range of the area `vma` other flags: merges it with its neighbours, or cuts it out
@@ -212,8 +249,10 @@ impl<C: Container> AddressSpace<C> {
 
     /// Makes a range of the area `vma` what `new` is (`vma_modify`).
     pub(crate) fn modify(&mut self, prev: Option<Vma>, vma: &Vma, new: Vma) -> Result<Vma, Errno> {
-        if let Some(merged) = self.merge_existing_range(prev, vma, &new) {
-            return Ok(merged);
+        match self.merge_existing_range(prev, vma, &new) {
+            Ok(Some(merged)) => return Ok(merged),
+            Err(error) if self.rules.failed_merge_is_an_error => return Err(error),
+            Ok(None) | Err(_) => {}
         }
         self.cut_out(vma, new)
     }

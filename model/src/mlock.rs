@@ -47,7 +47,12 @@ impl<C: Container> AddressSpace<C> {
         if self.rules.mlock_populates_each {
             return Ok(());
         }
-        self.populate(start, start + len).map_err(|_| Errno::ENOMEM)
+        // __mlock_posix_error_return
+        self.populate(start, start + len)
+            .map_err(|error| match error {
+                Errno::ENOMEM => Errno::EAGAIN,
+                _ => Errno::ENOMEM,
+            })
     }
 
     /// `munlock(2)`.

@@ -11,8 +11,8 @@ use crate::file::{File, Kind};
 use crate::rules::{Mistake, Room};
 use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
-    AddressSpace, Backing, Container, Errno, FileId, Hook, MapFlags, Mmap, Object, PAGE_SHIFT,
-    PAGE_SIZE, Prot, Rules, VmFlags, Vma,
+    AddressSpace, Allocation, Backing, Container, Errno, FileId, Hook, MapFlags, Mmap, Object,
+    PAGE_SHIFT, PAGE_SIZE, Prot, Rules, VmFlags, Vma,
 };
 
 /// What `MAP_SHARED` takes without looking (`LEGACY_MAP_MASK`).
@@ -313,12 +313,14 @@ impl<C: Container> AddressSpace<C> {
             } else {
                 self.merge_new_range(&new, prev, next)
             }
+            // If there is no memory to merge, there may be some for an area of its own.
+            .unwrap_or(None)
         };
         let flags = match merged {
             Some(merged) => merged.flags,
             None => {
-                // vm_area_alloc, vma_iter_prealloc
-                self.areas.reserve()?;
+                self.allocate(Allocation::Area)?;
+                self.allocate(Allocation::Tree)?;
                 if let Some(file) = file.filter(|file| !file.prepares) {
                     if let Err(error) = self.call_mmap(file, &mut new) {
                         // With what the driver may have put in.

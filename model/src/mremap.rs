@@ -7,8 +7,8 @@ use crate::mlock::LOCKED;
 use crate::rules::{Dontunmap, Mistake};
 use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
-    AddressSpace, Container, Errno, File, Hook, MapFlags, MremapFlags, Object, PAGE_SHIFT,
-    PAGE_SIZE, VmFlags, Vma,
+    AddressSpace, Allocation, Container, Errno, File, Hook, MapFlags, MremapFlags, Object,
+    PAGE_SHIFT, PAGE_SIZE, VmFlags, Vma,
 };
 
 /// A remapping under way (`struct vma_remap_struct`).
@@ -444,7 +444,7 @@ impl<C: Container> AddressSpace<C> {
         };
         if self.rules.mremap_grown_merges {
             let next = self.areas.find(vma.end).copied();
-            self.merge_new_range(&more, Some(*vma), next)
+            self.merge_new_range(&more, Some(*vma), next)?
                 .ok_or(Errno::ENOMEM)?;
         } else {
             let grown = Vma {
@@ -544,7 +544,7 @@ impl<C: Container> AddressSpace<C> {
         if let Err(error) = self.tell_mremap(&copy) {
             // The pages go back, and it is the copy that is unmapped.
             self.account_remapped(copy.flags, copy.has_file(), remap.new_len >> PAGE_SHIFT);
-            self.unmap_what_moved(remap.new_addr, remap.new_len, remap.old_len);
+            self.unmap_what_moved(remap, remap.new_addr, remap.new_len);
             return Err(error);
         }
         self.guards.rename(remap.addr..old_end, remap.new_addr);
@@ -589,22 +589,42 @@ impl<C: Container> AddressSpace<C> {
         // Without an old range (a duplicate of a shared one) there is nothing to unmap, and an error is
         // nobody's concern.
         if !dontunmap {
-            self.unmap_what_moved(remap.addr, remap.old_len, remap.old_len);
+            self.unmap_what_moved(remap, remap.addr, remap.old_len);
         }
         Ok(remap.new_addr)
     }
 
-    /// Unmaps a range of which so many bytes went elsewhere, so that they are not lost (`unmap_source_vma`).
-    fn unmap_what_moved(&mut self, addr: u64, len: u64, moved: u64) {
+    /// Unmaps the source, or the copy if it was refused: what was moved of it is not lost
+    /// (`unmap_source_vma`).
+    fn unmap_what_moved(&mut self, remap: &Remap, addr: u64, len: u64) {
+        let moved = remap.old_len;
         let lost = self.discarded.len();
         let last = self.discarded.last().cloned();
-        let _ = self.munmap(addr, len);
+        let source = self.areas.find(addr).copied();
+        if self.munmap(addr, len).is_err() {
+            // It was told to give no charge back: that went with the pages.
+            let dontunmap = remap.flags.contains(MremapFlags::DONTUNMAP);
+            if let Some(Vma { start, end, .. }) = source.filter(|_| !dontunmap) {
+                self.unaccount(start, end);
+            }
+            return;
+        }
         self.discarded.truncate(lost);
         if let (Some(now), Some(last)) = (self.discarded.last_mut(), last) {
             *now = last;
         }
         if moved < len {
             self.discard(addr + moved..addr + len);
+        }
+    }
+
+    /// The areas of a range lose VM_ACCOUNT.
+    fn unaccount(&mut self, start: u64, end: u64) {
+        let mut at = start;
+        while let Some(&vma) = self.areas.find(at).filter(|vma| vma.start < end) {
+            let flags = vma.flags.without(VmFlags::ACCOUNT);
+            self.areas.replace(vma.start, Vma { flags, ..vma });
+            at = vma.end;
         }
     }
 
@@ -647,11 +667,19 @@ impl<C: Container> AddressSpace<C> {
         let other = |near: &Vma| !(alone || keep && near.start == vma.start);
         let prev = self.areas.prev(new.start).copied().filter(other);
         let next = self.areas.find(new.start).copied().filter(other);
-        if let Some(merged) = self.merge_new_range(&new, prev, next) {
+        if let Ok(Some(merged)) = self.merge_new_range(&new, prev, next) {
             return Ok(merged);
         }
-        self.areas.reserve()?;
+        self.allocate(Allocation::Area)?;
+        if vma.anon_vma.is_some() {
+            self.allocate(Allocation::AnonVma)?;
+        }
         self.call(Hook::Open, &new);
+        // vma_link
+        if let Err(error) = self.allocate(Allocation::Tree) {
+            self.call(Hook::Close, &new);
+            return Err(error);
+        }
         self.areas.insert(new);
         self.counters.map_count += 1;
         Ok(new)

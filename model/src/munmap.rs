@@ -13,7 +13,8 @@ use crate::gather::{self, Extent, Gather, Refusal, Step, View};
 use crate::rules::Announced;
 use crate::space::push_range;
 use crate::{
-    AddressSpace, Container, Counters, Errno, Hook, PAGE_SIZE, Rules, VmFlags, Vma, rules::Mistake,
+    AddressSpace, Allocation, Container, Counters, Errno, Hook, PAGE_SIZE, Rules, VmFlags, Vma,
+    rules::Mistake,
 };
 
 /// What a range holds that goes away (`struct vma_munmap_struct`).
@@ -64,6 +65,13 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::EINVAL);
         }
         let gathered = self.gather(addr, end)?;
+        if gathered.counters.map_count > 0 {
+            // vma_iter_clear_gfp
+            if let Err(error) = self.allocate(Allocation::Tree) {
+                self.abort(&gathered);
+                return Err(error);
+            }
+        }
         self.close_gathered(&gathered);
         self.complete(&gathered);
         Ok(())
@@ -115,6 +123,10 @@ impl<C: Container> AddressSpace<C> {
                     }
                 }
                 Step::Detach { start, end } => {
+                    if let Err(error) = self.allocate(Allocation::Tree) {
+                        self.abort(&gathered);
+                        return Err(error);
+                    }
                     push_range(&mut self.going, start..end);
                     let Some(vma) = self.areas.find(start) else {
                         unreachable!("a step about an area that is not there")

@@ -2,7 +2,9 @@
 //! Operations: what a program asks of its address space.
 
 use crate::vma::Name;
-use crate::{Advice, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, Prot, ShmFlags};
+use crate::{
+    Advice, Allocation, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, Prot, ShmFlags,
+};
 
 /// A file that was made known to the address space before it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -206,6 +208,16 @@ pub enum Op {
         addr: u64,
         /// How many bytes.
         len: u64,
+    },
+    /// The `nth` allocation of that kind from now on fails, and no other; 0: none does. As the kernel's fault
+    /// injection has it (`/proc/self/fail-nth`); [`AddressSpace::fail_nth_allocation`] in the model.
+    ///
+    /// [`AddressSpace::fail_nth_allocation`]: crate::AddressSpace::fail_nth_allocation
+    FailAllocation {
+        /// Of what.
+        what: Allocation,
+        /// Which.
+        nth: u32,
     },
     /// One byte is read or written, through a system call that answers EFAULT where a load or
     /// store would raise a signal. A write gives a private area its `anon_vma`, on which merging depends.

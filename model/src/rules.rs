@@ -101,6 +101,12 @@ pub struct Rules {
     /// An area with a `close` hook never merges. Until 6.3; since 6.4, a `close` hook only keeps the area
     /// from being removed by a merge (`can_merge_remove_vma`).
     pub close_forbids_merging: bool,
+    /// A merge for which there is no memory fails what wanted it; before, the areas just stayed apart ("mm: abort
+    /// vma_modify() on merge out of memory failure"). Since 6.14.
+    pub failed_merge_is_an_error: bool,
+    /// The tree of areas allocates nodes, which can fail ([`Allocation::Tree`](crate::Allocation::Tree)). Since
+    /// 6.1, with the maple tree; before, an area held its place in the tree.
+    pub tree_takes_memory: bool,
     /// `mmap` asks the area above first, and the one below must then fit that one (`__mmap_region`).
     /// From 6.1, with the maple tree, to 6.11: an area below that was written to loses against a
     /// different one above.
@@ -492,6 +498,8 @@ impl Rules {
         merge_into_unwritten: true,
         fork_makes_anon_vmas: false,
         close_forbids_merging: true,
+        failed_merge_is_an_error: false,
+        tree_takes_memory: false,
         mmap_asks_above_first: false,
         private_pages_know_their_place: false,
         mmap_checks_room: Room::AfterUnmapping,
@@ -640,6 +648,7 @@ impl Rules {
         asks_before_mprotect: true,
         brk_needs_heap: true,
         brk_stays_apart: true,
+        tree_takes_memory: true,
         mmap_asks_above_first: true,
         small_gap_hides_stack: true,
         mremap_looks_up_first: true,
@@ -691,6 +700,7 @@ impl Rules {
         since: (6, 18, 0),
         guards: true,
         guards_are_flagged: true,
+        failed_merge_is_an_error: true,
         merge_into_unwritten: true,
         droppable_is_not_locked: true,
         mremap_checks_first: true,

@@ -5,14 +5,15 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::num::NonZeroU32;
 use core::ops::Range;
 
+use crate::allocation::Failing;
 use crate::container::BTree;
 use crate::file::File;
 use crate::guards::Guards;
 use crate::rules::StackGuard;
 use crate::userfaultfd::Pending;
 use crate::{
-    Area, Break, Container, Counters, Errno, Failing, FileId, Hook, HookCall, Limits, MdweFlags,
-    Object, Op, Outcome, PAGE_SIZE, Rules, UffdEvent, VmFlags, Vma,
+    Area, Break, Container, Counters, Errno, FileId, Hook, HookCall, Limits, MdweFlags, Object, Op,
+    Outcome, PAGE_SIZE, Rules, UffdEvent, VmFlags, Vma,
 };
 
 /// The address space of a process, and what operations do to it by the rules of an era.
@@ -70,6 +71,7 @@ pub struct AddressSpace<C: Container = BTree> {
     pub(crate) discarded: Vec<Range<u64>>,
     pub(crate) uffd: Pending,
     pub(crate) uffd_events: Vec<UffdEvent>,
+    pub(crate) failing: Option<Failing>,
 }
 
 /// Why an area could not be put where a process had it.
@@ -119,6 +121,7 @@ impl<C: Container> AddressSpace<C> {
             discarded: Vec::new(),
             uffd: Pending::default(),
             uffd_events: Vec::new(),
+            failing: None,
         }
     }
 
@@ -284,6 +287,10 @@ impl<C: Container> AddressSpace<C> {
             Op::Fork => self.fork(),
             Op::UffdRegister { addr, len } => self.uffd_register(addr, len),
             Op::UffdUnregister { addr, len } => self.uffd_unregister(addr, len),
+            Op::FailAllocation { what, nth } => {
+                self.fail_nth_allocation(what, nth);
+                Ok(())
+            }
             Op::Touch { addr, write } => self.touch(addr, write),
         }
         .map(|()| 0)
@@ -353,19 +360,6 @@ impl<C: Container> AddressSpace<C> {
     /// Records the call of a hook, if the driver has it.
     pub(crate) fn call(&mut self, hook: Hook, vma: &Vma) {
         record(&self.files, &mut self.hooks, hook, vma);
-    }
-}
-
-impl<C: Container> AddressSpace<Failing<C>> {
-    /// The `n`-th allocation of memory for an area from now on fails, and no other; 0: none does. The
-    /// operation that wanted it unwinds as the kernel's does.
-    pub fn fail_nth_allocation(&mut self, n: u64) {
-        self.areas.fail_nth(n);
-    }
-
-    /// Whether the allocation that is to fail is still to come.
-    pub fn is_allocation_to_fail(&self) -> bool {
-        self.areas.is_armed()
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::file::{Kind, MaySplit};
 use crate::rules::Mistake;
 use crate::unmapped_area::PMD_SIZE;
-use crate::{AddressSpace, Container, Errno, Hook, Object, VmFlags, Vma};
+use crate::{AddressSpace, Allocation, Container, Errno, Hook, Object, VmFlags, Vma};
 
 impl<C: Container> AddressSpace<C> {
     /// Cuts the area that starts at `start` in two, whatever the limit on areas (`__split_vma`).
@@ -35,8 +35,11 @@ impl<C: Container> AddressSpace<C> {
             }
             return Err(error);
         }
-        // vm_area_dup, vma_iter_prealloc
-        self.areas.reserve()?;
+        self.allocate(Allocation::Area)?;
+        self.allocate(Allocation::Tree)?;
+        if whole.anon_vma.is_some() {
+            self.allocate(Allocation::AnonVma)?;
+        }
         if !self.rules.errs(Mistake::SplitForgetsOpen) {
             self.call(Hook::Open, new);
         }

@@ -151,8 +151,10 @@ impl<C: Container> AddressSpace<C> {
             flags,
             ..*vma
         };
-        if let Some(merged) = self.merge_existing_range(prev, vma, &new) {
-            return Ok(merged);
+        match self.merge_existing_range(prev, vma, &new) {
+            Ok(Some(merged)) => return Ok(merged),
+            Err(error) if self.rules.failed_merge_is_an_error => return Err(error),
+            Ok(None) | Err(_) => {}
         }
         let pgoff = vma.pgoff_at(start);
         self.cut_out(vma, Vma { pgoff, ..new })

@@ -464,6 +464,7 @@ impl Host {
         let mut world = World {
             deprecated: self.options.deprecated,
             policies: machine::one_node(),
+            fails: false,
             low,
             name: name.into(),
             every: 0,
@@ -643,6 +644,11 @@ impl Host {
                 [libc::PR_SET_MDWE as u64, bits.0, 0, 0, 0, 0],
             ),
             Op::Fork => (FORK, [0; 6]),
+            Op::FailAllocation { .. } => {
+                return Err(OracleError::Environment(
+                    "this oracle lets no allocation fail".into(),
+                ));
+            }
             Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
                 // The child has one thread, so that there would be nobody to listen.
                 return Err(OracleError::Environment(
@@ -692,6 +698,7 @@ impl Host {
             | Op::Brk { .. }
             | Op::Mlockall { .. }
             | Op::Munlockall
+            | Op::FailAllocation { .. }
             | Op::SetMdwe { .. } => {
                 return (EVERYWHERE, 0);
             }

@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 5;
+pub(super) const ABI: u32 = 6;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -23,6 +23,12 @@ pub(super) const PKEY_MPROTECT: u32 = 14;
 pub(super) const MDWE: u32 = 15;
 pub(super) const SET_NAME: u32 = 16;
 pub(super) const MBIND: u32 = 17;
+pub(super) const FAIL: u32 = 18;
+
+pub(super) const FAIL_ANY: u32 = 0;
+pub(super) const FAIL_AREA: u32 = 1;
+pub(super) const FAIL_TREE: u32 = 2;
+pub(super) const FAIL_ANON_VMA: u32 = 3;
 
 /// Of `SET_NAME`: a text that cannot be a name.
 pub(super) const INVALID_NAME: u64 = u64::MAX;
@@ -169,7 +175,7 @@ pub(super) struct Limits {
 pub(super) struct Calls {
     pub(super) reset: unsafe extern "C" fn(*const Limits, *const File, u32),
     pub(super) restore: unsafe extern "C" fn(*const Area, *mut Seen),
-    pub(super) apply: unsafe extern "C" fn(*const Op, u32, *mut Seen) -> i32,
+    pub(super) apply: unsafe extern "C" fn(*const Op, *mut Seen) -> i32,
     pub(super) exit: unsafe extern "C" fn(*mut Seen),
     pub(super) perform: unsafe extern "C" fn(*const Op, u32, *mut Seen),
     pub(super) find: unsafe extern "C" fn(*const u64, u32, *mut Seen),

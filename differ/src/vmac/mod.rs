@@ -28,8 +28,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vmalab_model::file::{Kind, MaySplit};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
-    AnonVma, Area, Backing, Break, Counters, Errno, File, FileId, Hook, HookCall, Limits, Name,
-    NewName, Object, Op, PAGE_SHIFT, VmFlags,
+    Allocation, AnonVma, Area, Backing, Break, Counters, Errno, File, FileId, Hook, HookCall,
+    Limits, Name, NewName, Object, Op, PAGE_SHIFT, VmFlags,
 };
 
 use crate::generate::Generator;
@@ -260,11 +260,11 @@ impl VmaC {
     /// # Errors
     /// What a kernel never does. Then [`begin`](Self::begin) anew.
     pub fn apply(&mut self, op: &Op, seen: &mut Observation) -> Result<(), String> {
-        self.call(&operation(op)?, 0, seen).map(|_| ())
+        self.call(&operation(op)?, seen).map(|_| ())
     }
 
-    /// As [`apply`](Self::apply), but the allocation number `fail_at` fails, 1 being the first. Gives
-    /// whether there were so many.
+    /// As [`apply`](Self::apply), but the allocation number `fail_at` fails, 1 being the first, whatever it
+    /// is of. Gives whether there were so many.
     ///
     /// # Errors
     /// As there.
@@ -274,7 +274,8 @@ impl VmaC {
         fail_at: u32,
         seen: &mut Observation,
     ) -> Result<bool, String> {
-        self.call(&operation(op)?, fail_at, seen)
+        self.call(&fail(ffi::FAIL_ANY, fail_at), seen)?;
+        self.call(&operation(op)?, seen)
     }
 
     /// Unmaps everything, as when the process ends.
@@ -291,12 +292,12 @@ impl VmaC {
         broke(&raw).map_err(|what| format!("when all was unmapped: {what}"))
     }
 
-    fn call(&mut self, op: &ffi::Op, fail_at: u32, seen: &mut Observation) -> Result<bool, String> {
+    fn call(&mut self, op: &ffi::Op, seen: &mut Observation) -> Result<bool, String> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: `op` and `raw` outlive the call, which fills `raw` in. `&mut self` says that nobody
         // else uses this copy of the library.
         let (failed, raw): (i32, ffi::Seen) = unsafe {
-            let failed = (self.calls.apply)(op, fail_at, raw.as_mut_ptr());
+            let failed = (self.calls.apply)(op, raw.as_mut_ptr());
             (failed, raw.assume_init())
         };
         self.lost += u64::from(raw.lost != 0);
@@ -548,6 +549,14 @@ fn operation(op: &Op) -> Result<ffi::Op, String> {
             offset: bits.0,
             ..ffi::Op::default()
         },
+        Op::FailAllocation { what, nth } => fail(
+            match what {
+                Allocation::Area => ffi::FAIL_AREA,
+                Allocation::Tree => ffi::FAIL_TREE,
+                Allocation::AnonVma => ffi::FAIL_ANON_VMA,
+            },
+            nth,
+        ),
         Op::Shmat { .. } | Op::Shmdt { .. } => {
             return Err("there are no segments here".into());
         }
@@ -555,6 +564,15 @@ fn operation(op: &Op) -> Result<ffi::Op, String> {
             return Err("userfaultfd does nothing here".into());
         }
     })
+}
+
+fn fail(what: u32, nth: u32) -> ffi::Op {
+    ffi::Op {
+        kind: ffi::FAIL,
+        flags: what,
+        offset: nth.into(),
+        ..ffi::Op::default()
+    }
 }
 
 /// Fills an observation in.

@@ -41,6 +41,7 @@ pub(crate) fn all() -> Vec<World> {
         low: Some(LOW..LOW + (64 << 20)),
         deprecated: true,
         policies: true,
+        fails: false,
         chosen: Some(limits.mmap_base - (64 << 20)..limits.mmap_base),
     };
     let crowded = World {
@@ -82,7 +83,13 @@ pub(crate) fn all() -> Vec<World> {
         areas: sealed_areas(),
         ..plain.clone()
     };
-    let mut worlds = vec![plain, crowded, poor, frugal, sealed];
+    let starved = World {
+        name: "where allocations fail".into(),
+        every: 6,
+        fails: true,
+        ..plain.clone()
+    };
+    let mut worlds = vec![plain, crowded, poor, frugal, sealed, starved];
     for world in &mut worlds {
         let areas = &world.areas;
         world.counters.map_count = areas.len() as u64;

@@ -12,11 +12,9 @@
 //! looks at one number for some two dozen areas, and in the last at each area.
 
 mod btree;
-mod failing;
 mod rb_list;
 
 pub use btree::BTree;
-pub use failing::Failing;
 pub use rb_list::RbList;
 
 use alloc::vec::Vec;

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Allocation`]: what the kernel allocates memory for while it changes areas, and how one of them can be
+//! made to fail, as the kernel's fault injection does (`/proc/self/fail-nth`).
+
+use core::num::NonZeroU32;
+
+use crate::{AddressSpace, Container, Errno};
+
+/// What memory is allocated for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Allocation {
+    /// An area: `vm_area_alloc`, `vm_area_dup`.
+    Area,
+    /// Nodes of the tree of areas, and of the one that `munmap` gathers areas in: `mas_preallocate`,
+    /// `mas_store_gfp`, `__mt_dup`. Each call counts, whether or not the tree is such that it takes memory.
+    /// Since 6.1; before that, the places in the tree lay in the areas.
+    Tree,
+    /// What ties an area to an `anon_vma`: `__anon_vma_prepare`, `anon_vma_clone` and `anon_vma_fork` of an
+    /// area that has one. Each call counts once.
+    AnonVma,
+}
+
+impl Allocation {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Area, Self::Tree, Self::AnonVma];
+}
+
+/// The allocation that is to fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failing {
+    what: Allocation,
+    /// It is so manieth from now on.
+    nth: NonZeroU32,
+}
+
+impl<C: Container> AddressSpace<C> {
+    /// The `nth` allocation of that kind from now on fails, and no other; 0: none does. The operation that
+    /// wanted it unwinds as the kernel's does.
+    pub fn fail_nth_allocation(&mut self, what: Allocation, nth: u32) {
+        self.failing = NonZeroU32::new(nth).map(|nth| Failing { what, nth });
+    }
+
+    /// Whether the allocation that is to fail is still to come.
+    pub fn is_allocation_to_fail(&self) -> bool {
+        self.failing.is_some()
+    }
+
+    /// Allocates memory. In the places that only some eras have, the caller asks for the era.
+    #[inline]
+    pub(crate) fn allocate(&mut self, what: Allocation) -> Result<(), Errno> {
+        if self.failing.is_some() {
+            self.count_down(what)?;
+        }
+        match what {
+            Allocation::Area => Ok(self.areas.reserve()?),
+            Allocation::Tree | Allocation::AnonVma => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn count_down(&mut self, what: Allocation) -> Result<(), Errno> {
+        if what == Allocation::Tree && !self.rules.tree_takes_memory {
+            return Ok(());
+        }
+        let Some(failing) = self.failing.as_mut().filter(|failing| failing.what == what) else {
+            return Ok(());
+        };
+        match NonZeroU32::new(failing.nth.get() - 1) {
+            Some(nth) => {
+                failing.nth = nth;
+                Ok(())
+            }
+            None => {
+                self.failing = None;
+                Err(Errno::ENOMEM)
+            }
+        }
+    }
+}
