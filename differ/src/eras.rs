@@ -10,14 +10,16 @@ use std::collections::VecDeque;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use vmalab_model::limits::Overcommit;
+use vmalab_model::mempolicy::mode;
 use vmalab_model::{
-    AddressSpace, Area, Backing, Errno, Field, File, FileId, MapFlags, Mmap, Object, Op, Outcome,
-    PAGE_SIZE, Prot, Rules, VmFlags,
+    AddressSpace, Area, Backing, Break, Errno, Field, File, FileId, Limits, MapFlags, Mmap,
+    MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, Rules, VmFlags,
 };
 
 use crate::compare::Comparer;
 use crate::generate::Generator;
-use crate::oracle::{Fields, NamedFile, Observation, Sees, World};
+use crate::oracle::{Fields, Heap, NamedFile, Observation, Sees, World};
 use crate::vmac;
 
 /// Operations of one batch.
@@ -96,8 +98,138 @@ pub fn differences(old: &Rules, new: &Rules, seed: u64, batches: u64) -> Found {
         }
         found.explained.push(difference);
     }
-    found.silent = old.differences(&mixed).collect();
+    // What a later field goes by alone is hidden once an earlier one is as it was: the new rules with that
+    // one field of the old ones.
+    let rare = rare(&worlds[0]);
+    for field in old.differences(&mixed) {
+        let random = (0..batches).map(|batch| {
+            let world = &worlds[(batch % worlds.len() as u64) as usize];
+            (world.clone(), operations(world, new, seed, batch))
+        });
+        let mut all = rare.iter().cloned().chain(random);
+        match all.find_map(|(world, ops)| on_its_own(&world, old, new, field, &ops)) {
+            Some(difference) => found.explained.push(difference),
+            None => found.silent.push(field),
+        }
+    }
     found
+}
+
+/// In what the new rules part from themselves with that field of the old ones.
+fn on_its_own(
+    world: &World,
+    old: &Rules,
+    new: &Rules,
+    field: &'static Field,
+    ops: &[Op],
+) -> Option<Difference> {
+    let mut trial = *new;
+    field.copy(&mut trial, old);
+    let (ops, what) = part(world, &trial, new, ops)?;
+    Some(Difference {
+        fields: vec![field],
+        world: world.clone(),
+        ops: shorten(world, &trial, new, ops),
+        what,
+    })
+}
+
+/// What random operations hardly come to, as far as eras differ in it.
+fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
+    let page = |n: u64| plain.arena.start + n * PAGE_SIZE;
+    let private = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
+    let map = |addr, pages, flags, backing| {
+        Op::Mmap(Mmap {
+            addr,
+            len: pages * PAGE_SIZE,
+            prot: Prot::READ | Prot::WRITE,
+            flags,
+            backing,
+            offset: 0,
+        })
+    };
+    let fixed = |addr, pages| map(addr, pages, private | MapFlags::FIXED, Backing::None);
+    let anywhere = |pages| map(0, pages, private, Backing::None);
+
+    // A file that shall be a stack, where something is already.
+    let file = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::GROWSDOWN;
+    let stack_of_file = vec![
+        fixed(page(0), 1),
+        map(page(0), 1, file, Backing::File(FileId(0))),
+    ];
+    // A heap right above other memory.
+    let heap = plain.arena.end;
+    let beside_heap = World {
+        heap: Some(Heap {
+            start: Break {
+                start: heap,
+                end: heap,
+                program_data: 0,
+            },
+            window: heap..heap + 64 * PAGE_SIZE,
+        }),
+        ..plain.clone()
+    };
+    let up_to_heap = vec![
+        fixed(heap - PAGE_SIZE, 1),
+        Op::Brk {
+            addr: heap + PAGE_SIZE,
+        },
+    ];
+    // An area in the guard gap of a stack, below room that is too small for what is wanted with the gap.
+    let stack = plain.limits.mmap_base - 4 * PAGE_SIZE;
+    let in_guard_gap = vec![
+        map(
+            stack,
+            1,
+            private | MapFlags::FIXED | MapFlags::GROWSDOWN,
+            Backing::None,
+        ),
+        fixed(stack - 101 * PAGE_SIZE, 1),
+        anywhere(50),
+    ];
+    // Huge pages, out of step.
+    let huge = vec![anywhere(1), anywhere(1024)];
+    // The newest policies.
+    let policies = (0..=mode::WEIGHTED_INTERLEAVE).map(|mode| {
+        let bind = Op::Mbind {
+            addr: page(0),
+            len: PAGE_SIZE,
+            mode,
+            nodes: 1,
+            flags: 0,
+        };
+        (plain.clone(), vec![fixed(page(0), 1), bind])
+    });
+    // A move that shrinks by more than may be promised at once.
+    let frugal = World {
+        limits: Limits {
+            overcommit: Overcommit::Guess { total: 3 },
+            ..plain.limits
+        },
+        ..plain.clone()
+    };
+    let shrunk = vec![
+        fixed(page(0), 3),
+        fixed(page(3), 3),
+        fixed(page(6), 3),
+        Op::Mremap {
+            addr: page(0),
+            old_len: 9 * PAGE_SIZE,
+            new_len: PAGE_SIZE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+            new_addr: page(16),
+        },
+    ];
+    let mut rare = vec![
+        (plain.clone(), stack_of_file),
+        (beside_heap, up_to_heap),
+        (plain.clone(), in_guard_gap),
+        (plain.clone(), huge),
+        (frugal, shrunk),
+    ];
+    rare.extend(policies);
+    rare
 }
 
 /// The field that alone makes the outcomes the same.

@@ -3,7 +3,6 @@
 //! both part only where a field of `Rules` that differs says so, and each such field shows. The table of it
 //! goes to `build/report/eras.json`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -14,51 +13,6 @@ use vmalab_model::Rules;
 
 /// Batches for each pair.
 const BATCHES: u64 = 1_000;
-
-/// Fields that no operation of this test shows, and why.
-const SILENT: &[(&str, &str)] = &[
-    (
-        "stack_checked_first",
-        "of MAP_GROWSDOWN on a file or shared memory; only private anonymous memory is made so here",
-    ),
-    (
-        "brk_stays_apart",
-        "of a heap right above other memory; there is none below the heap here",
-    ),
-    (
-        "small_gap_hides_stack",
-        "of a stack above a gap that is smaller than its guard gap; hardly met here",
-    ),
-    (
-        "last_policy",
-        "of the numbers of the newest policies, which mbind is hardly given here",
-    ),
-    (
-        "guards_are_flagged",
-        "of guard regions in shared memory, whose `anon_vma` only a later merge would tell",
-    ),
-    (
-        "anon_huge_aligned",
-        "of 2 MiB and more of anonymous memory; mappings are smaller here",
-    ),
-    (
-        "mprotect_asks_again",
-        "of a merge that `close` forbids; without `close_forbids_merging` there is none",
-    ),
-    (
-        "dontunmap_beside_source_is_alone",
-        "of MREMAP_DONTUNMAP right beside its source, together with `dontunmap_is_clean`; hardly met here",
-    ),
-    (
-        "dontunmap_counts_copy",
-        "of MREMAP_DONTUNMAP of locked memory, together with `dontunmap_is_clean`; hardly met here",
-    ),
-    ("mdwe_no_inherit", "without `mdwe` there is no such call"),
-    (
-        "mremap_charges_what_shrank",
-        "of a move that shrinks near the commit limit, by more pages than it keeps; hardly met here",
-    ),
-];
 
 fn row(difference: &Difference) -> serde_json::Value {
     let files = &difference.world.files;
@@ -74,8 +28,6 @@ fn row(difference: &Difference) -> serde_json::Value {
 fn neighbours_differ_in_what_is_documented() {
     let mut pairs = Vec::new();
     let mut wrong = Vec::new();
-    let mut shown = BTreeSet::new();
-    let mut silent = BTreeSet::new();
     for pair in Rules::all().windows(2) {
         let [old, new] = pair else { unreachable!() };
         let Found {
@@ -91,17 +43,12 @@ fn neighbours_differ_in_what_is_documented() {
                 row(difference)
             ));
         }
-        let fields = explained.iter().flat_map(|difference| &difference.fields);
-        shown.extend(fields.map(|field| field.name));
-        silent.extend(quiet.iter().map(|field| field.name));
         for field in &quiet {
-            if !SILENT.iter().any(|(name, _)| *name == field.name) {
-                let (old, new) = (old.name, new.name);
-                wrong.push(format!(
-                    "{} never showed between {old} and {new}",
-                    field.name
-                ));
-            }
+            let (old, new) = (old.name, new.name);
+            wrong.push(format!(
+                "{} never showed between {old} and {new}",
+                field.name
+            ));
         }
         pairs.push(json!({
             "old": old.name,
@@ -112,20 +59,9 @@ fn neighbours_differ_in_what_is_documented() {
             "silent": quiet.iter().map(|field| field.name).collect::<Vec<_>>(),
         }));
     }
-    for (name, _) in SILENT {
-        if !silent.contains(name) {
-            wrong.push(format!(
-                "{name} is no silent field: it showed, or does not differ"
-            ));
-        }
-    }
     let report = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/report");
     fs::create_dir_all(&report).unwrap();
-    let reasons: serde_json::Map<_, _> = SILENT
-        .iter()
-        .map(|&(name, reason)| (name.to_owned(), reason.into()))
-        .collect();
-    let text = format!("{:#}\n", json!({ "pairs": pairs, "silent": reasons }));
+    let text = format!("{:#}\n", json!({ "pairs": pairs }));
     fs::write(report.join("eras.json"), text).unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
