@@ -782,10 +782,12 @@ static uint32_t vmac_n_guards;
 
 static void vmac_discard(unsigned long start, unsigned long end)
 {
+#ifndef VMAC_BARE
 	if (vmac_n_discarded && vmac_discarded[vmac_n_discarded - 1].end == start)
 		vmac_discarded[vmac_n_discarded - 1].end = end;
 	else if (!WARN_ON(vmac_n_discarded == VMAC_RANGES))
 		vmac_discarded[vmac_n_discarded++] = (struct vmac_range) { start, end };
+#endif
 }
 
 static bool vmac_guarded(unsigned long start, unsigned long end)
