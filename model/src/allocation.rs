@@ -51,10 +51,14 @@ impl<C: Container> AddressSpace<C> {
         if self.failing.is_some() {
             self.count_down(what)?;
         }
-        match what {
-            Allocation::Area => Ok(self.areas.reserve()?),
-            Allocation::Tree | Allocation::AnonVma => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Allocates an area ([`Allocation::Area`]), and makes room for it at that address.
+    #[inline]
+    pub(crate) fn allocate_area(&mut self, addr: u64) -> Result<(), Errno> {
+        self.allocate(Allocation::Area)?;
+        Ok(self.areas.reserve(addr)?)
     }
 
     #[cold]

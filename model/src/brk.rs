@@ -134,8 +134,8 @@ impl<C: Container> AddressSpace<C> {
         // What the heap begins behind is no part of it.
         let apart = self.rules.brk_stays_apart && addr == self.heap.start;
         let prev = self.areas.prev(addr).copied().filter(|_| !apart);
-        if self.merge_new_range(&new, prev, None)?.is_none() {
-            self.allocate(Allocation::Area)?;
+        if self.merge_new_range(&new, prev.as_ref(), None)?.is_none() {
+            self.allocate_area(addr)?;
             self.allocate(Allocation::Tree)?;
             self.areas.insert(new);
             self.counters.map_count += 1;

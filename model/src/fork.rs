@@ -73,7 +73,7 @@ impl<C: Container> AddressSpace<C> {
         let written = vma.anon_vma.is_some() && !wiped;
         let own = self.rules.fork_makes_anon_vmas;
         self.allocate(Allocation::Area)?;
-        child.reserve()?;
+        child.reserve(vma.start)?;
         if own && written {
             self.allocate(Allocation::AnonVma)?;
         }

@@ -42,6 +42,9 @@ impl Guards {
     }
 
     pub(crate) fn remove(&mut self, range: Range<u64>) {
+        if self.0.is_empty() {
+            return;
+        }
         let overlapping: Vec<u64> = self.within(range.clone()).map(|(start, _)| start).collect();
         for start in overlapping {
             let Some(end) = self.0.remove(&start) else {

@@ -266,7 +266,7 @@ impl<C: Container> AddressSpace<C> {
         if flags == old {
             return Ok(*vma);
         }
-        self.modify_flags(prev, vma, start, end, flags)
+        self.modify_flags(prev.as_ref(), vma, start, end, flags)
             .map_err(|error| self.try_again(error))
     }
 
@@ -313,7 +313,7 @@ impl<C: Container> AddressSpace<C> {
                 name,
                 ..*vma
             };
-            let result = space.modify(prev, vma, new);
+            let result = space.modify(prev.as_ref(), vma, new);
             result.map_err(|error| space.try_again(error))
         })
     }

@@ -98,7 +98,7 @@ impl<C: Container> AddressSpace<C> {
             let now = if vma.policy == policy {
                 vma
             } else if self.rules.mbind_merges {
-                self.modify(prev, &vma, new)?
+                self.modify(prev.as_ref(), &vma, new)?
             } else {
                 self.cut_out(&vma, new)?
             };

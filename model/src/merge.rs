@@ -31,8 +31,8 @@ impl<C: Container> AddressSpace<C> {
     pub(crate) fn merge_new_range(
         &mut self,
         new: &Vma,
-        prev: Option<Vma>,
-        next: Option<Vma>,
+        prev: Option<&Vma>,
+        next: Option<&Vma>,
     ) -> Result<Option<Vma>, Errno> {
         if new.flags.intersects(SPECIAL) {
             return Ok(None);
@@ -40,7 +40,7 @@ impl<C: Container> AddressSpace<C> {
         let left = prev.filter(|prev| self.can_merge_left(prev, new));
         let right = next.filter(|next| {
             self.can_merge_right(new, next)
-                && left.is_none_or(|prev| self.anon_vmas_meet(&prev, next))
+                && left.is_none_or(|prev| self.anon_vmas_meet(prev, next))
         });
         self.expand(new, left, right)
     }
@@ -50,8 +50,8 @@ impl<C: Container> AddressSpace<C> {
     pub(crate) fn merge_above_first(
         &mut self,
         new: &Vma,
-        prev: Option<Vma>,
-        next: Option<Vma>,
+        prev: Option<&Vma>,
+        next: Option<&Vma>,
     ) -> Result<Option<Vma>, Errno> {
         if new.flags.intersects(SPECIAL) {
             return Ok(None);
@@ -73,29 +73,27 @@ impl<C: Container> AddressSpace<C> {
     fn expand(
         &mut self,
         new: &Vma,
-        left: Option<Vma>,
-        right: Option<Vma>,
+        left: Option<&Vma>,
+        right: Option<&Vma>,
     ) -> Result<Option<Vma>, Errno> {
         let removed = left.and(right).filter(|next| self.may_vanish(next));
         let Some(target) = left.or(right) else {
             return Ok(None);
         };
         let other = removed.and_then(|next| next.anon_vma).or(new.anon_vma);
-        if self.dup_anon_vma(&target, other).is_err() {
+        if self.dup_anon_vma(target, other).is_err() {
             return Ok(None);
         }
         self.allocate(Allocation::Tree)?;
         match (left, right) {
             (Some(prev), _) => {
-                let mut merged = Vma {
-                    end: new.end,
-                    ..prev
-                };
+                let mut merged = *prev;
+                merged.end = new.end;
                 merged.inherit_sticky(new);
                 if let Some(next) = removed {
                     merged.end = next.end;
-                    merged.inherit_sticky(&next);
-                    merged.inherit_anon_vma(&next);
+                    merged.inherit_sticky(next);
+                    merged.inherit_anon_vma(next);
                     self.counters.map_count -= 1;
                 }
                 merged.inherit_anon_vma(new);
@@ -103,11 +101,9 @@ impl<C: Container> AddressSpace<C> {
                 Ok(Some(merged))
             }
             (None, Some(next)) => {
-                let mut merged = Vma {
-                    start: new.start,
-                    pgoff: next.pgoff.wrapping_sub(new.pages()),
-                    ..next
-                };
+                let mut merged = *next;
+                merged.start = new.start;
+                merged.pgoff = next.pgoff.wrapping_sub(new.pages());
                 merged.inherit_sticky(new);
                 merged.inherit_anon_vma(new);
                 self.areas.join(merged);
@@ -140,7 +136,7 @@ impl<C: Container> AddressSpace<C> {
     /// ENOMEM: there is no memory for a merge that could be. Nothing has changed.
     pub(crate) fn merge_existing_range(
         &mut self,
-        prev: Option<Vma>,
+        prev: Option<&Vma>,
         middle: &Vma,
         new: &Vma,
     ) -> Result<Option<Vma>, Errno> {
@@ -151,15 +147,16 @@ impl<C: Container> AddressSpace<C> {
             return Ok(None);
         }
         let left = prev.filter(|prev| left_side && self.can_merge_left(prev, new));
-        let mut right = if right_side {
-            self.areas.find(new.end).copied()
+        let right = if right_side {
+            self.areas.find(new.end)
         } else {
             None
         };
-        right = right.filter(|next| {
+        let right = right.filter(|next| {
             self.can_merge_right(new, next)
-                && left.is_none_or(|prev| self.anon_vmas_meet(&prev, next))
+                && left.is_none_or(|prev| self.anon_vmas_meet(prev, next))
         });
+        let mut right = right.copied();
         if left.is_none() && right.is_none() {
             return Ok(None);
         }
@@ -171,15 +168,15 @@ impl<C: Container> AddressSpace<C> {
         if left.is_some() {
             right = right.filter(|next| self.may_vanish(next));
         }
-        if let Some(target) = left.or(right) {
+        if let Some(target) = left.or(right.as_ref()) {
             let beyond = left.and(right).and_then(|next| next.anon_vma);
-            self.dup_anon_vma(&target, beyond.or(middle.anon_vma))?;
+            self.dup_anon_vma(target, beyond.or(middle.anon_vma))?;
             self.allocate(Allocation::Tree)?;
         }
         let mut merged = match (left, right) {
             (Some(prev), right) => Vma {
                 end: right.map_or(new.end, |next| next.end),
-                ..prev
+                ..*prev
             },
             (None, Some(next)) => Vma {
                 start: new.start,
@@ -231,7 +228,7 @@ impl<C: Container> AddressSpace<C> {
     /// (`vma_modify_flags`). Gives the area that holds it.
     pub(crate) fn modify_flags(
         &mut self,
-        prev: Option<Vma>,
+        prev: Option<&Vma>,
         vma: &Vma,
         start: u64,
         end: u64,
@@ -248,7 +245,7 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// Makes a range of the area `vma` what `new` is (`vma_modify`).
-    pub(crate) fn modify(&mut self, prev: Option<Vma>, vma: &Vma, new: Vma) -> Result<Vma, Errno> {
+    pub(crate) fn modify(&mut self, prev: Option<&Vma>, vma: &Vma, new: Vma) -> Result<Vma, Errno> {
         match self.merge_existing_range(prev, vma, &new) {
             Ok(Some(merged)) => return Ok(merged),
             Err(error) if self.rules.failed_merge_is_an_error => return Err(error),
@@ -296,7 +293,7 @@ impl<C: Container> AddressSpace<C> {
     /// What [`Mistake::NextRemovedTwice`] removes.
     fn remove_next(&mut self, from: u64) {
         if let Some(&Vma { start, end, .. }) = self.areas.find(from) {
-            self.areas.remove_range(start..end);
+            self.areas.remove_range(start..end, |_| {});
             self.counters.map_count -= 1;
         }
     }

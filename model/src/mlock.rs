@@ -215,7 +215,7 @@ impl<C: Container> AddressSpace<C> {
         if flags == old || old.intersects(SPECIAL | VmFlags::DROPPABLE | VmFlags::HUGETLB) {
             return Ok(*vma);
         }
-        let now = self.modify_flags(prev, vma, start, end, flags)?;
+        let now = self.modify_flags(prev.as_ref(), vma, start, end, flags)?;
         if !flags.contains(VmFlags::LOCKED) {
             self.count_locked(-pages);
         } else if !old.contains(VmFlags::LOCKED) {

@@ -8,6 +8,7 @@
 
 use crate::fault::wants_pages;
 use crate::file::{File, Kind};
+use crate::munmap::Gathered;
 use crate::rules::{Mistake, Room};
 use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
@@ -244,9 +245,12 @@ impl<C: Container> AddressSpace<C> {
         // __mmap_setup: what is in the way is cut out, then the limits are checked as if it were gone.
         // Up to here an error leaves all but the cuts as it was.
         let hides = self.rules.mmap_hides_unmap_error;
-        let old = self
-            .gather(addr, end)
-            .map_err(|error| if hides { Errno::ENOMEM } else { error })?;
+        let old = if self.is_mapped(addr, end) {
+            self.gather(addr, end)
+                .map_err(|error| if hides { Errno::ENOMEM } else { error })?
+        } else {
+            Gathered::default()
+        };
         let replaced = if self.rules.errs(Mistake::ReplacedCountedTwice) {
             0
         } else {
@@ -264,7 +268,6 @@ impl<C: Container> AddressSpace<C> {
                 .enough_memory(pages.saturating_sub(old.accounted))?;
         }
         // From here on the old areas are gone: an error leaves a hole.
-        self.close_gathered(&old);
         self.complete(&old);
         let room_in_the_end = self.rules.mmap_checks_room == Room::AfterUnmapping;
         if room_in_the_end && !self.may_expand_vm(vm_flags, pages) {
@@ -306,12 +309,14 @@ impl<C: Container> AddressSpace<C> {
         let merged = if shared {
             None
         } else {
-            let prev = self.areas.prev(addr).copied();
-            let next = self.areas.find(addr).copied();
+            let prev = self.areas.prev(addr).filter(|prev| prev.end == addr);
+            let prev = prev.copied();
+            let next = self.areas.find(addr).filter(|next| next.start == end);
+            let next = next.copied();
             if self.rules.mmap_asks_above_first {
-                self.merge_above_first(&new, prev, next)
+                self.merge_above_first(&new, prev.as_ref(), next.as_ref())
             } else {
-                self.merge_new_range(&new, prev, next)
+                self.merge_new_range(&new, prev.as_ref(), next.as_ref())
             }
             // If there is no memory to merge, there may be some for an area of its own.
             .unwrap_or(None)
@@ -319,7 +324,7 @@ impl<C: Container> AddressSpace<C> {
         let flags = match merged {
             Some(merged) => merged.flags,
             None => {
-                self.allocate(Allocation::Area)?;
+                self.allocate_area(addr)?;
                 self.allocate(Allocation::Tree)?;
                 if let Some(file) = file.filter(|file| !file.prepares) {
                     if let Err(error) = self.call_mmap(file, &mut new) {

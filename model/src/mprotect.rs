@@ -89,7 +89,7 @@ impl<C: Container> AddressSpace<C> {
                 return Err(Errno::EACCES);
             }
             self.ask_mprotect(&vma, start, vma.end.min(end), flags)?;
-            let now = self.mprotect_fixup(prev, &vma, start, vma.end.min(end), flags)?;
+            let now = self.mprotect_fixup(prev.as_ref(), &vma, start, vma.end.min(end), flags)?;
             if now.flags != vma.flags && self.went_back && self.rules.mprotect_asks_again {
                 self.ask_mprotect(&now, now.start, now.end, now.flags)?;
             }
@@ -139,7 +139,7 @@ impl<C: Container> AddressSpace<C> {
     /// `mprotect_fixup`. Gives the area that now holds the range.
     fn mprotect_fixup(
         &mut self,
-        prev: Option<Vma>,
+        prev: Option<&Vma>,
         vma: &Vma,
         start: u64,
         end: u64,

@@ -444,7 +444,7 @@ impl<C: Container> AddressSpace<C> {
         };
         if self.rules.mremap_grown_merges {
             let next = self.areas.find(vma.end).copied();
-            self.merge_new_range(&more, Some(*vma), next)?
+            self.merge_new_range(&more, Some(vma), next.as_ref())?
                 .ok_or(Errno::ENOMEM)?;
         } else {
             let grown = Vma {
@@ -667,10 +667,10 @@ impl<C: Container> AddressSpace<C> {
         let other = |near: &Vma| !(alone || keep && near.start == vma.start);
         let prev = self.areas.prev(new.start).copied().filter(other);
         let next = self.areas.find(new.start).copied().filter(other);
-        if let Ok(Some(merged)) = self.merge_new_range(&new, prev, next) {
+        if let Ok(Some(merged)) = self.merge_new_range(&new, prev.as_ref(), next.as_ref()) {
             return Ok(merged);
         }
-        self.allocate(Allocation::Area)?;
+        self.allocate_area(new.start)?;
         if vma.anon_vma.is_some() {
             self.allocate(Allocation::AnonVma)?;
         }

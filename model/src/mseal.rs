@@ -47,7 +47,7 @@ impl<C: Container> AddressSpace<C> {
             let mut now = vma;
             if !vma.flags.contains(VmFlags::SEALED) {
                 let flags = vma.flags | VmFlags::SEALED;
-                now = self.modify_flags(prev, &vma, at, vma.end.min(end), flags)?;
+                now = self.modify_flags(prev.as_ref(), &vma, at, vma.end.min(end), flags)?;
             }
             at = now.end;
             prev = Some(now);

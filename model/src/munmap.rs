@@ -11,7 +11,7 @@
 
 use crate::gather::{self, Extent, Gather, Refusal, Step, View};
 use crate::rules::Announced;
-use crate::space::push_range;
+use crate::space::{push_range, record};
 use crate::{
     AddressSpace, Allocation, Container, Counters, Errno, Hook, PAGE_SIZE, Rules, VmFlags, Vma,
     rules::Mistake,
@@ -72,7 +72,6 @@ impl<C: Container> AddressSpace<C> {
                 return Err(error);
             }
         }
-        self.close_gathered(&gathered);
         self.complete(&gathered);
         Ok(())
     }
@@ -97,7 +96,6 @@ impl<C: Container> AddressSpace<C> {
             end,
             ..Gathered::default()
         };
-        self.going.clear();
         let announced = self.rules.unmap_announced;
         if announced == Announced::BeforeSplits {
             self.uffd_unmaps(start, end);
@@ -122,17 +120,15 @@ impl<C: Container> AddressSpace<C> {
                         return Err(error);
                     }
                 }
-                Step::Detach { start, end } => {
+                Step::Detach { start, .. } => {
                     if let Err(error) = self.allocate(Allocation::Tree) {
                         self.abort(&gathered);
                         return Err(error);
                     }
-                    push_range(&mut self.going, start..end);
                     let Some(vma) = self.areas.find(start) else {
                         unreachable!("a step about an area that is not there")
                     };
-                    let vma = *vma;
-                    gathered.add(&vma, &self.rules);
+                    gathered.add(vma, &self.rules);
                 }
                 // Counted with its area.
                 Step::Unlock { .. } => {}
@@ -157,44 +153,30 @@ impl<C: Container> AddressSpace<C> {
         }
     }
 
-    /// Tells the drivers, in order of addresses, that the areas of the range go away (`vma_close`).
-    pub(crate) fn close_gathered(&mut self, gathered: &Gathered) {
-        if gathered.counters.map_count == 0 || !self.watched {
-            return;
-        }
-        let first = self.hooks.len();
-        let Self {
-            areas,
-            files,
-            hooks,
-            ..
-        } = self;
-        let mut at = gathered.start;
-        while at < gathered.end {
-            let Some(vma) = areas.find(at).filter(|vma| vma.start < gathered.end) else {
-                break;
-            };
-            crate::space::record(files, hooks, Hook::Close, vma);
-            at = vma.end;
-        }
-        if self.rules.errs(Mistake::CloseBackwards) {
-            self.hooks[first..].reverse();
-        }
-    }
-
-    /// Takes the areas of the range out, and their pages out of the counters
-    /// (`vms_complete_munmap_vmas`).
+    /// Takes the areas of the range out, and their pages out of the counters, and tells the drivers, in order
+    /// of addresses, that they go away (`vma_close`, `vms_complete_munmap_vmas`).
     pub(crate) fn complete(&mut self, gathered: &Gathered) {
         let gone = &gathered.counters;
         if gone.map_count == 0 {
             return;
         }
         self.forget_last_search(gathered);
-        self.areas.remove_range(gathered.start..gathered.end);
-        self.guards.remove(gathered.start..gathered.end);
-        for range in self.going.drain(..) {
-            push_range(&mut self.discarded, range);
+        let Self {
+            areas,
+            files,
+            hooks,
+            discarded,
+            ..
+        } = self;
+        let first = hooks.len();
+        areas.remove_range(gathered.start..gathered.end, |vma| {
+            record(files, hooks, Hook::Close, vma);
+            push_range(discarded, vma.start..vma.end);
+        });
+        if self.rules.errs(Mistake::CloseBackwards) {
+            self.hooks[first..].reverse();
         }
+        self.guards.remove(gathered.start..gathered.end);
         let now = &mut self.counters;
         now.map_count -= gone.map_count;
         // Below zero where an era loses count, as the kernel's own.

@@ -45,10 +45,8 @@ pub struct AddressSpace<C: Container = BTree> {
     pub(crate) limits: Limits,
     pub(crate) areas: C,
     pub(crate) files: Vec<File>,
-    /// Whether any file has a hook.
-    pub(crate) watched: bool,
     pub(crate) counters: Counters,
-    /// The calls of the operation that is under way.
+    /// The calls of the operation that is under way, or was the last.
     pub(crate) hooks: Vec<HookCall>,
     /// Flags of all areas to come (`mm->def_flags`).
     pub(crate) def_flags: VmFlags,
@@ -65,9 +63,7 @@ pub struct AddressSpace<C: Container = BTree> {
     pub(crate) went_back: bool,
     /// Pages whose touch is refused.
     pub(crate) guards: Guards,
-    /// What the gathered areas lose, if they go.
-    pub(crate) going: Vec<Range<u64>>,
-    /// What the operation that is under way discarded.
+    /// What it discarded.
     pub(crate) discarded: Vec<Range<u64>>,
     pub(crate) uffd: Pending,
     pub(crate) uffd_events: Vec<UffdEvent>,
@@ -105,7 +101,6 @@ impl<C: Container> AddressSpace<C> {
             limits,
             areas: C::default(),
             files: Vec::new(),
-            watched: false,
             counters: Counters::default(),
             hooks: Vec::new(),
             def_flags: VmFlags::empty(),
@@ -117,7 +112,6 @@ impl<C: Container> AddressSpace<C> {
             shmem: BTreeMap::new(),
             went_back: false,
             guards: Guards::default(),
-            going: Vec::new(),
             discarded: Vec::new(),
             uffd: Pending::default(),
             uffd_events: Vec::new(),
@@ -132,7 +126,6 @@ impl<C: Container> AddressSpace<C> {
     /// If there are 65,536 already.
     pub fn add_file(&mut self, file: File) -> FileId {
         let id = u16::try_from(self.files.len()).expect("at most 65,536 files");
-        self.watched |= file.hooks != Default::default();
         self.files.push(file);
         FileId(id)
     }
@@ -211,17 +204,11 @@ impl<C: Container> AddressSpace<C> {
     /// Applies an operation, and gives the areas that touch the window, uncut; of an empty window none.
     /// Re-uses the vectors of the outcome, so that nothing is allocated for it.
     pub fn apply_into(&mut self, op: &Op, window: Range<u64>, outcome: &mut Outcome) {
+        outcome.result = self.execute(op);
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
         core::mem::swap(&mut self.uffd_events, &mut outcome.events);
         core::mem::swap(&mut self.discarded, &mut outcome.discarded);
-        self.hooks.clear();
-        self.uffd_events.clear();
-        self.discarded.clear();
-        outcome.result = self.call_system(op);
-        self.uffd_complete(outcome.result.is_ok());
-        core::mem::swap(&mut self.hooks, &mut outcome.hooks);
-        core::mem::swap(&mut self.uffd_events, &mut outcome.events);
-        core::mem::swap(&mut self.discarded, &mut outcome.discarded);
+        self.forget_effects();
         outcome.layout.clear();
         if !window.is_empty() {
             outcome.layout.extend(
@@ -232,6 +219,50 @@ impl<C: Container> AddressSpace<C> {
             );
         }
         outcome.counters = self.counters;
+    }
+
+    /// Applies an operation, and gives its value alone. What else there is to know of it can be asked for:
+    /// [`hooks`](Self::hooks), [`events`](Self::events), [`discarded`](Self::discarded),
+    /// [`counters`](Self::counters), [`areas`](Self::areas). The way to apply very many.
+    ///
+    /// ```
+    /// use vmalab_model::{AddressSpace, Errno, Limits, Op, Rules};
+    ///
+    /// let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+    /// let refused = space.execute(&Op::Munmap { addr: 0x1234, len: 0x1000 });
+    /// assert_eq!(refused, Err(Errno::EINVAL));
+    /// assert!(space.hooks().is_empty() && space.discarded().is_empty());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What the system call answers.
+    pub fn execute(&mut self, op: &Op) -> Result<u64, Errno> {
+        self.forget_effects();
+        let result = self.call_system(op);
+        self.uffd_complete(result.is_ok());
+        result
+    }
+
+    fn forget_effects(&mut self) {
+        self.hooks.clear();
+        self.uffd_events.clear();
+        self.discarded.clear();
+    }
+
+    /// The hook calls of the last [`execute`](Self::execute), as [`Outcome::hooks`].
+    pub fn hooks(&self) -> &[HookCall] {
+        &self.hooks
+    }
+
+    /// What a userfaultfd is told of the last [`execute`](Self::execute), as [`Outcome::events`].
+    pub fn events(&self) -> &[UffdEvent] {
+        &self.uffd_events
+    }
+
+    /// The ranges that the last [`execute`](Self::execute) discarded, as [`Outcome::discarded`].
+    pub fn discarded(&self) -> &[Range<u64>] {
+        &self.discarded
     }
 
     fn call_system(&mut self, op: &Op) -> Result<u64, Errno> {
@@ -372,10 +403,14 @@ pub(crate) fn push_range(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
 }
 
 /// Records the call of a hook, if the area's driver has it.
+#[inline]
 pub(crate) fn record(files: &[File], calls: &mut Vec<HookCall>, hook: Hook, vma: &Vma) {
-    let Object::File(file) = vma.object else {
-        return;
-    };
+    if let Object::File(file) = vma.object {
+        record_of_file(files, calls, hook, vma, file);
+    }
+}
+
+fn record_of_file(files: &[File], calls: &mut Vec<HookCall>, hook: Hook, vma: &Vma, file: FileId) {
     let known = &files[usize::from(file.0)];
     if known.attached.is_some() {
         // The kernel's own.

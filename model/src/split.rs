@@ -23,27 +23,32 @@ impl<C: Container> AddressSpace<C> {
         //  start        at        end
         // |-------------|----------|
         //     lower        upper
-        let lower = Vma { end: at, ..whole };
-        let mut upper = Vma { start: at, ..whole };
-        if !self.rules.errs(Mistake::SplitLosesOffset) {
-            upper.pgoff = whole.pgoff_at(at);
+        let pgoff = if self.rules.errs(Mistake::SplitLosesOffset) {
+            whole.pgoff
+        } else {
+            whole.pgoff_at(at)
+        };
+        let mut new = whole;
+        if new_below {
+            new.end = at;
+        } else {
+            (new.start, new.pgoff) = (at, pgoff);
         }
-        let new = if new_below { &lower } else { &upper };
         if let Err(error) = self.may_split(&whole, at) {
             if self.rules.errs(Mistake::FailedSplitCloses) {
-                self.call(Hook::Close, new);
+                self.call(Hook::Close, &new);
             }
             return Err(error);
         }
-        self.allocate(Allocation::Area)?;
+        self.allocate_area(start)?;
         self.allocate(Allocation::Tree)?;
         if whole.anon_vma.is_some() {
             self.allocate(Allocation::AnonVma)?;
         }
         if !self.rules.errs(Mistake::SplitForgetsOpen) {
-            self.call(Hook::Open, new);
+            self.call(Hook::Open, &new);
         }
-        self.areas.split(lower, upper);
+        self.areas.split(start, at, pgoff);
         self.counters.map_count += 1;
         Ok(())
     }

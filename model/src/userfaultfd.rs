@@ -142,7 +142,7 @@ impl<C: Container> AddressSpace<C> {
         flags: VmFlags,
     ) -> Result<Vma, Errno> {
         if !self.rules.uffd_merges_by_area_offset || start == vma.start {
-            return self.modify_flags(prev, vma, start, end, flags);
+            return self.modify_flags(prev.as_ref(), vma, start, end, flags);
         }
         let new = Vma {
             start,
@@ -151,7 +151,7 @@ impl<C: Container> AddressSpace<C> {
             flags,
             ..*vma
         };
-        match self.merge_existing_range(prev, vma, &new) {
+        match self.merge_existing_range(prev.as_ref(), vma, &new) {
             Ok(Some(merged)) => return Ok(merged),
             Err(error) if self.rules.failed_merge_is_an_error => return Err(error),
             Ok(None) | Err(_) => {}
@@ -200,6 +200,9 @@ impl<C: Container> AddressSpace<C> {
             remap,
             unmaps,
         } = &mut self.uffd;
+        if early.is_empty() && remap.is_none() && unmaps.is_empty() {
+            return;
+        }
         self.uffd_events.append(early);
         self.uffd_events.extend(remap.take().filter(|_| succeeded));
         self.uffd_events.append(unmaps);

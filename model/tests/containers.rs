@@ -68,13 +68,21 @@ fn perform<C: Container>(areas: &mut C, act: &Act) {
             while at < from + len {
                 let free_until = areas.find(bytes(at)).map_or(u64::MAX, |vma| vma.start);
                 if bytes(at + size) <= free_until {
-                    areas.reserve().expect("there is memory");
+                    areas.reserve(bytes(at)).expect("there is memory");
                     areas.insert(area(at, at + size));
                 }
                 at += size + u64::from(apart);
             }
         }
-        Act::Remove(from, len) => areas.remove_range(bytes(from)..bytes(from + len)),
+        Act::Remove(from, len) => {
+            let range = bytes(from)..bytes(from + len);
+            let there = areas.iter_from(range.start).copied();
+            let there = there.filter(|vma| vma.start >= range.start);
+            let there: Vec<Vma> = there.take_while(|vma| vma.start < range.end).collect();
+            let mut gone = Vec::new();
+            areas.remove_range(range, |vma| gone.push(*vma));
+            assert_eq!(gone, there);
+        }
         Act::Move(at, by, end) => {
             let Some(&old) = areas.find(bytes(at)) else {
                 return;
@@ -97,17 +105,8 @@ fn perform<C: Container>(areas: &mut C, act: &Act) {
             };
             let middle = whole.start + (whole.end - whole.start) / PAGE_SIZE / 2 * PAGE_SIZE;
             if middle > whole.start {
-                let lower = Vma {
-                    end: middle,
-                    ..whole
-                };
-                let upper = Vma {
-                    start: middle,
-                    pgoff: whole.pgoff_at(middle),
-                    ..whole
-                };
-                areas.reserve().expect("there is memory");
-                areas.split(lower, upper);
+                areas.reserve(whole.start).expect("there is memory");
+                areas.split(whole.start, middle, whole.pgoff_at(middle));
             }
         }
         Act::Join(from, len, more) => {

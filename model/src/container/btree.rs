@@ -9,14 +9,14 @@
 //! ```
 //!
 //! A B-tree of two levels. An operation bisects the index, then a leaf, and moves at most one leaf's
-//! areas. A leaf that overflows shares with a neighbour first, so that leaves are three quarters full. Only
-//! where that cannot be, or where a leaf runs empty, does the index change. At a maximum of areas
-//! (`max_map_count`, 65,530 by default) it has some two thousand entries, so that moving half of them, now
-//! and then, costs less than the pointers of another level on every operation.
+//! areas. A leaf that is full is cut in two, and one of few areas joins a neighbour; only then does the index
+//! change. At a maximum of areas (`max_map_count`, 65,530 by default) it has some three thousand entries, so
+//! that moving half of them, now and then, costs less than the pointers of another level on every operation.
+//! A leaf has memory for the areas in it and a few more, so that it matters little how full the leaves are.
 //!
-//! The index has the largest gap of each leaf, as the maple tree's nodes have: a search for a gap passes
-//! over the leaves without a look into them. It is measured by the first search after a change, since most
-//! changes are followed by others before anybody searches.
+//! The index has the largest gap of each leaf, as the maple tree's nodes have, and of each few dozen leaves:
+//! a search for a gap passes over them without a look into them. It is measured by the first search after a
+//! change, since most changes are followed by others before anybody searches.
 //!
 //! The kernel hands an iterator from function to function, so that one operation searches once. Here the
 //! tree itself remembers the place where it was last: most of what an operation asks is about that one or
@@ -31,13 +31,17 @@ use crate::Vma;
 /// Areas in a leaf, at most.
 const CAPACITY: usize = 32;
 /// A leaf with fewer than these looks for a neighbour to join.
-const FEW: usize = CAPACITY / 2;
-/// With no more than these there is room to share.
-const ROOMY: usize = CAPACITY - CAPACITY / 8;
+const FEW: usize = CAPACITY / 4;
+/// No more than these become one leaf.
+const ROOMY: usize = CAPACITY - CAPACITY / 4;
+/// For so many areas more a leaf gets memory at a time.
+const STEP: usize = 5;
+/// Leaves in a group, of which the largest gap is known.
+const GROUP: usize = 64;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Leaf {
-    /// By address; never empty, never more than [`CAPACITY`].
+    /// By address; never more than [`CAPACITY`], and empty only if there is no area at all.
     areas: Vec<Vma>,
 }
 
@@ -52,10 +56,10 @@ pub struct BTree {
     starts: Vec<u64>,
     /// The largest gap that ends where an area of the leaf starts, in bytes, or [`UNKNOWN`].
     gaps: Vec<Cell<u64>>,
+    /// The largest of them in each [`GROUP`] of leaves, or [`UNKNOWN`]. There are none of a single group.
+    groups: Vec<Cell<u64>>,
     leaves: Vec<Leaf>,
     len: usize,
-    /// The memory of the next leaf.
-    spare: Option<Vec<Vma>>,
     /// Where a search ended last. It may be out of date: who uses it looks whether it is still right.
     last: Cell<Place>,
 }
@@ -68,33 +72,36 @@ struct Place {
 }
 
 impl Leaf {
-    fn start(&self) -> u64 {
-        self.areas[0].start
-    }
-
-    fn is_full(&self) -> bool {
-        self.areas.len() >= CAPACITY
-    }
-
-    fn is_roomy(&self) -> bool {
-        self.areas.len() <= ROOMY
-    }
-
     /// The first area that ends above `addr`.
     fn at(&self, addr: u64) -> usize {
         self.areas.partition_point(|vma| vma.end <= addr)
     }
 
-    /// Whether [`at`](Self::at) would give that.
-    fn is_at(&self, at: usize, addr: u64) -> bool {
-        at <= self.areas.len()
-            && (at == 0 || self.areas[at - 1].end <= addr)
-            && self.areas.get(at).is_none_or(|vma| vma.end > addr)
-    }
-
     /// The first area that starts at or above `addr`.
     fn from(&self, addr: u64) -> usize {
         self.areas.partition_point(|vma| vma.start < addr)
+    }
+
+    /// Most often it is one.
+    #[inline]
+    fn take_out(&mut self, range: Range<usize>) {
+        match range.len() {
+            0 => {}
+            1 => {
+                self.areas.remove(range.start);
+            }
+            _ => {
+                self.areas.drain(range);
+            }
+        }
+    }
+
+    /// Gives memory back that is not soon needed.
+    #[inline]
+    fn fit(&mut self) {
+        if self.areas.capacity() > self.areas.len() + 2 * STEP {
+            self.areas.shrink_to(self.areas.len() + STEP);
+        }
     }
 }
 
@@ -116,30 +123,43 @@ impl BTree {
     /// that leaf.
     #[inline]
     fn place(&self, addr: u64) -> Place {
-        let last = self.last.get();
-        match self.area(last.leaf, last.at) {
-            Some(vma) if vma.start <= addr && addr < vma.end => last,
+        let Place { leaf, at } = self.last.get();
+        let areas = self.leaves.get(leaf).map_or(&[][..], |leaf| &leaf.areas);
+        match areas.get(at) {
+            // The one that was looked at last.
+            Some(vma) if vma.start <= addr && addr < vma.end => Place { leaf, at },
+            // In the one below, or in the gap between.
+            Some(vma) if addr < vma.end && at > 0 && areas[at - 1].start <= addr => {
+                let in_gap = areas[at - 1].end <= addr;
+                let place = Place {
+                    leaf,
+                    at: if in_gap { at } else { at - 1 },
+                };
+                self.last.set(place);
+                place
+            }
+            // In the next one, or in the gap below that.
+            Some(vma)
+                if vma.end <= addr && areas.get(at + 1).is_some_and(|next| addr < next.end) =>
+            {
+                let place = Place { leaf, at: at + 1 };
+                self.last.set(place);
+                place
+            }
             _ => self.search(addr),
         }
     }
 
-    /// [`place`](Self::place), where it is not the one that was looked at last.
+    /// [`place`](Self::place), where it is not near the one that was looked at last.
     fn search(&self, addr: u64) -> Place {
-        let Place { mut leaf, at } = self.last.get();
-        let near = self.is_leaf(leaf, addr);
-        if !near {
+        let Place { mut leaf, .. } = self.last.get();
+        if !self.is_leaf(leaf, addr) {
             leaf = self.leaf(addr);
         }
         let Some(here) = self.leaves.get(leaf) else {
             return Place::default();
         };
-        let at = if near && here.is_at(at, addr) {
-            at
-        } else if near && here.is_at(at + 1, addr) {
-            at + 1
-        } else {
-            here.at(addr)
-        };
+        let at = here.at(addr);
         let place = Place { leaf, at };
         self.last.set(place);
         place
@@ -169,19 +189,13 @@ impl BTree {
         }
     }
 
-    /// Memory for a leaf: what was reserved, or what there is.
-    fn take_spare(&mut self) -> Vec<Vma> {
-        self.spare
-            .take()
-            .unwrap_or_else(|| Vec::with_capacity(CAPACITY))
-    }
-
-    /// Takes a leaf in.
-    fn insert_leaf(&mut self, at: usize, areas: Vec<Vma>) {
-        self.starts.insert(at, areas[0].start);
+    /// Takes a leaf in, which is not empty.
+    fn insert_leaf(&mut self, at: usize, leaf: Leaf) {
+        self.starts.insert(at, leaf.areas[0].start);
         self.gaps.insert(at, Cell::new(UNKNOWN));
-        self.leaves.insert(at, Leaf { areas });
+        self.leaves.insert(at, leaf);
         self.forget_gap(at + 1);
+        self.forget_groups(at);
     }
 
     fn remove_leaves(&mut self, range: Range<usize>) {
@@ -189,11 +203,28 @@ impl BTree {
         self.gaps.drain(range.clone());
         self.leaves.drain(range.clone());
         self.forget_gap(range.start);
+        self.forget_groups(range.start);
     }
 
+    #[inline]
     fn forget_gap(&mut self, leaf: usize) {
         if let Some(gap) = self.gaps.get_mut(leaf) {
             gap.set(UNKNOWN);
+        }
+        if let Some(group) = self.groups.get_mut(leaf / GROUP) {
+            group.set(UNKNOWN);
+        }
+    }
+
+    /// Leaves came or went at a place: from there on, the groups are of others.
+    fn forget_groups(&mut self, leaf: usize) {
+        let groups = match self.leaves.len().div_ceil(GROUP) {
+            0 | 1 => 0,
+            groups => groups,
+        };
+        self.groups.resize(groups, Cell::new(UNKNOWN));
+        for group in self.groups.iter_mut().skip(leaf / GROUP) {
+            group.set(UNKNOWN);
         }
     }
 
@@ -212,88 +243,139 @@ impl BTree {
         largest
     }
 
+    /// Whether a leaf of the group may have a gap so large.
+    fn group_is_wide(&self, group: usize, len: u64) -> bool {
+        let Some(known) = self.groups.get(group) else {
+            return true;
+        };
+        if known.get() == UNKNOWN {
+            let first = group * GROUP;
+            let leaves = first..self.leaves.len().min(first + GROUP);
+            let largest = leaves.map(|leaf| self.largest_gap(leaf)).max();
+            known.set(largest.unwrap_or(0));
+        }
+        known.get() >= len
+    }
+
     /// The first leaf from this one on that has a gap so large.
     fn wide_from(&self, mut leaf: usize, len: u64) -> Option<usize> {
-        loop {
-            leaf += self.gaps[leaf..].iter().position(|gap| gap.get() >= len)?;
+        while leaf < self.leaves.len() {
+            if leaf % GROUP == 0 && !self.group_is_wide(leaf / GROUP, len) {
+                leaf += GROUP;
+                continue;
+            }
             if self.largest_gap(leaf) >= len {
                 return Some(leaf);
             }
             leaf += 1;
         }
+        None
     }
 
     /// The last leaf before this one that has a gap so large.
     fn wide_below(&self, mut leaf: usize, len: u64) -> Option<usize> {
-        loop {
-            leaf = self.gaps[..leaf].iter().rposition(|gap| gap.get() >= len)?;
+        while leaf > 0 {
+            if leaf % GROUP == 0 && !self.group_is_wide(leaf / GROUP - 1, len) {
+                leaf -= GROUP;
+                continue;
+            }
+            leaf -= 1;
             if self.largest_gap(leaf) >= len {
                 return Some(leaf);
             }
         }
+        None
     }
 
     /// Brings the index up to date after a change at a place.
+    #[inline]
     fn changed(&mut self, leaf: usize, at: usize) {
-        let here = &self.leaves[leaf];
-        self.gaps[leaf].set(UNKNOWN);
+        let areas = &self.leaves[leaf].areas;
+        let last = at + 1 >= areas.len();
         if at == 0 {
-            self.starts[leaf] = here.start();
+            self.starts[leaf] = areas[0].start;
         }
-        if at + 1 >= here.areas.len() {
+        self.forget_gap(leaf);
+        if last {
             self.forget_gap(leaf + 1);
         }
     }
 
-    /// Begins a leaf with one area.
-    fn begin_leaf(&mut self, leaf: usize, vma: Vma) {
-        let mut areas = self.take_spare();
-        areas.push(vma);
-        self.insert_leaf(leaf, areas);
-    }
-
-    /// Makes room in a full leaf: lets it share with a neighbour, or with a new one.
-    fn make_room(&mut self, leaf: usize) {
-        let is_roomy = |leaf: usize| self.leaves.get(leaf).is_some_and(Leaf::is_roomy);
-        if is_roomy(leaf + 1) {
-            self.balance(leaf);
-        } else if leaf > 0 && is_roomy(leaf - 1) {
-            self.balance(leaf - 1);
+    /// The place for an area that starts at `addr`, in a leaf with memory for it.
+    #[inline]
+    fn room(&mut self, addr: u64) -> Result<Place, OutOfMemory> {
+        let place = self.place(addr);
+        let here = self.leaves.get(place.leaf);
+        if here.is_some_and(|leaf| leaf.areas.len() < leaf.areas.capacity().min(CAPACITY)) {
+            Ok(place)
         } else {
-            let mut areas = self.take_spare();
-            areas.extend(self.leaves[leaf].areas.drain(CAPACITY / 2..));
-            self.insert_leaf(leaf + 1, areas);
-            self.forget_gap(leaf);
+            self.make_room(place, addr)
         }
     }
 
-    /// Gives two neighbours half of their areas each.
-    fn balance(&mut self, lower: usize) {
-        let [below, above] = &mut self.leaves[lower..lower + 2] else {
-            unreachable!("two leaves are two")
+    /// [`room`](Self::room), where there is none.
+    #[cold]
+    fn make_room(&mut self, mut place: Place, addr: u64) -> Result<Place, OutOfMemory> {
+        if self.leaves.is_empty() {
+            self.leaves.try_reserve_exact(1)?;
+            self.starts.try_reserve_exact(1)?;
+            self.gaps.try_reserve_exact(1)?;
+            self.leaves.push(Leaf::default());
+            self.starts.push(0);
+            self.gaps.push(Cell::new(UNKNOWN));
+        } else if self.leaves[place.leaf].areas.len() == CAPACITY {
+            self.cut_leaf(place)?;
+            place = self.place(addr);
+        }
+        let areas = &mut self.leaves[place.leaf].areas;
+        areas.try_reserve_exact(STEP.min(CAPACITY - areas.len()))?;
+        Ok(place)
+    }
+
+    /// Cuts a full leaf in two. At either end of all it stays nearly full: whoever maps one area after the
+    /// other fills the leaves.
+    fn cut_leaf(&mut self, Place { leaf, at }: Place) -> Result<(), OutOfMemory> {
+        let keep = if at == CAPACITY && leaf + 1 == self.leaves.len() {
+            CAPACITY - 1
+        } else if at == 0 && leaf == 0 {
+            1
+        } else {
+            CAPACITY / 2
         };
-        let half = (below.areas.len() + above.areas.len()) / 2;
-        if let Some(missing) = half.checked_sub(below.areas.len()) {
-            below.areas.extend(above.areas.drain(..missing));
-        } else {
-            above.areas.splice(..0, below.areas.drain(half..));
-        }
-        self.starts[lower + 1] = above.start();
-        self.forget_gap(lower);
-        self.forget_gap(lower + 1);
+        let mut upper = Leaf::default();
+        let moved = CAPACITY - keep;
+        upper.areas.try_reserve_exact(CAPACITY.min(moved + STEP))?;
+        self.starts.try_reserve(1)?;
+        self.gaps.try_reserve(1)?;
+        self.groups.try_reserve(2)?;
+        self.leaves.try_reserve(1)?;
+        upper.areas.extend(self.leaves[leaf].areas.drain(keep..));
+        self.leaves[leaf].fit();
+        self.insert_leaf(leaf + 1, upper);
+        self.forget_gap(leaf);
+        Ok(())
     }
 
-    /// Lets a leaf of few areas join a neighbour, if they fit into one and leave some room.
+    /// After areas went from a leaf: gives memory back, or lets it join a neighbour, if they fit into one and
+    /// leave some room.
+    #[inline]
     fn thin_out(&mut self, leaf: usize) {
+        let Some(here) = self.leaves.get_mut(leaf) else {
+            return;
+        };
+        here.fit();
+        if here.areas.len() < FEW && self.leaves.len() > 1 {
+            self.join_leaf(leaf);
+        }
+    }
+
+    fn join_leaf(&mut self, leaf: usize) {
         let len = |leaf: usize| {
             self.leaves
                 .get(leaf)
                 .map_or(CAPACITY, |leaf| leaf.areas.len())
         };
         let few = len(leaf);
-        if few >= FEW || self.leaves.len() == 1 {
-            return;
-        }
         let lower = if few + len(leaf + 1) <= ROOMY {
             leaf
         } else if leaf > 0 && few + len(leaf - 1) <= ROOMY {
@@ -301,12 +383,12 @@ impl BTree {
         } else {
             return;
         };
-        let mut upper = self.leaves.remove(lower + 1).areas;
-        self.starts.remove(lower + 1);
-        self.gaps.remove(lower + 1);
+        let mut upper = core::mem::take(&mut self.leaves[lower + 1].areas);
+        self.remove_leaves(lower + 1..lower + 2);
         self.forget_gap(lower);
-        self.leaves[lower].areas.append(&mut upper);
-        self.spare.get_or_insert(upper);
+        let areas = &mut self.leaves[lower].areas;
+        areas.reserve_exact(upper.len() + STEP);
+        areas.append(&mut upper);
     }
 
     /// The gap below an area, or behind the last leaf.
@@ -323,22 +405,16 @@ impl Container for BTree {
         self.len
     }
 
-    fn reserve(&mut self) -> Result<(), OutOfMemory> {
-        if self.spare.is_none() {
-            let mut spare = Vec::new();
-            spare.try_reserve_exact(CAPACITY)?;
-            self.spare = Some(spare);
-        }
-        self.starts.try_reserve(1)?;
-        self.gaps.try_reserve(1)?;
-        self.leaves.try_reserve(1)?;
-        Ok(())
+    #[inline]
+    fn reserve(&mut self, addr: u64) -> Result<(), OutOfMemory> {
+        self.room(addr).map(|_| ())
     }
 
     #[inline]
     fn find(&self, addr: u64) -> Option<&Vma> {
-        let (leaf, at) = self.position(addr);
-        self.area(leaf, at)
+        let Place { leaf, at } = self.place(addr);
+        let here = self.area(leaf, at);
+        here.or_else(|| self.area(leaf + 1, 0))
     }
 
     #[inline]
@@ -349,23 +425,10 @@ impl Container for BTree {
     }
 
     fn insert(&mut self, vma: Vma) {
+        let Ok(Place { leaf, at }) = self.room(vma.start) else {
+            panic!("{OutOfMemory}")
+        };
         self.len += 1;
-        let Place { mut leaf, mut at } = self.place(vma.start);
-        let full = self.leaves.get(leaf).is_none_or(Leaf::is_full);
-        // At either end of all, a new leaf is begun, and the full one stays full: whoever maps one area
-        // after the other fills the leaves.
-        if full && at == 0 && leaf == 0 {
-            self.begin_leaf(0, vma);
-            return;
-        }
-        if full && at == CAPACITY && leaf + 1 == self.leaves.len() {
-            self.begin_leaf(leaf + 1, vma);
-            return;
-        }
-        if full {
-            self.make_room(leaf);
-            Place { leaf, at } = self.place(vma.start);
-        }
         self.leaves[leaf].areas.insert(at, vma);
         self.changed(leaf, at);
         self.last.set(Place { leaf, at });
@@ -379,18 +442,18 @@ impl Container for BTree {
         self.changed(leaf, at);
     }
 
-    fn split(&mut self, lower: Vma, upper: Vma) {
-        let Place { leaf, at } = self.place(lower.start);
-        let here = &mut self.leaves[leaf];
-        debug_assert_eq!(here.areas[at].start, lower.start);
-        here.areas[at] = lower;
-        if here.is_full() {
-            self.insert(upper);
-        } else {
-            // No gap changes.
-            here.areas.insert(at + 1, upper);
-            self.len += 1;
-        }
+    fn split(&mut self, start: u64, at: u64, pgoff: u64) {
+        let Ok(Place { leaf, at: lower }) = self.room(start) else {
+            panic!("{OutOfMemory}")
+        };
+        let areas = &mut self.leaves[leaf].areas;
+        debug_assert_eq!(areas[lower].start, start);
+        let mut upper = areas[lower];
+        (upper.start, upper.pgoff) = (at, pgoff);
+        areas[lower].end = at;
+        // No gap changes.
+        areas.insert(lower + 1, upper);
+        self.len += 1;
     }
 
     fn join(&mut self, vma: Vma) {
@@ -409,15 +472,16 @@ impl Container for BTree {
             return;
         }
         here.areas[at] = vma;
-        here.areas.drain(at + 1..end);
+        here.take_out(at + 1..end);
         self.len -= end - at - 1;
         self.changed(leaf, at);
         self.last.set(Place { leaf, at });
         self.thin_out(leaf);
     }
 
-    fn remove_range(&mut self, range: Range<u64>) {
+    fn remove_range(&mut self, range: Range<u64>, mut gone: impl FnMut(&Vma)) {
         let Place { mut leaf, at } = self.place(range.start);
+        let begun = leaf;
         let mut first = at;
         if self
             .area(leaf, at)
@@ -427,8 +491,11 @@ impl Container for BTree {
         }
         let mut whole = leaf..leaf;
         while let Some(here) = self.leaves.get_mut(leaf) {
-            let rest = here.areas[first..].iter();
-            let last = first + rest.take_while(|vma| vma.start < range.end).count();
+            let mut last = first;
+            while let Some(vma) = here.areas.get(last).filter(|vma| vma.start < range.end) {
+                gone(vma);
+                last += 1;
+            }
             let goes_on = last == here.areas.len();
             self.len -= last - first;
             if first == 0 && goes_on {
@@ -437,7 +504,7 @@ impl Container for BTree {
                 }
                 whole.end = leaf + 1;
             } else if first < last {
-                here.areas.drain(first..last);
+                here.take_out(first..last);
                 self.changed(leaf, first);
             }
             if !goes_on {
@@ -446,13 +513,15 @@ impl Container for BTree {
             first = 0;
             leaf += 1;
         }
-        // The last that lost something, and the one before it.
+        // The last that lost something, and the first.
         leaf -= whole.len();
         if !whole.is_empty() {
             self.remove_leaves(whole);
         }
         self.thin_out(leaf);
-        self.thin_out(leaf.saturating_sub(1));
+        if leaf > begun {
+            self.thin_out(begun);
+        }
     }
 
     fn iter_from(&self, addr: u64) -> impl DoubleEndedIterator<Item = &Vma> {

@@ -4,12 +4,12 @@
 //!
 //! | container | is like the kernel's | search | add or remove | bytes an area |
 //! | --- | --- | --- | --- | --- |
-//! | [`BTree`] | maple tree, since 6.1 | logarithmic | logarithmic | that of [`Vma`], and a third of that |
+//! | [`BTree`] | maple tree, since 6.1 | logarithmic | logarithmic | that of [`Vma`], and a fifth of that |
 //! | [`RbList`] | sorted list, red-black tree and look-up cache, until 6.0 | logarithmic | logarithmic | twice that of [`Vma`] |
 //! | [`SortedVec`] | none: so simple that it is the judge of the others | logarithmic | moves half of the areas | that of [`Vma`] |
 //!
 //! A search for a gap of some size is logarithmic in the second, as in the kernel since 3.8. In the first it
-//! looks at one number for some two dozen areas, and in the last at each area.
+//! looks at one number for a thousand areas, and then for two dozen, and in the last at each area.
 
 mod btree;
 mod rb_list;
@@ -32,13 +32,14 @@ pub trait Container: Default {
         self.len() == 0
     }
 
-    /// Makes sure that one [`insert`](Self::insert) finds the memory that it needs
-    /// (`vma_iter_prealloc`): the kernel does so while there is still a way back.
+    /// Makes sure that one [`insert`](Self::insert) at that address, or one [`split`](Self::split) of the area
+    /// there, finds the memory that it needs (`vma_iter_prealloc`): the kernel does so while there is still a
+    /// way back.
     ///
     /// # Errors
     ///
     /// There is no memory. Nothing has changed.
-    fn reserve(&mut self) -> Result<(), OutOfMemory>;
+    fn reserve(&mut self, addr: u64) -> Result<(), OutOfMemory>;
 
     /// The first area that ends above `addr` (`find_vma`): the one that holds it, or the next.
     fn find(&self, addr: u64) -> Option<&Vma>;
@@ -53,11 +54,18 @@ pub trait Container: Default {
     /// larger or smaller, as long as it touches no other.
     fn replace(&mut self, start: u64, vma: Vma);
 
-    /// Cuts an area in two, which meet where the one ends and the other starts. There must be room, as
-    /// for an [`insert`](Self::insert).
-    fn split(&mut self, lower: Vma, upper: Vma) {
-        self.replace(lower.start, lower);
-        self.insert(upper);
+    /// Cuts the area that starts at `start`, which must exist, in two at `at`. `pgoff` is what the upper one
+    /// has. There must be room, as for an [`insert`](Self::insert).
+    fn split(&mut self, start: u64, at: u64, pgoff: u64) {
+        let Some(&whole) = self.find(start) else {
+            unreachable!("a split of an area that is not there")
+        };
+        self.replace(start, Vma { end: at, ..whole });
+        self.insert(Vma {
+            start: at,
+            pgoff,
+            ..whole
+        });
     }
 
     /// Exchanges the areas in the range of `vma`, of which there is at least one, for it. None may reach
@@ -66,8 +74,8 @@ pub trait Container: Default {
         join(self, vma);
     }
 
-    /// Takes all areas out that start in the range.
-    fn remove_range(&mut self, range: Range<u64>);
+    /// Takes all areas out that start in the range, and shows each of them, upwards.
+    fn remove_range(&mut self, range: Range<u64>, gone: impl FnMut(&Vma));
 
     /// The areas from [`find`](Self::find)`(addr)` on, upwards.
     fn iter_from(&self, addr: u64) -> impl DoubleEndedIterator<Item = &Vma>;
@@ -110,7 +118,7 @@ fn join<C: Container>(areas: &mut C, vma: Vma) {
     let Some(&first) = areas.find(vma.start) else {
         unreachable!("areas become one where there is none")
     };
-    areas.remove_range(first.end..vma.end);
+    areas.remove_range(first.end..vma.end, |_| {});
     areas.replace(first.start, vma);
 }
 
@@ -185,7 +193,7 @@ impl Container for SortedVec {
         self.0.len()
     }
 
-    fn reserve(&mut self) -> Result<(), OutOfMemory> {
+    fn reserve(&mut self, _addr: u64) -> Result<(), OutOfMemory> {
         Ok(self.0.try_reserve(1)?)
     }
 
@@ -209,10 +217,10 @@ impl Container for SortedVec {
         self.0[index] = vma;
     }
 
-    fn remove_range(&mut self, range: Range<u64>) {
+    fn remove_range(&mut self, range: Range<u64>, mut gone: impl FnMut(&Vma)) {
         let first = self.0.partition_point(|vma| vma.start < range.start);
         let last = first + self.0[first..].partition_point(|vma| vma.start < range.end);
-        self.0.drain(first..last);
+        self.0.drain(first..last).for_each(|vma| gone(&vma));
     }
 
     fn iter_from(&self, addr: u64) -> impl DoubleEndedIterator<Item = &Vma> {

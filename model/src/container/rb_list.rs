@@ -505,7 +505,7 @@ impl Container for RbList {
         self.nodes.len().saturating_sub(1) - self.free.len()
     }
 
-    fn reserve(&mut self) -> Result<(), OutOfMemory> {
+    fn reserve(&mut self, _addr: u64) -> Result<(), OutOfMemory> {
         // The first node takes a place for "none" besides. A place that is freed is noted without fail.
         self.nodes.try_reserve(2)?;
         let places = self.nodes.capacity();
@@ -525,10 +525,16 @@ impl Container for RbList {
         self.insert_above(self.prev_id(vma.start), vma);
     }
 
-    fn split(&mut self, lower: Vma, upper: Vma) {
-        let id = self.find_id(lower.start);
-        debug_assert_eq!(self.node(id).vma.start, lower.start);
-        self.node_mut(id).vma = lower;
+    fn split(&mut self, start: u64, at: u64, pgoff: u64) {
+        let id = self.find_id(start);
+        let lower = &mut self.node_mut(id).vma;
+        debug_assert_eq!(lower.start, start);
+        let upper = Vma {
+            start: at,
+            pgoff,
+            ..*lower
+        };
+        lower.end = at;
         self.insert_above(id, upper);
     }
 
@@ -540,13 +546,14 @@ impl Container for RbList {
         self.measure(self.node(id).next[ABOVE]);
     }
 
-    fn remove_range(&mut self, range: Range<u64>) {
+    fn remove_range(&mut self, range: Range<u64>, mut gone: impl FnMut(&Vma)) {
         let mut id = match self.prev_id(range.start) {
             NIL => self.ends[BELOW],
             below => self.node(below).next[ABOVE],
         };
         while id != NIL && self.node(id).vma.start < range.end {
             let next = self.node(id).next[ABOVE];
+            gone(&self.node(id).vma);
             self.remove(id);
             id = next;
         }
