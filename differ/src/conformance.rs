@@ -168,6 +168,7 @@ fn world() -> World {
         low: None,
         deprecated: true,
         policies: false,
+        huge: false,
         fails: false,
         name: "conformance".into(),
         every: 1,

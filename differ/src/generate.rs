@@ -17,8 +17,8 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use vmalab_model::mempolicy::mode;
 use vmalab_model::{
     Advice, Allocation, Area, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags,
-    Mmap, MremapFlags, Name, NewName, Object, Op, Outcome, PAGE_SIZE, Prot, ShmFlags, VmFlags,
-    file::Kind,
+    Mmap, MremapFlags, Name, NewName, Object, Op, Outcome, PAGE_SIZE, PMD_SIZE, Prot, ShmFlags,
+    VmFlags, file::Kind,
 };
 
 use crate::oracle::{Heap, World};
@@ -56,6 +56,7 @@ pub struct Generator {
     /// Whether addresses below 2 GiB may be asked for.
     low: bool,
     policies: bool,
+    huge: bool,
     fails: bool,
     heap: Option<Heap>,
     /// The advice that this batch prefers.
@@ -106,6 +107,7 @@ impl Generator {
             deprecated: world.deprecated,
             low: world.low.is_some(),
             policies: world.policies,
+            huge: world.huge,
             fails: world.fails,
             heap: world.heap.clone(),
             advice: Advice::NORMAL,
@@ -254,6 +256,23 @@ impl Generator {
                 }
             }
             _ => mmap.flags |= MapFlags::FIXED,
+        }
+        let anonymous = mmap.backing == Backing::None;
+        if self.huge && self.chooses && anonymous && self.one_in(16) {
+            // Larger than the window, so that the kernel chooses where.
+            mmap.addr = 0;
+            mmap.flags = mmap
+                .flags
+                .without(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE | MapFlags::GROWSDOWN);
+            mmap.flags |= MapFlags::HUGETLB;
+            if !self.one_in(8) {
+                mmap.flags |= MapFlags::NORESERVE;
+            }
+            len = pick(
+                &mut self.rng,
+                &[PAGE_SIZE, PMD_SIZE, PMD_SIZE, 2 * PMD_SIZE],
+            );
+            mmap.len = len;
         }
         if self.one_in(20) {
             match self.below(9) {

@@ -165,6 +165,8 @@ pub struct World {
     pub deprecated: bool,
     /// Whether areas get memory policies: the model knows of machines with one memory node.
     pub policies: bool,
+    /// Whether there is memory of huge pages (`MAP_HUGETLB`), of 2 MiB each, and a pool without any.
+    pub huge: bool,
     /// Whether the kernel's own allocations can be made to fail.
     pub fails: bool,
 }

@@ -35,6 +35,7 @@ impl Peer {
             low: Some(low..low + (64 << 20)),
             deprecated: true,
             policies: true,
+            huge: true,
             fails: false,
             name: "plain".into(),
             every: 1,

@@ -178,5 +178,6 @@ pub use op::{Backing, FileId, Mmap, NewName, Op};
 pub use outcome::{Area, Counters, Hook, HookCall, Object, Outcome};
 pub use rules::{Field, Mistake, Rules};
 pub use space::{AddressSpace, RestoreError};
+pub use unmapped_area::PMD_SIZE;
 pub use userfaultfd::UffdEvent;
 pub use vma::{AnonVma, Name, Vma};

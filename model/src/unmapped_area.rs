@@ -9,7 +9,7 @@ use crate::rules::{Mistake, StackGuard};
 use crate::{AddressSpace, Container, Errno, MapFlags, PAGE_SHIFT, PAGE_SIZE, Vma};
 
 /// Bytes in a huge page (`PMD_SIZE`).
-pub(crate) const PMD_SIZE: u64 = 2 << 20;
+pub const PMD_SIZE: u64 = 2 << 20;
 /// End of the addresses that are given to those who do not ask for more (`DEFAULT_MAP_WINDOW`).
 const DEFAULT_MAP_WINDOW: u64 = (1 << 47) - PAGE_SIZE;
 
@@ -145,10 +145,12 @@ impl<C: Container> AddressSpace<C> {
         }
     }
 
-    /// An address for huge pages: with room to spare, downwards.
+    /// An address for huge pages: one that was asked for, or in a gap with room to spare, even if a smaller
+    /// one would do (`info.align_mask`).
     fn hugetlb_unmapped_area(&self, request: &Request<'_>) -> Result<u64, Errno> {
-        let addr = self.arch_unmapped_area(request)?;
-        if addr % PMD_SIZE == 0 || request.flags.contains(MapFlags::FIXED) {
+        let Request { addr, len, .. } = *request;
+        let hint = addr != 0 && self.hint_valid(addr, len) && self.is_free(addr, len);
+        if hint || request.flags.contains(MapFlags::FIXED) {
             return Ok(addr);
         }
         let wide = Request {

@@ -90,6 +90,20 @@ pub(super) fn one_node() -> bool {
     fs::read_to_string("/sys/devices/system/node/online").is_ok_and(|online| online.trim() == "0")
 }
 
+/// Whether there are huge pages of 2 MiB by default, and none in the pool: what becomes of those that are
+/// there depends on all processes of the machine.
+pub(super) fn huge_pool_is_empty() -> bool {
+    let pool = |name| number(&format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}"));
+    let default = text("/proc/meminfo").is_ok_and(|text| {
+        text.lines()
+            .any(|line| line.starts_with("Hugepagesize:") && line.contains(" 2048 kB"))
+    });
+    default
+        && ["nr_hugepages", "nr_overcommit_hugepages"]
+            .into_iter()
+            .all(|name| pool(name).is_ok_and(|pages| pages == 0))
+}
+
 /// Memory and swap in bytes.
 fn memory() -> Result<u64, OracleError> {
     let text = text("/proc/meminfo")?;

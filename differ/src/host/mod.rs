@@ -293,8 +293,13 @@ impl Host {
                     .into(),
             );
         }
-        self.skipped
-            .push("MAP_HUGETLB: huge pages are larger than the window of the operations".into());
+        if !machine::huge_pool_is_empty() {
+            self.skipped.push(
+                "MAP_HUGETLB: there are huge pages in the pool here, or other ones than of 2 MiB, or \
+                 a kernel without CONFIG_HUGETLBFS"
+                    .into(),
+            );
+        }
         if !limits.anon_vma_name {
             self.skipped.push(
                 "names of anonymous memory: this kernel is built without CONFIG_ANON_VMA_NAME"
@@ -464,6 +469,7 @@ impl Host {
         let mut world = World {
             deprecated: self.options.deprecated,
             policies: machine::one_node(),
+            huge: machine::huge_pool_is_empty(),
             fails: false,
             low,
             name: name.into(),
@@ -519,7 +525,7 @@ impl Host {
     }
 
     /// The system call that an operation is.
-    fn call(&self, op: &Op) -> Result<Call, OracleError> {
+    fn call(&self, op: &Op, windows: &[Range<u64>]) -> Result<Call, OracleError> {
         let scratch = self.scratch.as_raw_fd() as u64;
         let (nr, args) = match *op {
             Op::Mmap(Mmap {
@@ -659,7 +665,7 @@ impl Host {
             Op::Touch { addr, write: true } => (libc::SYS_pread64, [scratch, addr, 1, 0, 0, 0]),
             Op::Touch { addr, write: false } => (libc::SYS_pwrite64, [scratch, addr, 1, 0, 0, 0]),
         };
-        let (look, look_at_result) = self.look(op);
+        let (look, look_at_result) = self.look(op, windows);
         Ok(Call {
             nr,
             args,
@@ -669,8 +675,9 @@ impl Host {
     }
 
     /// Where to look after an operation: from the byte before its range to the byte after, so that
-    /// neighbours are seen, too.
-    fn look(&self, op: &Op) -> ([u64; 2], u32) {
+    /// neighbours are seen, too. All areas are looked at if that is not inside a window, where an area may
+    /// lie that began in one.
+    fn look(&self, op: &Op, windows: &[Range<u64>]) -> ([u64; 2], u32) {
         let (addr, len) = match *op {
             Op::Mmap(Mmap {
                 addr, len, flags, ..
@@ -706,10 +713,15 @@ impl Host {
                 return (EVERYWHERE, 0);
             }
         };
-        if self.closely || len > ARENA_PAGES * PAGE_SIZE {
+        let addr_or_0 = addr.unwrap_or(0);
+        let inside =
+            |window: &Range<u64>| window.contains(&addr_or_0) && len <= window.end - addr_or_0;
+        if self.closely
+            || len > ARENA_PAGES * PAGE_SIZE
+            || addr.is_some() && !windows.iter().any(inside)
+        {
             return (EVERYWHERE, 0);
         }
-        let addr_or_0 = addr.unwrap_or(0);
         (
             [addr_or_0.wrapping_sub(1), addr_or_0.wrapping_add(len + 1)],
             addr.is_none().into(),
@@ -759,7 +771,8 @@ impl Oracle for Host {
         seen: &mut Vec<Observation>,
     ) -> Result<(), OracleError> {
         seen.resize_with(ops.len(), Observation::default);
-        let calls = ops.iter().map(|op| self.call(op));
+        let windows = self.worlds[world].windows();
+        let calls = ops.iter().map(|op| self.call(op, &windows));
         let calls: Vec<Call> = calls.collect::<Result<_, _>>()?;
         let (counters_every, layout_every) = if self.closely {
             (1, 1)

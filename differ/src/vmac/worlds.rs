@@ -41,6 +41,7 @@ pub(crate) fn all() -> Vec<World> {
         low: Some(LOW..LOW + (64 << 20)),
         deprecated: true,
         policies: true,
+        huge: false,
         fails: false,
         chosen: Some(limits.mmap_base - (64 << 20)..limits.mmap_base),
     };
