@@ -28,15 +28,18 @@ impl<C: Container> AddressSpace<C> {
         } else {
             whole.pgoff_at(at)
         };
-        let mut new = whole;
-        if new_below {
-            new.end = at;
-        } else {
-            (new.start, new.pgoff) = (at, pgoff);
-        }
+        let new = || {
+            let mut new = whole;
+            if new_below {
+                new.end = at;
+            } else {
+                (new.start, new.pgoff) = (at, pgoff);
+            }
+            new
+        };
         if let Err(error) = self.may_split(&whole, at) {
             if self.rules.errs(Mistake::FailedSplitCloses) {
-                self.call(Hook::Close, &new);
+                self.call(Hook::Close, &new());
             }
             return Err(error);
         }
@@ -45,8 +48,8 @@ impl<C: Container> AddressSpace<C> {
         if whole.anon_vma.is_some() {
             self.allocate(Allocation::AnonVma)?;
         }
-        if !self.rules.errs(Mistake::SplitForgetsOpen) {
-            self.call(Hook::Open, &new);
+        if whole.has_file() && !self.rules.errs(Mistake::SplitForgetsOpen) {
+            self.call(Hook::Open, &new());
         }
         self.areas.split(start, at, pgoff);
         self.counters.map_count += 1;

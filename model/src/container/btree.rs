@@ -72,9 +72,15 @@ struct Place {
 }
 
 impl Leaf {
-    /// The first area that ends above `addr`.
+    /// The first area that ends above `addr`. Counted in two steps, each of reads that do not wait for one
+    /// another: in a bisection, each waits for the one before it, mostly for memory.
     fn at(&self, addr: u64) -> usize {
-        self.areas.partition_point(|vma| vma.end <= addr)
+        const STRIDE: usize = 8;
+        let below = |vma: &&Vma| vma.end <= addr;
+        let far = self.areas.iter().skip(STRIDE - 1).step_by(STRIDE);
+        let from = STRIDE * far.filter(below).count();
+        let near = self.areas[from..].iter().take(STRIDE);
+        from + near.filter(below).count()
     }
 
     /// The first area that starts at or above `addr`.
@@ -82,7 +88,7 @@ impl Leaf {
         self.areas.partition_point(|vma| vma.start < addr)
     }
 
-    /// Most often it is one.
+    /// Takes areas out. Most often it is one, for which there is a shorter way.
     #[inline]
     fn take_out(&mut self, range: Range<usize>) {
         match range.len() {
