@@ -130,7 +130,7 @@ pub struct Rules {
     /// `MAP_DROPPABLE` is known. Since 6.11; before EINVAL.
     pub droppable: bool,
     /// What may be dropped is not locked when it is mapped after `mlockall(MCL_FUTURE)` (`vma_supports_mlock`).
-    /// Since 7.1, and in stable versions of 6.18.
+    /// Since 7.1, and in stable versions of 6.18 and 6.12 (seen in 6.12.117).
     pub droppable_is_not_locked: bool,
     /// `MAP_STACK` means `VM_NOHUGEPAGE`. Since 6.7; before nothing.
     pub stack_is_nohugepage: bool,
@@ -671,6 +671,7 @@ impl Rules {
     pub const V6_12: Self = Self {
         name: "V6_12",
         since: (6, 12, 0),
+        droppable_is_not_locked: true,
         new_piece_goes: false,
         close_forbids_merging: false,
         mmap_asks_above_first: false,
@@ -702,7 +703,6 @@ impl Rules {
         guards_are_flagged: true,
         failed_merge_is_an_error: true,
         merge_into_unwritten: true,
-        droppable_is_not_locked: true,
         mremap_checks_first: true,
         mremap_charges_what_shrank: true,
         remap_told_before_shrinking: false,
