@@ -36,7 +36,7 @@ step "the Rust example" ./example-rust
 step "the hooks of an munmap, in C and in Rust" hooks_shown
 step "the hooks of a command" watched
 step "10,000 operations against the model" \
-	./vmalab diff --ops 10000 --seed 1 --device /dev/vmalab --report "$VMALAB_OUT/diff.json"
+	./vmalab diff --ops 10000 --seed 1 --device /dev/vmalab --device /dev/vmalab-prepare --limit sysctl --report "$VMALAB_OUT/diff.json"
 step "no object, area or page is left" nothing_left
 step "rmmod: the node is gone" unloaded
 exit $failed

@@ -29,9 +29,10 @@ pub(crate) struct Choice {
     /// With --oracle vmac: a library that differ/vmac/build made, instead of making one
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
-    /// With --oracle host: have mappings of this node of vmalab.ko among the others
-    #[arg(long, value_name = "PATH")]
-    device: Option<PathBuf>,
+    /// With --oracle host: have mappings of this node of vmalab.ko among the others, tell its driver to refuse
+    /// now and then, and look at the areas and hook calls through it; may be given several times
+    #[arg(long = "device", value_name = "PATH")]
+    devices: Vec<PathBuf>,
     /// With --oracle host: how to come near the limit on the number of areas
     #[arg(long, value_enum, default_value_t = Limit::Fill)]
     limit: Limit,
@@ -114,7 +115,7 @@ impl Choice {
         }
         without_randomisation()?;
         Ok(Host::new(HostOptions {
-            device: self.device.clone(),
+            devices: self.devices.clone(),
             tight: match self.limit {
                 Limit::Never => Tight::Never,
                 Limit::Fill => Tight::Fill,
@@ -129,7 +130,7 @@ impl Choice {
 
     /// So many copies of the library, which is made first if none was named.
     pub(crate) fn vmac(&self, copies: usize) -> anyhow::Result<Vec<VmaC>> {
-        if self.device.is_some() {
+        if !self.devices.is_empty() {
             bail!("--device goes with --oracle host: vmac has devices of its own");
         }
         let load = |library: &Path| -> anyhow::Result<Vec<VmaC>> {
@@ -150,7 +151,7 @@ impl Choice {
 
     /// A model that answers.
     pub(crate) fn peer(&self, era: Option<&str>) -> anyhow::Result<Peer> {
-        if self.device.is_some() || self.library.is_some() {
+        if !self.devices.is_empty() || self.library.is_some() {
             bail!("--device and --library go with other oracles than the model");
         }
         let name = self.against.as_deref().or(self.era.as_deref()).or(era);
@@ -193,10 +194,11 @@ impl Choice {
             Which::Vmac => " --oracle vmac".into(),
             Which::Model => " --oracle model".into(),
         };
-        for (option, path) in [("library", &self.library), ("device", &self.device)] {
-            if let Some(path) = path {
-                words += &format!(" --{option} {}", path.display());
-            }
+        if let Some(path) = &self.library {
+            words += &format!(" --library {}", path.display());
+        }
+        for path in &self.devices {
+            words += &format!(" --device {}", path.display());
         }
         let named = [
             ("era", &self.era),

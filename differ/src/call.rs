@@ -7,8 +7,8 @@
 use std::num::NonZeroU8;
 
 use vmalab_model::{
-    Advice, Allocation, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap,
-    MremapFlags, Name, NewName, Op, Prot, ShmFlags,
+    Advice, Allocation, Asked, Backing, Errno, FileId, MapFlags, MdweFlags, MlockFlags,
+    MlockallFlags, Mmap, MremapFlags, Name, NewName, Op, Prot, ShmFlags,
 };
 
 use crate::oracle::{NamedFile, World};
@@ -42,6 +42,10 @@ pub enum Kind {
     File,
     /// `write`, else `read`.
     Access,
+    /// A hook that can refuse.
+    Hook,
+    /// An error, by its number.
+    Errno,
     /// A number.
     Number,
     /// A number that may be negative.
@@ -96,6 +100,7 @@ signatures! {
     SHMAT = shmat(segment: File, addr: Addr, flags: ShmFlags);
     SHMDT = shmdt(addr: Addr);
     FORK = fork();
+    STEER = steer(file: File, hook: Hook, nth: Number, error: Errno);
     UFFD_REGISTER = uffd_register(addr: Addr, len: Len);
     UFFD_UNREGISTER = uffd_unregister(addr: Addr, len: Len);
     TOUCH = touch(addr: Addr, access: Access);
@@ -156,10 +161,7 @@ impl From<&Op> for Call {
                 backing,
                 offset,
             }) => {
-                let file = match backing {
-                    Backing::None => NO_FILE,
-                    Backing::File(id) => id.0.into(),
-                };
+                let file = number_of(backing);
                 let (prot, flags) = (prot.0.into(), flags.0.into());
                 call(MMAP, &[addr, len, prot, flags, file, offset])
             }
@@ -224,6 +226,17 @@ impl From<&Op> for Call {
             } => call(SHMAT, &[segment.0.into(), addr, flags.0.into()]),
             Op::Shmdt { addr } => call(SHMDT, &[addr]),
             Op::Fork => call(FORK, &[]),
+            Op::Steer {
+                file,
+                hook,
+                nth,
+                error,
+            } => {
+                let hook = Asked::ALL.iter().position(|one| *one == hook);
+                let hook = hook.expect("all are there") as u64;
+                let error = error.number() as u64;
+                call(STEER, &[number_of(file), hook, nth.into(), error])
+            }
             Op::UffdRegister { addr, len } => call(UFFD_REGISTER, &[addr, len]),
             Op::UffdUnregister { addr, len } => call(UFFD_UNREGISTER, &[addr, len]),
             Op::Touch { addr, write } => call(TOUCH, &[addr, write.into()]),
@@ -239,6 +252,21 @@ impl From<&Op> for Call {
     }
 }
 
+/// What stands for a file.
+fn number_of(backing: Backing) -> u64 {
+    match backing {
+        Backing::None => NO_FILE,
+        Backing::File(id) => id.0.into(),
+    }
+}
+
+fn backing(number: u64) -> Backing {
+    match number {
+        NO_FILE => Backing::None,
+        id => Backing::File(FileId(id as u16)),
+    }
+}
+
 impl From<&Call> for Op {
     fn from(call: &Call) -> Self {
         let [addr, len, third, fourth, fifth, sixth] = call.args;
@@ -249,10 +277,7 @@ impl From<&Call> for Op {
                 len,
                 prot,
                 flags: MapFlags(fourth as u32),
-                backing: match fifth {
-                    NO_FILE => Backing::None,
-                    id => Backing::File(FileId(id as u16)),
-                },
+                backing: backing(fifth),
                 offset: sixth,
             }),
             "munmap" => Op::Munmap { addr, len },
@@ -325,6 +350,15 @@ impl From<&Call> for Op {
             },
             "shmdt" => Op::Shmdt { addr },
             "fork" => Op::Fork,
+            "steer" => Op::Steer {
+                file: backing(addr),
+                hook: *Asked::ALL.get(len as usize).unwrap_or(&Asked::Mmap),
+                nth: third as u32,
+                error: i32::try_from(fourth)
+                    .ok()
+                    .and_then(Errno::from_number)
+                    .unwrap_or(Errno::EINVAL),
+            },
             "uffd_register" => Op::UffdRegister { addr, len },
             "uffd_unregister" => Op::UffdUnregister { addr, len },
             "touch" => Op::Touch {
@@ -423,6 +457,14 @@ impl Kind {
         }
     }
 
+    /// The names of [`Asked::ALL`].
+    const HOOKS: [&'static str; 5] = ["mmap", "may_split", "mapped", "mremap", "mprotect"];
+
+    /// All errors that a mapping call can have.
+    fn errors() -> impl Iterator<Item = Errno> {
+        (1..4096).filter_map(Errno::from_number)
+    }
+
     /// Whether it is a set of bits, each of which may be left out.
     pub fn is_flags(self) -> bool {
         self.names().is_some()
@@ -460,6 +502,14 @@ impl Kind {
                 format!("{prefix}{advice:?}")
             }
             Self::Signed => format!("{}", value as i64),
+            Self::Hook => match Self::HOOKS.get(value as usize) {
+                Some(name) => (*name).into(),
+                None => format!("{value:#x}"),
+            },
+            Self::Errno => match i32::try_from(value).ok().and_then(Errno::from_number) {
+                Some(error) => error.to_string(),
+                None => format!("{value:#x}"),
+            },
             _ => format!("{value:#x}"),
         }
     }
@@ -539,6 +589,14 @@ impl Kind {
                     (None, None) => expected("a number or a piece of advice, as MADV_DONTNEED"),
                 }
             }
+            Self::Hook => match Self::HOOKS.iter().position(|name| *name == word) {
+                Some(place) => Ok(Value::Number(place as u64)),
+                None => expected(&format!("one of {}", Self::HOOKS.join(", "))),
+            },
+            Self::Errno => match Self::errors().find(|error| error.to_string() == word) {
+                Some(error) => Ok(Value::Number(error.number() as u64)),
+                None => expected("an error that a mapping call can have, as ENOMEM"),
+            },
             Self::Signed => {
                 let value = match word.strip_prefix('-') {
                     Some(rest) => number(rest).map(|number| number.wrapping_neg()),

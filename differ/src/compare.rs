@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use vmalab_model::{AnonVma, Area, Errno, Object, Outcome, VmFlags};
+use vmalab_model::{AnonVma, Area, Errno, Hook, HookCall, Object, Outcome, VmFlags};
 
-use crate::oracle::{Fields, HookCounts, Observation, Sees};
+use crate::oracle::{Fields, Observation, Sees};
 use crate::show;
 
 /// The first field in which a prediction and an observation differ.
@@ -92,6 +92,9 @@ impl Comparer {
     pub fn compare(&mut self, predicted: &Outcome, seen: &Observation) -> Option<Difference> {
         let observed = &seen.outcome;
         let fields = seen.fields;
+        if !fields.contains(Fields::ANON_VMAS_LAST) {
+            self.anon_vmas.0.clear();
+        }
         if fields.contains(Fields::RESULT) && predicted.result != observed.result {
             return Difference::new("result", result(predicted.result), result(observed.result));
         }
@@ -123,28 +126,17 @@ impl Comparer {
         }
         if fields.contains(Fields::HOOKS) {
             let (p, o) = (&predicted.hooks, &observed.hooks);
-            if let Some(index) = (0..p.len().max(o.len())).find(|&i| p.get(i) != o.get(i)) {
-                let call = |calls: &[_]| match calls.get(index) {
-                    Some(call) => show::hook_call(call, &[]),
+            let whole = fields.contains(Fields::HOOK_AREAS);
+            let call = |calls: &[HookCall], index| -> Option<HookCall> {
+                let call = *calls.get(index)?;
+                Some(if whole { call } else { about_part(call) })
+            };
+            if let Some(index) = (0..p.len().max(o.len())).find(|&i| call(p, i) != call(o, i)) {
+                let call = |calls| match call(calls, index) {
+                    Some(call) => show::hook_call(&call, &[]),
                     None => "no call".into(),
                 };
                 return Difference::new(format!("hook call {index}"), call(p), call(o));
-            }
-        } else if fields.contains(Fields::HOOK_COUNTS) {
-            let (p, o) = (HookCounts::of(&predicted.hooks), seen.hook_counts);
-            let counts = [
-                ("calls of mmap", p.mmap, o.mmap),
-                ("calls of open", p.open, o.open),
-                ("calls of close", p.close, o.close),
-                ("calls of may_split", p.may_split, o.may_split),
-                ("calls of mapped", p.mapped, o.mapped),
-                ("calls of mremap", p.mremap, o.mremap),
-                ("calls of mprotect", p.mprotect, o.mprotect),
-            ];
-            for (name, p, o) in counts {
-                if p != o {
-                    return Difference::new(name, p, o);
-                }
             }
         }
         None
@@ -211,6 +203,15 @@ impl Comparer {
         };
         self.shmem.same(p, o)
     }
+}
+
+/// The call of a hook as one sees it who sees the part of the area alone that it is about.
+fn about_part(mut call: HookCall) -> HookCall {
+    if let Hook::Mprotect { start, end, .. } = call.hook {
+        call.offset += start - call.start;
+        (call.start, call.end) = (start, end);
+    }
+    call
 }
 
 /// A result as `strace` prints it.

@@ -170,6 +170,7 @@ fn world() -> World {
         policies: false,
         huge: false,
         fails: false,
+        steers: false,
         name: "conformance".into(),
         every: 1,
         areas: Vec::new(),

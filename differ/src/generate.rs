@@ -16,15 +16,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use vmalab_model::mempolicy::mode;
 use vmalab_model::{
-    Advice, Allocation, Area, Backing, FileId, MapFlags, MdweFlags, MlockFlags, MlockallFlags,
-    Mmap, MremapFlags, Name, NewName, Object, Op, Outcome, PAGE_SIZE, PMD_SIZE, Prot, ShmFlags,
-    VmFlags, file::Kind,
+    Advice, Allocation, Area, Asked, Backing, Errno, FileId, MapFlags, MdweFlags, MlockFlags,
+    MlockallFlags, Mmap, MremapFlags, Name, NewName, Object, Op, Outcome, PAGE_SIZE, PMD_SIZE,
+    Prot, ShmFlags, VmFlags, file::Kind,
 };
 
 use crate::oracle::{Heap, World};
 
 /// Changes whenever the same seed gives other operations than before.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What is mapped, and how.
 #[derive(Clone, Copy)]
@@ -58,6 +58,8 @@ pub struct Generator {
     policies: bool,
     huge: bool,
     fails: bool,
+    /// Drivers in play that can be told to refuse.
+    drivers: Vec<FileId>,
     heap: Option<Heap>,
     /// The advice that this batch prefers.
     advice: Advice,
@@ -109,6 +111,7 @@ impl Generator {
             policies: world.policies,
             huge: world.huge,
             fails: world.fails,
+            drivers: Vec::new(),
             heap: world.heap.clone(),
             advice: Advice::NORMAL,
             layout: Vec::new(),
@@ -162,6 +165,12 @@ impl Generator {
             let index = if uniform { 0 } else { index };
             new.protections.push(PROTECTIONS[index as usize]);
         }
+        if world.steers {
+            let drivers = new.sources.iter().filter_map(|source| source.file);
+            new.drivers = drivers
+                .filter(|id| world.files[usize::from(id.0)].file.kind == Kind::Device)
+                .collect();
+        }
         new.seals = new.one_in(4);
         new.denies = new.one_in(4);
         new.advice = pick(&mut new.rng, Advice::ALL);
@@ -179,6 +188,9 @@ impl Generator {
                 // In most operations there are one or two.
                 nth: pick(&mut self.rng, &[1, 1, 1, 2, 2, 3, 4]),
             };
+        }
+        if !self.drivers.is_empty() && self.one_in(8) {
+            return self.steer();
         }
         match self.below(100) {
             0..6 => self.mmap_beside().unwrap_or_else(|| self.mmap()),
@@ -383,6 +395,37 @@ impl Generator {
                 pkey: pick(&mut self.rng, &[0, 0, -1, 1, 16]),
             },
             _ => Op::Munlockall,
+        }
+    }
+
+    /// A driver is told to refuse, mostly what is asked soon. Cuts are asked for most often, and twice by one
+    /// operation.
+    fn steer(&mut self) -> Op {
+        let hooks = [
+            Asked::MaySplit,
+            Asked::MaySplit,
+            Asked::MaySplit,
+            Asked::MaySplit,
+            Asked::Mmap,
+            Asked::Mmap,
+            Asked::Mapped,
+            Asked::Mremap,
+            Asked::Mremap,
+            Asked::Mprotect,
+        ];
+        let errors = [
+            Errno::EINVAL,
+            Errno::ENOMEM,
+            Errno::EBUSY,
+            Errno::EAGAIN,
+            Errno::EPERM,
+            Errno::EIO,
+        ];
+        Op::Steer {
+            file: Backing::File(pick(&mut self.rng, &self.drivers)),
+            hook: pick(&mut self.rng, &hooks),
+            nth: pick(&mut self.rng, &[1, 1, 1, 2, 2, 3, 4, 0]),
+            error: pick(&mut self.rng, &errors),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use vmalab_model::{Area, Break, Counters, File, Hook, HookCall, Limits, Op, Outcome, VmFlags};
+use vmalab_model::{Area, Break, Counters, File, Limits, Op, Outcome, VmFlags};
 
 bitflags::bitflags! {
     /// Which parts of an [`Outcome`] somebody saw. Parts that were not seen are not compared.
@@ -25,16 +25,18 @@ bitflags::bitflags! {
         const MAP_COUNT = 1 << 6;
         /// The other counters.
         const COUNTERS = 1 << 7;
-        /// How often each hook was called.
-        const HOOK_COUNTS = 1 << 8;
         /// Each hook call, in order, with its arguments.
-        const HOOKS = 1 << 9;
+        const HOOKS = 1 << 8;
         /// Which areas share an `anon_vma`, and which have one.
-        const ANON_VMAS = 1 << 10;
+        const ANON_VMAS = 1 << 9;
         /// What anonymous memory is called.
-        const NAMES = 1 << 11;
+        const NAMES = 1 << 10;
         /// What was discarded.
-        const DISCARDED = 1 << 12;
+        const DISCARDED = 1 << 11;
+        /// Of a hook that is asked about a part of an area, the area too.
+        const HOOK_AREAS = 1 << 12;
+        /// The numbers of `anon_vma`s mean the same in all of a batch.
+        const ANON_VMAS_LAST = 1 << 13;
     }
 }
 
@@ -47,47 +49,6 @@ pub struct Sees {
     pub flags: VmFlags,
 }
 
-/// How often each hook of the device was called during one operation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HookCounts {
-    /// `mmap` of the file.
-    pub mmap: u64,
-    /// `open` of the area.
-    pub open: u64,
-    /// `close`.
-    pub close: u64,
-    /// `may_split`.
-    pub may_split: u64,
-    /// `mapped`.
-    pub mapped: u64,
-    /// `mremap`.
-    pub mremap: u64,
-    /// `mprotect`.
-    pub mprotect: u64,
-    /// `fault`.
-    pub fault: u64,
-}
-
-impl HookCounts {
-    /// Counts calls.
-    pub fn of(calls: &[HookCall]) -> Self {
-        let mut counts = Self::default();
-        for call in calls {
-            *match call.hook {
-                Hook::Mmap => &mut counts.mmap,
-                Hook::Open => &mut counts.open,
-                Hook::Close => &mut counts.close,
-                Hook::MaySplit { .. } => &mut counts.may_split,
-                Hook::Mapped => &mut counts.mapped,
-                Hook::Mremap => &mut counts.mremap,
-                Hook::Mprotect { .. } => &mut counts.mprotect,
-                Hook::Fault { .. } => &mut counts.fault,
-            } += 1;
-        }
-        counts
-    }
-}
-
 /// What was seen of one operation.
 #[derive(Clone, Debug)]
 pub struct Observation {
@@ -97,8 +58,6 @@ pub struct Observation {
     pub fields: Fields,
     /// The areas that were looked at: those that touch this range, and a window of the world.
     pub looked: Range<u64>,
-    /// Instead of [`Outcome::hooks`], where only counts are seen.
-    pub hook_counts: HookCounts,
     /// Of each area of the whole address space, a number for its `anon_vma`, 0 for none; empty where that
     /// is not seen. The numbers mean nothing but whether areas share one, so that they are not compared.
     pub anon_vmas: Vec<u32>,
@@ -110,7 +69,6 @@ impl Default for Observation {
             outcome: Outcome::default(),
             fields: Fields::empty(),
             looked: 0..u64::MAX,
-            hook_counts: HookCounts::default(),
             anon_vmas: Vec::new(),
         }
     }
@@ -169,6 +127,8 @@ pub struct World {
     pub huge: bool,
     /// Whether the kernel's own allocations can be made to fail.
     pub fails: bool,
+    /// Whether drivers can be told to refuse.
+    pub steers: bool,
 }
 
 impl World {

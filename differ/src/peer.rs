@@ -37,6 +37,7 @@ impl Peer {
             policies: true,
             huge: true,
             fails: false,
+            steers: true,
             name: "plain".into(),
             every: 1,
             areas: Vec::new(),

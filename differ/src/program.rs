@@ -308,6 +308,9 @@ impl Program<'_> {
             Op::Shmat { .. } | Op::Shmdt { .. } => {
                 return Err("it takes a segment, which is made elsewhere".into());
             }
+            Op::Steer { .. } => {
+                return Err("it takes a driver that can be told to refuse".into());
+            }
             Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
                 return Err("it takes a userfaultfd, which needs a second thread".into());
             }

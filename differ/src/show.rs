@@ -201,7 +201,10 @@ pub fn hook_call(call: &HookCall, files: &[NamedFile]) -> String {
     let HookCall {
         start, end, offset, ..
     } = call;
-    format!("{name}.{hook}({start:x}-{end:x} +{offset:#x}{more})")
+    let answer = call
+        .error
+        .map_or(String::new(), |error| format!(" = {error}"));
+    format!("{name}.{hook}({start:x}-{end:x} +{offset:#x}{more}){answer}")
 }
 
 /// One area as a line of `/proc/PID/maps`.

@@ -104,7 +104,12 @@ struct percpu_dummy;
 	int number;							\
 	long references;						\
 	const struct vm_operations_struct *vm_ops;			\
-	struct vmac_file is;
+	struct vmac_file is;						\
+	struct {							\
+		uint32_t hook;						\
+		uint32_t nth;	/* calls from now on; 0: never */	\
+		uint32_t error;						\
+	} steered;	/* that hook, at that call, fails once */
 #define VMAC_file_operations						\
 	unsigned int fop_flags;						\
 	unsigned long (*get_unmapped_area)(struct file *, unsigned long, \
@@ -386,6 +391,8 @@ static inline unsigned long vma_kernel_pagesize(struct vm_area_struct *vma)
 /* ---- When something is wrong. ---- */
 
 static char vmac_broke[256];
+/* Whether a hook refused because it was told to. */
+static bool vmac_refused;
 static __thread sigjmp_buf *vmac_escape;
 
 void vmac_warn(const char *what, const char *file, int line)
@@ -911,6 +918,19 @@ static void vmac_record(uint32_t kind, struct file *file, unsigned long start, u
 	};
 }
 
+/* The same of a hook that can refuse: what it answers. */
+static int vmac_ask(uint32_t kind, struct file *file, unsigned long start, unsigned long end,
+		    unsigned long pgoff, unsigned long addr, uint32_t error)
+{
+	vmac_record(kind, file, start, end, pgoff, addr);
+	if (file->steered.nth && file->steered.hook == kind && !--file->steered.nth) {
+		error = file->steered.error;
+		vmac_refused = true;
+	}
+	vmac_hooks[vmac_n_hooks - 1].error = error;
+	return -(int)error;
+}
+
 static void vmac_open(struct vm_area_struct *vma)
 {
 	if (vma->vm_file->is.hook_open)
@@ -925,78 +945,81 @@ static void vmac_close(struct vm_area_struct *vma)
 static int vmac_may_split(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct vmac_file *is = &vma->vm_file->is;
+	uint32_t error = 0;
 
-	if (is->hook_may_split)
-		vmac_record(VMAC_HOOK_MAY_SPLIT, vma->vm_file, vma->vm_start, vma->vm_end,
-			    vma->vm_pgoff, addr);
-	switch (is->may_split) {
-	case VMAC_ALIGNED:
-		return addr % is->may_split_arg ? -EINVAL : 0;
-	case VMAC_NEVER:
-		return -(int)is->may_split_arg;
-	default:
-		return 0;
-	}
+	if (is->may_split == VMAC_ALIGNED && addr % is->may_split_arg)
+		error = EINVAL;
+	if (is->may_split == VMAC_NEVER)
+		error = is->may_split_arg;
+	if (!is->hook_may_split)
+		return -(int)error;
+	return vmac_ask(VMAC_HOOK_MAY_SPLIT, vma->vm_file, vma->vm_start, vma->vm_end, vma->vm_pgoff, addr, error);
 }
 
 static int vmac_mremap(struct vm_area_struct *vma)
 {
 	struct vmac_file *is = &vma->vm_file->is;
 
-	if (is->hook_mremap)
-		vmac_record(VMAC_HOOK_MREMAP, vma->vm_file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0);
-	return -(int)is->mremap_error;
+	if (!is->hook_mremap)
+		return -(int)is->mremap_error;
+	return vmac_ask(VMAC_HOOK_MREMAP, vma->vm_file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0,
+			is->mremap_error);
 }
 
 static int vmac_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
 			 unsigned long newflags)
 {
 	struct vmac_file *is = &vma->vm_file->is;
+	int answer;
 
-	if (is->hook_mprotect) {
-		vmac_record(VMAC_HOOK_MPROTECT, vma->vm_file, vma->vm_start, vma->vm_end,
-			    vma->vm_pgoff, start);
-		vmac_hooks[vmac_n_hooks - 1].to = end;
-		vmac_hooks[vmac_n_hooks - 1].flags = newflags;
-	}
-	return -(int)is->mprotect_error;
+	if (!is->hook_mprotect)
+		return -(int)is->mprotect_error;
+	answer = vmac_ask(VMAC_HOOK_MPROTECT, vma->vm_file, vma->vm_start, vma->vm_end, vma->vm_pgoff, start,
+			  is->mprotect_error);
+	vmac_hooks[vmac_n_hooks - 1].to = end;
+	vmac_hooks[vmac_n_hooks - 1].flags = newflags;
+	return answer;
 }
 
 static int vmac_mapped(unsigned long start, unsigned long end, pgoff_t pgoff, const struct file *file,
 		       void **vm_private_data)
 {
-	vmac_record(VMAC_HOOK_MAPPED, (struct file *)file, start, end, pgoff, 0);
-	return 0;
+	return vmac_ask(VMAC_HOOK_MAPPED, (struct file *)file, start, end, pgoff, 0, 0);
 }
 
 /* As in mm/util.c, where it also maps pages for the driver: none here asks for that. */
 static int mmap_action_complete(struct vm_area_struct *vma, struct mmap_action *action, bool is_compat)
 {
+	VMA_ITERATOR(vmi, &vmac_mm, vma->vm_start);
 	void *private = NULL;
+	int error;
 
 	if (!vma->vm_ops || !vma->vm_ops->mapped)
 		return 0;
-	return vma->vm_ops->mapped(vma->vm_start, vma->vm_end, vma->vm_pgoff, vma->vm_file, &private);
+	error = vma->vm_ops->mapped(vma->vm_start, vma->vm_end, vma->vm_pgoff, vma->vm_file, &private);
+	if (error)
+		do_vmi_munmap(&vmi, &vmac_mm, vma->vm_start, vma->vm_end - vma->vm_start, NULL, false);
+	return error;
 }
 
 static int vmac_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	if (file->is.hook_mmap)
-		vmac_record(VMAC_HOOK_MMAP, file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0);
 	vm_flags_set(vma, file->is.sets);
 	vma->vm_ops = file->vm_ops;
-	return -(int)file->is.mmap_error;
+	if (!file->is.hook_mmap)
+		return -(int)file->is.mmap_error;
+	return vmac_ask(VMAC_HOOK_MMAP, file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0, file->is.mmap_error);
 }
 
 static int vmac_mmap_prepare(struct vm_area_desc *desc)
 {
 	struct file *file = desc->file;
 
-	if (file->is.hook_mmap)
-		vmac_record(VMAC_HOOK_MMAP, file, desc->start, desc->end, desc->pgoff, 0);
 	vma_flags_set_word(&desc->vma_flags, file->is.sets);
 	desc->vm_ops = file->vm_ops;
-	return -(int)file->is.mmap_error;
+	if (!file->is.hook_mmap)
+		return -(int)file->is.mmap_error;
+	return vmac_ask(VMAC_HOOK_MMAP, file, desc->start, desc->end, desc->pgoff, 0, file->is.mmap_error);
 }
 
 static struct file *get_file(struct file *file)
@@ -1662,6 +1685,21 @@ static long vmac_mbind(const struct vmac_op *op)
 	return 0;
 }
 
+static long vmac_steer(const struct vmac_op *op)
+{
+	struct file *file;
+
+	if (op->file < 0 || (uint32_t)op->file >= vmac_n_files)
+		return -EBADF;
+	file = &vmac_files[op->file].file;
+	if (file->is.kind != VMAC_DEVICE)
+		return -ENOTTY;
+	file->steered.hook = op->prot;
+	file->steered.nth = op->len;
+	file->steered.error = op->flags;
+	return 0;
+}
+
 static long vmac_do(const struct vmac_op *op)
 {
 	switch (op->kind) {
@@ -1689,6 +1727,8 @@ static long vmac_do(const struct vmac_op *op)
 		return vmac_set_name(op);
 	case VMAC_MBIND:
 		return vmac_mbind(op);
+	case VMAC_STEER:
+		return vmac_steer(op);
 	case VMAC_MMAP:
 		return vmac_do_mmap(op);
 	case VMAC_MUNMAP:
@@ -1747,8 +1787,8 @@ static unsigned long vmac_resized(const struct vmac_op *op)
  * that grows and is sent back by its driver keeps the charge: vrm_calc_charge takes the difference that
  * was there before the tail was unmapped, and unmap_source_vma leaves the charge of the copy alone.
  *
- * With failing allocations, a source that cannot be unmapped is charged once more and stays without
- * VM_ACCOUNT (unmap_source_vma).
+ * With failing allocations, and with drivers that refuse a cut, a source that cannot be unmapped is
+ * charged once more and stays without VM_ACCOUNT (unmap_source_vma).
  *
  * A stack that grows is charged for it, even if it does not count against the limit (MAP_NORESERVE, or
  * not writable), so that unmapping it gives nothing back: acct_stack_growth does not ask for VM_ACCOUNT.
@@ -1760,7 +1800,7 @@ static unsigned long vmac_lost(const struct vmac_op *op, long result, unsigned l
 	if (!op || (long)lost <= 0)
 		return 0;
 	if (!(op->kind == VMAC_MMAP && result < 0) && !(op->kind == VMAC_TOUCH && grown) &&
-	    !(op->kind == VMAC_MREMAP && (vmac_failed || lost <= vmac_resized(op))))
+	    !(op->kind == VMAC_MREMAP && (vmac_failed || vmac_refused || lost <= vmac_resized(op))))
 		return 0;
 	vmac_committed -= lost;
 	return lost;
@@ -1886,6 +1926,7 @@ VMAC_API const char *vmac_kernel(void)
 VMAC_API int vmac_apply(const struct vmac_op *op, struct vmac_seen *seen)
 {
 	vmac_failed = false;
+	vmac_refused = false;
 	vmac_grown = false;
 	VMAC_GUARDED(seen, {
 		seen->result = vmac_do(op);

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 6
+#define VMAC_ABI 7
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -31,6 +31,7 @@ enum vmac_op_kind {
 	VMAC_SET_NAME,	/* addr, len; offset: which name, 0: none, ~0: one that is refused */
 	VMAC_MBIND,	/* addr, len, flags; prot: the mode; offset: the nodes */
 	VMAC_FAIL,	/* flags: VMAC_FAIL_; offset: so manieth from now on, 1 the first; 0: none */
+	VMAC_STEER,	/* file; prot: enum vmac_hook_kind; len: at which call, 0: none; flags: the error */
 };
 
 /* Which allocations count. */
@@ -73,6 +74,8 @@ struct vmac_hook {
 	uint64_t addr;		/* of VMAC_HOOK_MAY_SPLIT; the begin of VMAC_HOOK_MPROTECT */
 	uint64_t to;		/* the end of VMAC_HOOK_MPROTECT */
 	uint64_t flags;		/* of VMAC_HOOK_MPROTECT: VM_* */
+	uint32_t error;		/* what it answered, 0: none */
+	uint32_t unused;
 };
 
 enum vmac_object {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`File`]: what the model knows of an open file that is mapped.
 
+use crate::steer::Steered;
 use crate::unmapped_area::PMD_SIZE;
 use crate::{Errno, FileId, VmFlags};
 
@@ -38,6 +39,8 @@ pub struct File {
     pub mremap_error: Option<Errno>,
     /// The error with which its `mprotect` hook refuses, if it does.
     pub mprotect_error: Option<Errno>,
+    /// What its driver was told to do once, besides what it always does.
+    pub steered: Option<Steered>,
 }
 
 /// What kind of file it is.
@@ -130,6 +133,7 @@ impl File {
             may_split: MaySplit::Anywhere,
             mremap_error: None,
             mprotect_error: None,
+            steered: None,
         }
     }
 

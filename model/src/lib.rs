@@ -114,6 +114,7 @@
 //! | `mempolicy` | from where pages are taken | `mm/mempolicy.c` |
 //! | `guards` | pages whose touch is refused | `mm/madvise.c` |
 //! | `shm` | segments that are attached | `ipc/shm.c` |
+//! | `steer` | drivers that are told to refuse | |
 //! | `mdwe` | no memory that becomes executable | `kernel/sys.c`, `mm/vma.h` |
 //! | `page_table` | which page tables go with areas | `mm/memory.c` |
 //! | `userfaultfd` | areas that are watched from user space | `mm/userfaultfd.c` |
@@ -160,6 +161,7 @@ pub mod rules;
 mod shm;
 mod space;
 mod split;
+mod steer;
 mod unmapped_area;
 mod userfaultfd;
 pub mod vma;
@@ -178,6 +180,7 @@ pub use op::{Backing, FileId, Mmap, NewName, Op};
 pub use outcome::{Area, Counters, Hook, HookCall, Object, Outcome};
 pub use rules::{Field, Mistake, Rules};
 pub use space::{AddressSpace, RestoreError};
+pub use steer::{Asked, Steered};
 pub use unmapped_area::PMD_SIZE;
 pub use userfaultfd::UffdEvent;
 pub use vma::{AnonVma, Name, Vma};

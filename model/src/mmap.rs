@@ -85,7 +85,7 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// Segments have none, attached or not.
-    fn has_descriptor(&self, id: FileId) -> bool {
+    pub(crate) fn has_descriptor(&self, id: FileId) -> bool {
         let file = self.files.get(usize::from(id.0));
         file.is_some_and(|file| file.kind != Kind::Segment && file.attached.is_none())
     }
@@ -355,7 +355,11 @@ impl<C: Container> AddressSpace<C> {
             self.areas.insert(new);
             self.counters.map_count += 1;
             if file.is_some_and(|file| file.prepares) && self.rules.tells_of_mapped {
-                self.call(Hook::Mapped, &new);
+                if let Err(error) = self.ask(Hook::Mapped, &new, None) {
+                    // mmap_action_finish
+                    let _ = self.munmap(addr, len);
+                    return Err(error);
+                }
             }
         }
         Ok(addr)
@@ -372,12 +376,12 @@ impl<C: Container> AddressSpace<C> {
 
     /// The driver's mmap handler.
     fn call_mmap(&mut self, file: &File, new: &mut Vma) -> Result<(), Errno> {
-        self.call(Hook::Mmap, new);
+        let answer = self.ask(Hook::Mmap, new, file.mmap_error);
         if file.kind == Kind::Hugetlb {
             self.hugetlbfs_file_mmap(new)?;
         }
         new.flags |= file.sets;
-        file.mmap_error.map_or(Ok(()), Err)
+        answer
     }
 
     /// `hugetlbfs_file_mmap`: a writable mapping makes the file as large as itself.

@@ -132,8 +132,8 @@ impl<C: Container> AddressSpace<C> {
         if !self.rules.asks_before_mprotect {
             return Ok(());
         }
-        self.call(Hook::Mprotect { start, end, flags }, vma);
-        self.file(id).mprotect_error.map_or(Ok(()), Err)
+        let usually = self.file(id).mprotect_error;
+        self.ask(Hook::Mprotect { start, end, flags }, vma, usually)
     }
 
     /// `mprotect_fixup`. Gives the area that now holds the range.

@@ -586,8 +586,7 @@ impl<C: Container> AddressSpace<C> {
                 .locked_vm
                 .wrapping_add(remap.new_len >> PAGE_SHIFT);
         }
-        // Without an old range (a duplicate of a shared one) there is nothing to unmap, and an error is
-        // nobody's concern.
+        // Without an old range (a duplicate of a shared one) there is nothing to unmap: an error.
         if !dontunmap {
             self.unmap_what_moved(remap, remap.addr, remap.old_len);
         }
@@ -636,8 +635,8 @@ impl<C: Container> AddressSpace<C> {
         if !self.rules.tells_of_mremap {
             return Ok(());
         }
-        self.call(Hook::Mremap, copy);
-        self.file(id).mremap_error.map_or(Ok(()), Err)
+        let usually = self.file(id).mremap_error;
+        self.ask(Hook::Mremap, copy, usually)
     }
 
     /// `copy_vma`. Gives the area that holds the copy.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Operations: what a program asks of its address space.
 
+use crate::steer::Asked;
 use crate::vma::Name;
 use crate::{
-    Advice, Allocation, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, Prot, ShmFlags,
+    Advice, Allocation, Errno, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, Prot,
+    ShmFlags,
 };
 
 /// A file that was made known to the address space before it is mapped.
@@ -194,6 +196,18 @@ pub enum Op {
     },
     /// `fork(2)`; what follows is done by the child, while the parent waits.
     Fork,
+    /// The driver of a file is told to refuse: the `nth` call of a hook from now on, whoever makes it, and no
+    /// other. What it was told before is void. With 0 it is told nothing new.
+    Steer {
+        /// Whose.
+        file: Backing,
+        /// Which hook.
+        hook: Asked,
+        /// 1 is the next call.
+        nth: u32,
+        /// With which error.
+        error: Errno,
+    },
     /// A userfaultfd that asks for all events watches for missing pages in a range
     /// (`UFFDIO_REGISTER`).
     UffdRegister {

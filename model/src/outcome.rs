@@ -108,6 +108,8 @@ pub struct HookCall {
     pub end: u64,
     /// Offset of `start` in the file, in bytes.
     pub offset: u64,
+    /// The error that it answered.
+    pub error: Option<Errno>,
 }
 
 /// What one operation did.

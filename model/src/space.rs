@@ -316,6 +316,12 @@ impl<C: Container> AddressSpace<C> {
             Op::Munlock { addr, len } => self.munlock(addr, len),
             Op::Madvise { addr, len, advice } => self.madvise(addr, len, advice),
             Op::Fork => self.fork(),
+            Op::Steer {
+                file,
+                hook,
+                nth,
+                error,
+            } => self.steer(file, hook, nth, error),
             Op::UffdRegister { addr, len } => self.uffd_register(addr, len),
             Op::UffdUnregister { addr, len } => self.uffd_unregister(addr, len),
             Op::FailAllocation { what, nth } => {
@@ -434,6 +440,7 @@ fn record_of_file(files: &[File], calls: &mut Vec<HookCall>, hook: Hook, vma: &V
             start: vma.start,
             end: vma.end,
             offset: vma.pgoff << crate::PAGE_SHIFT,
+            error: None,
         });
     }
 }

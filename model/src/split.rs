@@ -75,21 +75,22 @@ impl<C: Container> AddressSpace<C> {
             };
         };
         let asked = self.rules.asks_before_split;
-        if asked {
-            self.call(Hook::MaySplit { addr: at }, vma);
-        }
-        match self.file(id).may_split {
-            MaySplit::Anywhere => Ok(()),
+        let file = self.file(id);
+        let refused = match file.may_split {
+            MaySplit::Anywhere => None,
             // Before drivers were asked, split_vma() itself knew of huge pages.
-            _ if !asked && self.file(id).kind != Kind::Hugetlb => Ok(()),
-            MaySplit::Aligned(size) if at % size == 0 => Ok(()),
-            MaySplit::Aligned(_) => Err(Errno::EINVAL),
-            MaySplit::Never(_)
-                if self.file(id).kind == Kind::Special && !self.rules.special_is_whole =>
-            {
-                Ok(())
+            _ if !asked && file.kind != Kind::Hugetlb => None,
+            MaySplit::Aligned(size) if at % size == 0 => None,
+            MaySplit::Aligned(_) => Some(Errno::EINVAL),
+            MaySplit::Never(_) if file.kind == Kind::Special && !self.rules.special_is_whole => {
+                None
             }
-            MaySplit::Never(error) => Err(error),
+            MaySplit::Never(error) => Some(error),
+        };
+        if asked {
+            self.ask(Hook::MaySplit { addr: at }, vma, refused)
+        } else {
+            refused.map_or(Ok(()), Err)
         }
     }
 }

@@ -15,9 +15,12 @@ use core::ptr::addr_of_mut;
 
 use linux_raw_sys::general::{self, procmap_query, procmap_query_flags as query};
 
+use vmalab_model::{PAGE_SHIFT, PAGE_SIZE};
+
+use super::device::{self, Watched};
 use super::wire::{
-    Call, EVERYWHERE, FORK, MAX_AREAS, MAX_OPS, MAX_WINDOWS, N_HOOKS, RawArea, Record, Shared,
-    Trouble, device_number,
+    Call, EVERYWHERE, FORK, MAX_AREAS, MAX_HOOKS, MAX_OPS, MAX_WINDOWS, RawArea, Record, STEER,
+    Shared, Trouble, device_number,
 };
 
 /// `PROCMAP_QUERY` of `linux/fs.h`.
@@ -76,7 +79,12 @@ fn exit(code: u64) -> ! {
 ///
 /// # Safety
 /// `shared` must be the shared mapping; the caller is a fresh fork with one thread.
-pub(super) unsafe fn template(shared: *mut Shared, orders: i32, answers: i32) -> ! {
+pub(super) unsafe fn template(
+    shared: *mut Shared,
+    devices: &mut [Watched],
+    orders: i32,
+    answers: i32,
+) -> ! {
     // Ctrl-C goes to the whole process group; the parent decides what to do then.
     // SAFETY: ignoring a signal has no precondition.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
@@ -92,9 +100,9 @@ pub(super) unsafe fn template(shared: *mut Shared, orders: i32, answers: i32) ->
         // SAFETY: the parent waits for the answer and does not touch the memory meanwhile.
         let shared = unsafe { &mut *shared };
         if order == RUN {
-            fork_and_wait(shared);
+            fork_and_wait(shared, devices);
         } else {
-            work(shared);
+            work(shared, devices);
         }
         if call3(libc::SYS_write, answers as u64, &raw const order as u64, 1) != 1 {
             exit(1);
@@ -103,7 +111,7 @@ pub(super) unsafe fn template(shared: *mut Shared, orders: i32, answers: i32) ->
 }
 
 /// One batch in a child of its own.
-fn fork_and_wait(shared: &mut Shared) {
+fn fork_and_wait(shared: &mut Shared, devices: &mut [Watched]) {
     let limit = shared.limit_fd;
     if limit >= 0 && !write_limit(limit, &shared.limit_text[0]) {
         shared.trouble = Trouble::SetLimit as u32;
@@ -120,7 +128,7 @@ fn fork_and_wait(shared: &mut Shared) {
             0,
         );
         if set_rlimits(shared) {
-            work(shared);
+            work(shared, devices);
         } else {
             shared.trouble = Trouble::SetLimit as u32;
         }
@@ -160,21 +168,24 @@ fn write_limit(fd: i32, text: &[u8; 24]) -> bool {
     ) == len as i64
 }
 
-/// The descriptors that look at this process.
-struct Eyes {
+/// What looks at this process.
+struct Eyes<'a> {
+    /// If there are some, nothing else is looked at.
+    devices: &'a mut [Watched],
     maps: i64,
     status: i64,
 }
 
 /// Does the calls and records what is seen after each; stops at the first trouble.
-fn work(shared: &mut Shared) {
+fn work(shared: &mut Shared, devices: &mut [Watched]) {
     shared.trouble = Trouble::None as u32;
     shared.trouble_errno = 0;
     shared.begun = 0;
     shared.n_records = 0;
     shared.n_areas = 0;
     shared.n_text = 0;
-    let mut eyes = Eyes::open();
+    shared.n_hooks = 0;
+    let mut eyes = Eyes::open(devices);
     let result = record_all(shared, &mut eyes);
     if let Err((trouble, errno)) = result {
         shared.trouble = trouble as u32;
@@ -183,23 +194,36 @@ fn work(shared: &mut Shared) {
     eyes.close();
 }
 
-impl Eyes {
-    /// They show the process that opens them, so each child opens its own.
-    fn open() -> Self {
-        Self {
-            maps: open(c"/proc/self/maps"),
-            status: open(c"/proc/self/status"),
+impl<'a> Eyes<'a> {
+    /// The files show the process that opens them, so each child opens its own.
+    fn open(devices: &'a mut [Watched]) -> Self {
+        let mut eyes = Self {
+            devices,
+            maps: 0,
+            status: 0,
+        };
+        eyes.reopen();
+        eyes
+    }
+
+    fn reopen(&mut self) {
+        if self.devices.is_empty() {
+            self.maps = open(c"/proc/self/maps");
+            self.status = open(c"/proc/self/status");
         }
     }
 
     fn close(&self) {
+        if !self.devices.is_empty() {
+            return;
+        }
         call3(libc::SYS_close, self.maps as u64, 0, 0);
         call3(libc::SYS_close, self.status as u64, 0, 0);
     }
 }
 
 /// Forks, and goes on in the child: 0, or a negative errno. The parent waits for it, and ends as it did.
-fn fork_and_go_on(eyes: &mut Eyes) -> i64 {
+fn fork_and_go_on(eyes: &mut Eyes<'_>) -> i64 {
     let pid = call3(libc::SYS_clone, libc::SIGCHLD as u64, 0, 0);
     if pid < 0 {
         return pid;
@@ -221,14 +245,17 @@ fn fork_and_go_on(eyes: &mut Eyes) -> i64 {
         0,
     );
     eyes.close();
-    *eyes = Eyes::open();
+    eyes.reopen();
     0
 }
 
 /// What went wrong, and the errno.
 type Stuck = (Trouble, i64);
 
-fn record_all(shared: &mut Shared, eyes: &mut Eyes) -> Result<(), Stuck> {
+fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
+    for device in &mut *eyes.devices {
+        device.begin().map_err(|errno| (Trouble::Device, errno))?;
+    }
     if eyes.maps < 0 {
         return Err((Trouble::OpenMaps, -eyes.maps));
     }
@@ -258,6 +285,12 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes) -> Result<(), Stuck> {
         shared.begun = index as u32 + 1;
         let ret = match nr {
             FORK => fork_and_go_on(eyes),
+            STEER => {
+                let [fd, hook, nth, error, ..] = args;
+                device::steer([fd, hook, nth, error], |fd, request, argument| {
+                    call3(libc::SYS_ioctl, fd, request, argument)
+                })
+            }
             _ => call(nr, args),
         };
         let done = index + 1;
@@ -293,7 +326,7 @@ struct What {
 /// Fills record `index`.
 fn record(
     shared: &mut Shared,
-    eyes: &Eyes,
+    eyes: &mut Eyes<'_>,
     index: usize,
     ret: i64,
     what: &What,
@@ -308,35 +341,109 @@ fn record(
         *start = (*start).max(what.range[0]);
         *end = (*end).min(what.range[1]);
     }
-    if shared.query != 0 {
-        query_areas(shared, eyes, &windows)?;
-    } else {
-        read_areas(shared, eyes, &windows)?;
-    }
     let mut new = Record {
         ret,
         first_area,
-        n_areas: shared.n_areas - first_area,
+        n_areas: 0,
         has_counters: what.counters.into(),
         whole: what.whole.into(),
         looked: what.range,
         counters: [0; 5],
-        hooks: [0; N_HOOKS],
+        map_count: 0,
+        first_hook: shared.n_hooks,
+        n_hooks: 0,
     };
-    if what.counters {
-        new.counters = read_counters(shared, eyes)?;
+    if !eyes.devices.is_empty() {
+        // What is called comes first: to look calls nothing.
+        take_hooks(shared, eyes)?;
+        new.n_hooks = shared.n_hooks - new.first_hook;
+        (new.counters, new.map_count) = look(shared, eyes, &windows)?;
+        new.has_counters = 1;
+    } else if shared.query != 0 {
+        query_areas(shared, eyes, &windows)?;
+    } else {
+        read_areas(shared, eyes, &windows)?;
     }
-    if shared.device_fd >= 0 {
-        new.hooks = super::device::hook_counts(|request, argument| {
-            call3(libc::SYS_ioctl, shared.device_fd as u64, request, argument)
-        })
-        .map_err(|errno| (Trouble::DeviceStats, errno))?;
+    new.n_areas = shared.n_areas - first_area;
+    if eyes.devices.is_empty() {
+        if what.counters {
+            new.counters = read_counters(shared, eyes)?;
+        }
+        if what.whole {
+            new.map_count = new.n_areas.into();
+        }
     }
     if let Some(record) = shared.records.get_mut(index) {
         *record = new;
         shared.n_records = index as u32 + 1;
     }
     Ok(())
+}
+
+/// Appends what the rings hold.
+fn take_hooks(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
+    for device in &mut *eyes.devices {
+        let mut fits = true;
+        let all = device.take(|call| match shared.hooks.get_mut(shared.n_hooks as usize) {
+            Some(slot) if (shared.n_hooks as usize) < MAX_HOOKS => {
+                *slot = call;
+                shared.n_hooks += 1;
+            }
+            _ => fits = false,
+        });
+        if !(all && fits) {
+            return Err((Trouble::TooManyHooks, 0));
+        }
+    }
+    Ok(())
+}
+
+/// Lists areas by asking the device: all from the first window to the last at once, so that it is seen which
+/// share an `anon_vma`. Gives the counters, and how many areas there are in all.
+fn look(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Result<([u64; 5], u64), Stuck> {
+    let Some(device) = eyes.devices.first() else {
+        return Err((Trouble::Device, 0));
+    };
+    let (mut from, mut to) = (u64::MAX, 0);
+    for &[start, end] in windows.iter().filter(|[start, end]| start < end) {
+        (from, to) = (start.min(from), end.max(to));
+    }
+    let seen = device
+        .look(from.min(to)..to, &mut shared.look)
+        .map_err(|errno| (Trouble::Device, errno))?;
+    if seen.count != u64::from(seen.filled) {
+        return Err((Trouble::TooManyAreas, 0));
+    }
+    for index in 0..seen.filled as usize {
+        let Some(&area) = shared.look.get(index) else {
+            break;
+        };
+        let inside = windows
+            .iter()
+            .any(|&[start, end]| area.start < end && area.end > start);
+        if inside {
+            push(
+                shared,
+                RawArea {
+                    start: area.start,
+                    end: area.end,
+                    flags: area.flags,
+                    offset: area.pgoff << PAGE_SHIFT,
+                    device: device_number(area.dev_major, area.dev_minor),
+                    inode: area.ino,
+                    anon_vma: area.anon_vma.into(),
+                },
+            )?;
+        }
+    }
+    let counters = [
+        seen.total_vm,
+        seen.locked_vm,
+        seen.data_vm,
+        seen.stack_vm,
+        seen.exec_vm,
+    ];
+    Ok((counters, seen.map_count))
 }
 
 /// Appends an area.
@@ -354,7 +461,7 @@ fn push(shared: &mut Shared, area: RawArea) -> Result<(), Stuck> {
 type Windows = [[u64; 2]; MAX_WINDOWS];
 
 /// Lists areas with one ioctl each (`do_procmap_query`, since 6.11).
-fn query_areas(shared: &mut Shared, eyes: &Eyes, windows: &Windows) -> Result<(), Stuck> {
+fn query_areas(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Result<(), Stuck> {
     for &[start, end] in windows {
         let mut addr = start;
         while addr < end {
@@ -399,6 +506,7 @@ fn query_areas(shared: &mut Shared, eyes: &Eyes, windows: &Windows) -> Result<()
                     offset: area.vma_offset,
                     device: device_number(area.dev_major, area.dev_minor),
                     inode: area.inode,
+                    anon_vma: 0,
                 },
             )?;
             addr = area.vma_end;
@@ -408,7 +516,7 @@ fn query_areas(shared: &mut Shared, eyes: &Eyes, windows: &Windows) -> Result<()
 }
 
 /// Lists areas from the text of `/proc/self/maps`, for kernels before 6.11.
-fn read_areas(shared: &mut Shared, eyes: &Eyes, windows: &Windows) -> Result<(), Stuck> {
+fn read_areas(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Result<(), Stuck> {
     call3(libc::SYS_lseek, eyes.maps as u64, 0, libc::SEEK_SET as u64);
     loop {
         // The kernel gives whole lines as long as there is room for one.
@@ -464,9 +572,9 @@ fn parse_line(text: &[u8]) -> Option<(RawArea, usize)> {
     let mut device = words.next()?.split(|&byte| byte == b':');
     let (major, minor) = (number(device.next()?, 16)?, number(device.next()?, 16)?);
     let inode = number(words.next()?, 10)?;
-    // Without a file, PROCMAP_QUERY says 0 and so does this.
-    let offset = if inode == 0 { 0 } else { offset };
     let device = device_number(major as u32, minor as u32);
+    // Without a file, PROCMAP_QUERY says 0 and so does this. (A machine's first segment has the inode 0.)
+    let offset = if inode == 0 && device == 0 { 0 } else { offset };
     Some((
         RawArea {
             start,
@@ -475,6 +583,7 @@ fn parse_line(text: &[u8]) -> Option<(RawArea, usize)> {
             offset,
             device,
             inode,
+            anon_vma: 0,
         },
         len,
     ))
@@ -490,7 +599,7 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
 }
 
 /// Reads the counters of `/proc/self/status`.
-fn read_counters(shared: &mut Shared, eyes: &Eyes) -> Result<[u64; 5], Stuck> {
+fn read_counters(shared: &mut Shared, eyes: &Eyes<'_>) -> Result<[u64; 5], Stuck> {
     let room = shared.text.len() as u64;
     let text = shared.text.as_mut_ptr() as u64;
     let got = call(libc::SYS_pread64, [eyes.status as u64, text, room, 0, 0, 0]);
@@ -501,7 +610,7 @@ fn read_counters(shared: &mut Shared, eyes: &Eyes) -> Result<[u64; 5], Stuck> {
     parse_status(text).ok_or((Trouble::ReadStatus, 0))
 }
 
-/// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib` in KiB.
+/// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib` in pages.
 fn parse_status(text: &[u8]) -> Option<[u64; 5]> {
     let mut counters = [0; 5];
     let mut seen = 0;
@@ -523,7 +632,7 @@ fn parse_status(text: &[u8]) -> Option<[u64; 5]> {
                 kib = kib * 10 + u64::from(byte - b'0');
             }
         }
-        *counters.get_mut(index)? += kib;
+        *counters.get_mut(index)? += kib / (PAGE_SIZE >> 10);
         seen += 1;
     }
     (seen == 6).then_some(counters)

@@ -10,6 +10,9 @@
 //! Each batch runs in a child of its own, which looks at itself after every call: at its areas through
 //! `PROCMAP_QUERY` (since 6.11; 0.3 µs an area) or the text of `/proc/self/maps`, in the windows only,
 //! and at its counters through `/proc/self/status` (3 µs). All areas are counted at the end of a batch.
+//! With the device it asks that instead, which tells all there is to know of areas and counters in one
+//! reading, and each hook call by a ring in memory.
+//!
 //! Children are forked from a *template* that was forked once, so they all begin with one layout.
 //!
 //! The template plugs every gap above the one from which the kernel chooses addresses, with areas that
@@ -24,6 +27,7 @@ mod wire;
 
 use std::ffi::CStr;
 use std::fs::OpenOptions;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -33,12 +37,13 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, major, minor};
 use nix::unistd::ftruncate;
 use vmalab_model::{
-    Area, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, MlockFlags, Mmap, Name,
-    NewName, Object, Op, PAGE_SIZE, VmFlags,
+    AnonVma, Area, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, MlockFlags,
+    Mmap, Name, NewName, Object, Op, PAGE_SIZE, VmFlags,
 };
 
+use self::device::Watched;
 use self::template::Template;
-use self::wire::{Call, EVERYWHERE, FORK, MAX_OPS, RawArea, Record, Shared, device_number};
+use self::wire::{Call, EVERYWHERE, FORK, MAX_OPS, RawArea, Record, STEER, Shared, device_number};
 use crate::oracle::{Fields, Heap, NamedFile, Observation, Oracle, OracleError, Sees, World};
 
 /// Where operations with an address of their own happen: far from all else.
@@ -86,8 +91,8 @@ pub enum Tight {
 /// What can be chosen about a [`Host`].
 #[derive(Clone, Debug)]
 pub struct HostOptions {
-    /// The node of `vmalab.ko`, to have its mappings among the others.
-    pub device: Option<PathBuf>,
+    /// Nodes of `vmalab.ko`, to have mappings of theirs among the others, and to look through them.
+    pub devices: Vec<PathBuf>,
     /// How to come near the limit on the number of areas.
     pub tight: Tight,
     /// The counters are read after every n-th operation, and after the last of a batch.
@@ -107,7 +112,7 @@ pub struct HostOptions {
 impl Default for HostOptions {
     fn default() -> Self {
         Self {
-            device: None,
+            devices: Vec::new(),
             tight: Tight::Fill,
             counters_every: 4,
             layout_every: 16,
@@ -164,7 +169,8 @@ pub struct Host {
     options: HostOptions,
     query: bool,
     files: Vec<Open>,
-    has_device: bool,
+    /// Those of the files that are devices.
+    devices: Vec<Watched>,
     /// Segments of System V shared memory: the last of the worlds' files.
     segments: Vec<Segment>,
     /// A byte to copy from and to.
@@ -204,9 +210,16 @@ impl Host {
                 read_only,
             ),
         ];
-        if let Some(path) = &options.device {
-            let (fd, file) = device::open(path)?;
-            all.push(("device", fd, file));
+        let mut devices = Vec::new();
+        for path in &options.devices {
+            let (watched, fd, file) = device::open(path, FileId(all.len() as u16))?;
+            devices.push(watched);
+            let name = if file.prepares {
+                "device_with_mmap_prepare"
+            } else {
+                "device"
+            };
+            all.push((name, fd, file));
         }
         let mut files = Vec::new();
         let mut named = Vec::new();
@@ -243,7 +256,7 @@ impl Host {
         let mut host = Self {
             release: machine::release()?,
             query: !options.text,
-            has_device: options.device.is_some(),
+            devices,
             options,
             files,
             segments: segments.unwrap_or_default(),
@@ -361,6 +374,11 @@ impl Host {
                  in good time ({MOST_TO_FILL})",
                 limits.max_map_count
             )),
+            Tight::Fill if self.has_devices() => self.skipped.push(
+                "the limit on the number of areas: the device tells of all areas between the windows at \
+                 once, so that filling up what is between them would take too long; lower the limit instead"
+                    .into(),
+            ),
             Tight::Fill if !self.query => self.skipped.push(
                 "the limit on the number of areas: the kernel has no PROCMAP_QUERY, and to read a \
                  full /proc/self/maps after each operation takes too long"
@@ -396,16 +414,10 @@ impl Host {
 
     /// A new template in which the kernel chooses addresses from a known window.
     fn start_template(&mut self) -> Result<Start, OracleError> {
-        let mut template = Template::start()?;
-        let device = if self.has_device {
-            self.files.last()
-        } else {
-            None
-        };
+        let mut template = Template::start(&mut self.devices)?;
         let shared = template.shared();
         shared.counters_every = self.options.counters_every.max(1);
         shared.query = self.query.into();
-        shared.device_fd = device.map_or(-1, |file| file.fd.as_raw_fd());
         shared.limit_fd = -1;
         shared.all[0] = [0, u64::MAX];
         match look(&mut template) {
@@ -458,7 +470,7 @@ impl Host {
         let shared = template.shared();
         shared.n_calls = 0;
         shared.want_whole = 1;
-        shared.want_smaps = 1;
+        shared.want_smaps = u32::from(!self.has_devices());
         template.order(child::RUN, LIMIT)?;
         let shared = template.shared();
         shared.want_smaps = 0;
@@ -471,6 +483,7 @@ impl Host {
             policies: machine::one_node(),
             huge: machine::huge_pool_is_empty(),
             fails: false,
+            steers: self.has_devices(),
             low,
             name: name.into(),
             every: 0,
@@ -492,9 +505,15 @@ impl Host {
         world.counters.map_count = start.len() as u64;
         for raw in &start {
             let known = flags.iter().find(|(start, _)| *start == raw.start);
-            let &(_, flags) = known.ok_or_else(|| {
-                OracleError::Environment("/proc/self/maps and smaps do not agree".into())
-            })?;
+            let flags = match known {
+                _ if self.has_devices() => VmFlags(raw.flags & device::SEEN_FLAGS.0),
+                Some(&(_, flags)) => flags,
+                None => {
+                    return Err(OracleError::Environment(
+                        "/proc/self/maps and smaps do not agree".into(),
+                    ));
+                }
+            };
             let object = Object::Other;
             world.areas.push(Area {
                 start: raw.start,
@@ -536,15 +555,9 @@ impl Host {
                 backing,
                 offset,
             }) => {
-                let fd = match backing {
-                    Backing::File(FileId(id)) => match self.files.get(usize::from(id)) {
-                        Some(file) => i64::from(file.fd.as_raw_fd()),
-                        None => -1,
-                    },
-                    Backing::None => -1,
-                };
                 let (prot, flags) = (prot.0.into(), flags.0.into());
-                (libc::SYS_mmap, [addr, len, prot, flags, fd as u64, offset])
+                let fd = self.descriptor(backing);
+                (libc::SYS_mmap, [addr, len, prot, flags, fd, offset])
             }
             Op::Munmap { addr, len } => (libc::SYS_munmap, [addr, len, 0, 0, 0, 0]),
             Op::Mprotect { addr, len, prot } => {
@@ -655,6 +668,22 @@ impl Host {
                     "this oracle lets no allocation fail".into(),
                 ));
             }
+            Op::Steer {
+                file,
+                hook,
+                nth,
+                error,
+            } => (
+                STEER,
+                [
+                    self.descriptor(file),
+                    device::hook_number(hook).into(),
+                    nth.into(),
+                    error.number() as u64,
+                    0,
+                    0,
+                ],
+            ),
             Op::UffdRegister { .. } | Op::UffdUnregister { .. } => {
                 // The child has one thread, so that there would be nobody to listen.
                 return Err(OracleError::Environment(
@@ -672,6 +701,20 @@ impl Host {
             look,
             look_at_result,
         })
+    }
+
+    /// What a program has for a file.
+    fn descriptor(&self, backing: Backing) -> u64 {
+        let file = match backing {
+            Backing::File(FileId(id)) => self.files.get(usize::from(id)),
+            Backing::None => None,
+        };
+        let fd = file.map_or(-1, |file| file.fd.as_raw_fd());
+        i64::from(fd) as u64
+    }
+
+    fn has_devices(&self) -> bool {
+        !self.devices.is_empty()
     }
 
     /// Where to look after an operation: from the byte before its range to the byte after, so that
@@ -706,6 +749,7 @@ impl Host {
             | Op::Mlockall { .. }
             | Op::Munlockall
             | Op::FailAllocation { .. }
+            | Op::Steer { .. }
             | Op::SetMdwe { .. } => {
                 return (EVERYWHERE, 0);
             }
@@ -731,7 +775,9 @@ impl Host {
 
 impl Oracle for Host {
     fn name(&self) -> String {
-        let reads = if self.query {
+        let reads = if self.has_devices() {
+            "the device"
+        } else if self.query {
             "PROCMAP_QUERY"
         } else {
             "/proc/self/maps"
@@ -740,19 +786,14 @@ impl Oracle for Host {
     }
 
     fn sees(&self) -> Sees {
-        let mut fields = Fields::RESULT
-            | Fields::RANGES
-            | Fields::FLAGS
-            | Fields::OBJECTS
-            | Fields::OFFSETS
-            | Fields::MAP_COUNT
-            | Fields::COUNTERS;
-        if self.has_device {
-            fields |= Fields::HOOK_COUNTS;
-        }
+        let counters = Fields::MAP_COUNT | Fields::COUNTERS;
         Sees {
-            fields,
-            flags: SEEN_FLAGS,
+            fields: self.fields() | counters,
+            flags: if self.has_devices() {
+                device::SEEN_FLAGS
+            } else {
+                SEEN_FLAGS
+            },
         }
     }
 
@@ -809,6 +850,17 @@ impl Oracle for Host {
 }
 
 impl Host {
+    /// What is seen of every operation.
+    fn fields(&self) -> Fields {
+        let fields =
+            Fields::RESULT | Fields::RANGES | Fields::FLAGS | Fields::OBJECTS | Fields::OFFSETS;
+        if self.has_devices() {
+            fields | Fields::ANON_OFFSETS | Fields::ANON_VMAS | Fields::HOOKS
+        } else {
+            fields
+        }
+    }
+
     /// Puts the records into the model's words.
     fn decode(
         &mut self,
@@ -817,17 +869,20 @@ impl Host {
         seen: &mut [Observation],
     ) -> Result<(), OracleError> {
         self.inodes.clear();
+        let fields = self.fields();
+        let exact = self.has_devices();
         let place = self.settings[world].place;
         let Place {
             template,
             start,
             filler_pages,
         } = &mut self.places[place];
-        let shared = &*template.shared();
+        let shared = template.shared();
         if shared.n_records == 0 {
             return Ok(());
         }
-        if areas(shared, &shared.records[0]) != start {
+        let now = areas(shared, &shared.records[0]);
+        if !now.iter().map(place_of).eq(start.iter().map(place_of)) {
             return Err(OracleError::Broke {
                 index: 0,
                 what: "the child did not begin with the areas that all children begin with".into(),
@@ -836,9 +891,8 @@ impl Host {
         let world = &self.worlds[world];
         let windows = world.windows();
         for (index, (op, seen)) in ops.iter().zip(seen).enumerate() {
-            let [before, record] = [index, index + 1].map(|index| &shared.records[index]);
-            seen.fields =
-                Fields::RESULT | Fields::RANGES | Fields::FLAGS | Fields::OBJECTS | Fields::OFFSETS;
+            let record = shared.records[index + 1];
+            seen.fields = fields;
             seen.looked = record.looked[0]..record.looked[1];
             let outcome = &mut seen.outcome;
             outcome.result = if record.ret >= 0 {
@@ -856,7 +910,7 @@ impl Host {
             };
             outcome.hooks.clear();
             outcome.layout.clear();
-            for raw in areas(shared, record) {
+            for raw in areas(shared, &record) {
                 if record.whole != 0
                     && !windows
                         .iter()
@@ -867,24 +921,33 @@ impl Host {
                 outcome.layout.push(Area {
                     start: raw.start,
                     end: raw.end,
-                    flags: vm_flags(raw.flags),
+                    flags: if exact {
+                        VmFlags(raw.flags & device::SEEN_FLAGS.0)
+                    } else {
+                        vm_flags(raw.flags)
+                    },
                     offset: raw.offset,
                     object: object(raw, &self.files, &self.segments, &mut self.inodes),
-                    anon_vma: None,
+                    anon_vma: NonZeroU32::new(raw.anon_vma as u32).map(AnonVma),
                     name: None,
                 });
             }
             if record.has_counters != 0 {
                 seen.fields |= Fields::COUNTERS;
-                outcome.counters = counters(record, *filler_pages);
+                outcome.counters = counters(&record, *filler_pages);
             }
-            if record.whole != 0 {
+            if record.map_count != 0 {
                 seen.fields |= Fields::MAP_COUNT;
-                outcome.counters.map_count = u64::from(record.n_areas);
+                outcome.counters.map_count = record.map_count;
             }
-            if self.has_device {
-                seen.fields |= Fields::HOOK_COUNTS;
-                seen.hook_counts = device::calls(&before.hooks, &record.hooks);
+            let first = record.first_hook as usize;
+            let calls = &mut shared.hooks[first..first + record.n_hooks as usize];
+            // Each device has a ring of its own.
+            calls.sort_by_key(|call| call.time);
+            for raw in &*calls {
+                let call = device::call(raw);
+                let call = call.map_err(|what| OracleError::Broke { index, what })?;
+                outcome.hooks.push(call);
             }
         }
         Ok(())
@@ -943,9 +1006,13 @@ fn object(
     Object::Shmem(number as u32)
 }
 
-/// KiB to pages.
+/// What all children begin with alike.
+fn place_of(area: &RawArea) -> (u64, u64, u64) {
+    (area.start, area.end, area.flags)
+}
+
 fn counters(record: &Record, filler_pages: u64) -> Counters {
-    let [size, locked, data, stack, exec] = record.counters.map(|kib| kib * 1024 / PAGE_SIZE);
+    let [size, locked, data, stack, exec] = record.counters;
     Counters {
         map_count: 0,
         total_vm: size - filler_pages,

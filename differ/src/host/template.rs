@@ -18,6 +18,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 
 use super::child;
+use super::device::Watched;
 use super::wire::{Call, MAX_OPS, Shared, Trouble};
 use crate::oracle::OracleError;
 
@@ -29,8 +30,8 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Forks a template.
-    pub(super) fn start() -> Result<Self, OracleError> {
+    /// Forks a template, which has the devices in its own memory from then on.
+    pub(super) fn start(devices: &mut [Watched]) -> Result<Self, OracleError> {
         let len = NonZeroUsize::new(size_of::<Shared>()).expect("it has fields");
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping where the kernel likes it replaces nothing.
@@ -51,7 +52,14 @@ impl Template {
                     libc::close(our_answers.as_raw_fd());
                 }
                 // SAFETY: the mapping is shared and inherited; a fork has one thread.
-                unsafe { child::template(shared.as_ptr(), orders.as_raw_fd(), answers.as_raw_fd()) }
+                unsafe {
+                    child::template(
+                        shared.as_ptr(),
+                        devices,
+                        orders.as_raw_fd(),
+                        answers.as_raw_fd(),
+                    )
+                }
             }
             ForkResult::Parent { child } => Ok(Self {
                 shared,
@@ -174,8 +182,10 @@ impl Template {
             read("/proc/self/maps")
         } else if trouble == Trouble::ReadStatus as u32 {
             read("/proc/self/status")
-        } else if trouble == Trouble::DeviceStats as u32 {
-            read("the statistics of the device")
+        } else if trouble == Trouble::Device as u32 {
+            read("what the device has seen")
+        } else if trouble == Trouble::TooManyHooks as u32 {
+            broke("there are more hook calls than this program has room for".into())
         } else {
             broke("there are more areas than this program has room for".into())
         }

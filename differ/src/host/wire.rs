@@ -5,6 +5,8 @@
 //! Nobody reads what another still writes: control goes to and fro over two pipes, and only the side
 //! that has it touches this memory.
 
+use vmalab::sys::vmalab_area;
+
 /// Most operations in one batch.
 pub(super) const MAX_OPS: usize = 4096;
 /// Most areas in the records of one batch, all snapshots together.
@@ -13,8 +15,10 @@ pub(super) const MAX_AREAS: usize = 1 << 18;
 pub(super) const MAX_TEXT: usize = 1 << 20;
 /// Most windows.
 pub(super) const MAX_WINDOWS: usize = 4;
-/// Hooks of the device that are counted.
-pub(super) const N_HOOKS: usize = 8;
+/// Most hook calls in one batch.
+pub(super) const MAX_HOOKS: usize = 1 << 17;
+/// Most areas that the device is asked for at once.
+pub(super) const MAX_LOOK: usize = 4096;
 /// Most resource limits.
 pub(super) const MAX_RLIMITS: usize = 4;
 
@@ -35,6 +39,10 @@ pub(super) struct Call {
 /// Instead of the number of a call: fork, and go on in the child.
 pub(super) const FORK: i64 = -1;
 
+/// Instead of the number of a call: tell the driver behind the descriptor to refuse. The other arguments are
+/// the hook, at which call, with which error.
+pub(super) const STEER: i64 = -2;
+
 /// Everywhere, for [`Call::look`].
 pub(super) const EVERYWHERE: [u64; 2] = [0, u64::MAX];
 
@@ -46,14 +54,38 @@ pub(super) struct RawArea {
     pub(super) start: u64,
     /// One past the last byte.
     pub(super) end: u64,
-    /// `PROCMAP_QUERY_VMA_*`: read 1, write 2, execute 4, shared 8.
+    /// `PROCMAP_QUERY_VMA_*`: read 1, write 2, execute 4, shared 8. The device tells `VM_*`, all of them.
     pub(super) flags: u64,
-    /// Offset in the file, in bytes.
+    /// Offset in the file, in bytes. The device also tells that of anonymous memory.
     pub(super) offset: u64,
     /// The file's device, as [`device_number`] makes it; 0 without a file.
     pub(super) device: u64,
     /// The file's inode; 0 without a file.
     pub(super) inode: u64,
+    /// A number for its `anon_vma` among the areas that were looked at together, 0 for none; from the device.
+    pub(super) anon_vma: u64,
+}
+
+/// A hook call as the device tells it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct RawHook {
+    /// When, in nanoseconds.
+    pub(super) time: u64,
+    /// Whose, by its place among the files.
+    pub(super) file: u32,
+    /// `enum vmalab_hook`.
+    pub(super) hook: u32,
+    /// What it answered, as an errno; 0: nothing against it.
+    pub(super) error: u32,
+    pub(super) unused: u32,
+    /// What it is about: the area, or a part of it.
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// Where that is in the file, in bytes.
+    pub(super) offset: u64,
+    /// What else it is about.
+    pub(super) argument: u64,
 }
 
 /// What is seen after one call. Record 0 is what is seen before the first.
@@ -72,10 +104,14 @@ pub(super) struct Record {
     pub(super) whole: u32,
     /// Which addresses were looked at, of those in the windows.
     pub(super) looked: [u64; 2],
-    /// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib`, in KiB.
+    /// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib`, in pages.
     pub(super) counters: [u64; 5],
-    /// The device's counts of calls so far.
-    pub(super) hooks: [u64; N_HOOKS],
+    /// How many areas the process has; 0 if that was not seen.
+    pub(super) map_count: u64,
+    /// Index of its first hook call in [`Shared::hooks`].
+    pub(super) first_hook: u32,
+    /// How many.
+    pub(super) n_hooks: u32,
 }
 
 /// Where the child got stuck, if it did. Values of [`Shared::trouble`].
@@ -95,11 +131,13 @@ pub(super) enum Trouble {
     /// `/proc/self/smaps` could not be read, or is too long.
     ReadSmaps = 5,
     /// The device did not answer.
-    DeviceStats = 6,
+    Device = 6,
     /// [`Shared::areas`] is full.
     TooManyAreas = 7,
     /// The limit on areas, or a resource limit, could not be set.
     SetLimit = 8,
+    /// [`Shared::hooks`] is full, or a ring was.
+    TooManyHooks = 9,
 }
 
 /// The memory itself.
@@ -121,8 +159,6 @@ pub(super) struct Shared {
     pub(super) want_whole: u32,
     /// Whether areas are read by PROCMAP_QUERY, else as text.
     pub(super) query: u32,
-    /// The device, or -1.
-    pub(super) device_fd: i32,
     /// `/proc/sys/vm/max_map_count` opened for writing, or -1: the limit stays.
     pub(super) limit_fd: i32,
     /// Digits that the template writes there before the child, and after it.
@@ -148,6 +184,8 @@ pub(super) struct Shared {
     pub(super) n_areas: u32,
     /// Bytes of `text` used.
     pub(super) n_text: u32,
+    /// Hook calls used.
+    pub(super) n_hooks: u32,
 
     /// The orders.
     pub(super) calls: [Call; MAX_OPS],
@@ -155,6 +193,10 @@ pub(super) struct Shared {
     pub(super) records: [Record; MAX_OPS + 1],
     /// The areas of all records.
     pub(super) areas: [RawArea; MAX_AREAS],
+    /// The hook calls of all records.
+    pub(super) hooks: [RawHook; MAX_HOOKS],
+    /// Room for what the device tells of areas.
+    pub(super) look: [vmalab_area; MAX_LOOK],
     /// `/proc/self/smaps`; before that, room to read `/proc/self/maps` and `status`.
     pub(super) text: [u8; MAX_TEXT],
 }

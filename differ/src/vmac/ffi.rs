@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 6;
+pub(super) const ABI: u32 = 7;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -24,6 +24,7 @@ pub(super) const MDWE: u32 = 15;
 pub(super) const SET_NAME: u32 = 16;
 pub(super) const MBIND: u32 = 17;
 pub(super) const FAIL: u32 = 18;
+pub(super) const STEER: u32 = 19;
 
 pub(super) const FAIL_ANY: u32 = 0;
 pub(super) const FAIL_AREA: u32 = 1;
@@ -66,6 +67,8 @@ pub(super) struct Hook {
     pub(super) addr: u64,
     pub(super) to: u64,
     pub(super) flags: u64,
+    pub(super) error: u32,
+    pub(super) unused: u32,
 }
 
 pub(super) const ANON: i32 = -1;

@@ -28,8 +28,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vmalab_model::file::{Kind, MaySplit};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
-    Allocation, AnonVma, Area, Backing, Break, Counters, Errno, File, FileId, Hook, HookCall,
-    Limits, Name, NewName, Object, Op, PAGE_SHIFT, VmFlags,
+    Allocation, AnonVma, Area, Asked, Backing, Break, Counters, Errno, File, FileId, Hook,
+    HookCall, Limits, Name, NewName, Object, Op, PAGE_SHIFT, VmFlags,
 };
 
 use crate::generate::Generator;
@@ -544,6 +544,28 @@ fn operation(op: &Op) -> Result<ffi::Op, String> {
             flags,
             ..ffi::Op::default()
         },
+        Op::Steer {
+            file,
+            hook,
+            nth,
+            error,
+        } => ffi::Op {
+            kind: ffi::STEER,
+            file: match file {
+                Backing::None => -1,
+                Backing::File(id) => id.0.into(),
+            },
+            prot: match hook {
+                Asked::Mmap => ffi::HOOK_MMAP,
+                Asked::MaySplit => ffi::HOOK_MAY_SPLIT,
+                Asked::Mapped => ffi::HOOK_MAPPED,
+                Asked::Mremap => ffi::HOOK_MREMAP,
+                Asked::Mprotect => ffi::HOOK_MPROTECT,
+            },
+            len: nth.into(),
+            flags: error.number() as u32,
+            ..ffi::Op::default()
+        },
         Op::SetMdwe { bits } => ffi::Op {
             kind: ffi::MDWE,
             offset: bits.0,
@@ -582,11 +604,7 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
     let outcome = &mut observation.outcome;
     outcome.result = match u64::try_from(raw.result) {
         Ok(value) => Ok(value),
-        Err(_) => {
-            let number = raw.result.unsigned_abs();
-            let errno = i32::try_from(number).ok().and_then(Errno::from_number);
-            Err(errno.ok_or_else(|| format!("it returned the error {number}"))?)
-        }
+        Err(_) => Err(errno(raw.result.unsigned_abs())?),
     };
     outcome.counters = counters(&raw.counters);
     outcome.layout.clear();
@@ -636,9 +654,18 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
             start: hook.start,
             end: hook.end,
             offset: hook.pgoff << PAGE_SHIFT,
+            error: match hook.error {
+                0 => None,
+                number => Some(errno(number.into())?),
+            },
         });
     }
     Ok(())
+}
+
+fn errno(number: u64) -> Result<Errno, String> {
+    let errno = i32::try_from(number).ok().and_then(Errno::from_number);
+    errno.ok_or_else(|| format!("it returned the error {number}"))
 }
 
 fn counters(count: &ffi::Counters) -> Counters {

@@ -43,6 +43,7 @@ pub(crate) fn all() -> Vec<World> {
         policies: true,
         huge: false,
         fails: false,
+        steers: true,
         chosen: Some(limits.mmap_base - (64 << 20)..limits.mmap_base),
     };
     let crowded = World {

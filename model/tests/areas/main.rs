@@ -3,6 +3,7 @@
 
 mod operations;
 mod properties;
+mod steered;
 mod world;
 
 use vmalab_model::file::MaySplit;
