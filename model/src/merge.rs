@@ -342,7 +342,7 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// `can_merge_remove_vma`
-    fn may_vanish(&self, vma: &Vma) -> bool {
+    pub(crate) fn may_vanish(&self, vma: &Vma) -> bool {
         match vma.object {
             Object::File(id) => {
                 !self.file(id).hooks.close || self.rules.errs(Mistake::MergeIgnoresClose)

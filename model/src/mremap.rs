@@ -442,7 +442,9 @@ impl<C: Container> AddressSpace<C> {
             forked: false,
             ..*vma
         };
-        if self.rules.mremap_grown_merges {
+        // Where a `close` hook forbids all merging, the area grows by itself.
+        let alone = self.rules.close_forbids_merging && !self.may_vanish(vma);
+        if self.rules.mremap_grown_merges && !alone {
             let next = self.areas.find(vma.end).copied();
             self.merge_new_range(&more, Some(vma), next.as_ref())?
                 .ok_or(Errno::ENOMEM)?;
@@ -586,7 +588,8 @@ impl<C: Container> AddressSpace<C> {
                 .locked_vm
                 .wrapping_add(remap.new_len >> PAGE_SHIFT);
         }
-        // Without an old range (a duplicate of a shared one) there is nothing to unmap: an error.
+        // Without an old range (a duplicate of a shared one) there is nothing to unmap, and an error is
+        // nobody's concern.
         if !dontunmap {
             self.unmap_what_moved(remap, remap.addr, remap.old_len);
         }

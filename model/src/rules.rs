@@ -284,7 +284,9 @@ pub struct Rules {
     /// `MREMAP_FIXED` checks the worst case of the number of areas before it unmaps ("mm,mremap: bail out
     /// earlier in mremap_to under map pressure"). Since 5.1.
     pub mremap_counts_first: bool,
-    /// What grows in place merges with the area behind it ("mm: add merging after mremap resize"). Since 6.1.
+    /// What grows in place merges with the area behind it ("mm: add merging after mremap resize"). Since 6.1. What
+    /// may never merge because it has a `close` hook grows by itself (since 6.2 and 6.1.10; before, ENOMEM by
+    /// mistake).
     pub mremap_grown_merges: bool,
     /// A private mapping cannot be duplicated by an old length of 0: EINVAL. Since 4.14.
     pub mremap_duplicates_shared_only: bool,
