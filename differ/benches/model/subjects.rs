@@ -7,7 +7,10 @@ use std::ops::Range;
 
 use rangemap::RangeMap;
 use vmalab_differ::vmac::{Program, VmaC};
-use vmalab_model::{AddressSpace, Container, Counters, Limits, Mmap, Op, Outcome, Prot, Rules};
+use vmalab_model::{
+    AddressSpace, BTree, Container, Counters, Limits, Mmap, Object, Op, Outcome, Prot, Rules,
+    VmFlags, Vma,
+};
 
 use crate::memory::allocated;
 use crate::work::{Round, files};
@@ -40,7 +43,6 @@ fn drop_and_weigh<T>(value: &mut T, empty: T) -> usize {
 pub(crate) struct Model<C: Container> {
     name: &'static str,
     space: AddressSpace<C>,
-    outcome: Outcome,
     round: Round,
 }
 
@@ -49,7 +51,6 @@ impl<C: Container> Model<C> {
         Self {
             name,
             space: Self::empty(),
-            outcome: Outcome::default(),
             round: Round::Do(Vec::new()),
         }
     }
@@ -80,22 +81,14 @@ impl<C: Container> Subject for Model<C> {
     }
 
     fn run(&mut self) -> Result<u64, String> {
-        let Self {
-            space,
-            outcome,
-            round,
-            ..
-        } = self;
+        let Self { space, round, .. } = self;
         match round {
             Round::Do(ops) => {
                 let mut hooks = 0;
                 for op in ops {
-                    // The outcome without the areas.
-                    space.apply_into(op, 0..0, outcome);
-                    outcome
-                        .result
-                        .map_err(|error| format!("{op:x?}: {error:?}"))?;
-                    hooks += outcome.hooks.len();
+                    let result = space.execute(op);
+                    result.map_err(|error| format!("{op:x?}: {error:?}"))?;
+                    hooks += space.hooks().len();
                 }
                 black_box(hooks);
                 Ok(0)
@@ -112,7 +105,13 @@ impl<C: Container> Subject for Model<C> {
     }
 
     fn discard(&mut self) -> usize {
-        drop_and_weigh(&mut self.space, Self::empty())
+        // What it has to tell of the last operation is no part of the areas, nor are the files.
+        let nothing = Op::Munmap { addr: 0, len: 0 };
+        let mut told = Outcome::default();
+        self.space.apply_into(&nothing, 0..0, &mut told);
+        let mut empty = Self::empty();
+        let files = drop_and_weigh(&mut empty, Self::empty());
+        drop_and_weigh(&mut self.space, empty) - files
     }
 }
 
@@ -247,6 +246,82 @@ impl<M> Mapping<M> {
                 starts.fold(0, u64::wrapping_add)
             }
         }
+    }
+}
+
+/// The model's container alone, without what a system call does.
+#[derive(Default)]
+pub(crate) struct Tree(Mapping<BTree>);
+
+impl Tree {
+    /// Cuts an area in two at `at`, if one goes across.
+    fn cut(areas: &mut BTree, at: u64) {
+        if let Some(&Vma { start, pgoff, .. }) = areas.find(at).filter(|vma| vma.start < at) {
+            areas.split(start, at, pgoff);
+        }
+    }
+
+    fn remove(areas: &mut BTree, range: Range<u64>) {
+        Self::cut(areas, range.start);
+        Self::cut(areas, range.end);
+        areas.remove_range(range, |_| {});
+    }
+
+    fn insert(areas: &mut BTree, range: Range<u64>, prot: Prot) {
+        Self::remove(areas, range.clone());
+        let mut vma = Vma {
+            start: range.start,
+            end: range.end,
+            pgoff: 0,
+            flags: VmFlags(prot.0.into()),
+            object: Object::Anon,
+            anon_vma: None,
+            moved: 0,
+            forked: false,
+            name: None,
+            policy: None,
+        };
+        let prev = areas.prev(range.start);
+        if let Some(prev) = prev.filter(|prev| prev.end == range.start && prev.flags == vma.flags) {
+            vma.start = prev.start;
+        }
+        let next = areas.find(range.end);
+        if let Some(next) = next.filter(|next| next.start == range.end && next.flags == vma.flags) {
+            vma.end = next.end;
+        }
+        if (vma.start..vma.end) == range {
+            areas.insert(vma);
+        } else {
+            areas.join(vma);
+        }
+    }
+}
+
+impl Subject for Tree {
+    fn name(&self) -> &'static str {
+        "BTree"
+    }
+
+    fn is_system(&self) -> bool {
+        false
+    }
+
+    fn prepare(&mut self, round: &Round) {
+        self.0.round = Changes::of(round);
+    }
+
+    fn run(&mut self) -> Result<u64, String> {
+        Ok(self.0.run(Self::insert, Self::remove, |areas, addr| {
+            areas.find(addr).map_or(0, |vma| vma.start)
+        }))
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        None
+    }
+
+    fn discard(&mut self) -> usize {
+        drop_and_weigh(&mut self.0.map, BTree::default())
     }
 }
 
