@@ -28,6 +28,7 @@ help:
 #>   make bench        what memory of the device costs, beside a memfd and others (make bench-device), and
 #>                     what an operation costs in the model, beside the kernel's code (make bench-model)
 #>   make coverage     what of mm/vma.c, and of the model, the generators reach: two minutes (OPS=1000000)
+#>   make fuzz TIME=60 operations that the coverage of mm/vma.c leads to (TARGET=compare or allocations)
 #>   make mutants      whether the model's tests notice changes of its code: an hour or so
 #>   make vm           a shell in the guest, with the module loaded
 #>   make vm RUN='./a x' FILES='path/a path/b'
@@ -84,6 +85,9 @@ conformance:
 coverage:
 	@VMALAB_KERNEL="$$(qemu-image/kernel)" qemu-image/enter tests/coverage/run $(or $(OPS),1000000)
 
+fuzz:
+	@VMALAB_KERNEL="$$(qemu-image/kernel)" qemu-image/enter differ/fuzz/run $(or $(TARGET),compare) $(or $(TIME),60)
+
 bench: bench-device bench-model
 
 mutants:
@@ -135,4 +139,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test coverage mutants kernels conformance bench bench-device bench-model test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test coverage fuzz mutants kernels conformance bench bench-device bench-model test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean

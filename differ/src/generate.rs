@@ -7,13 +7,12 @@
 //!
 //! Everything follows from a seed, the number of the batch, [`VERSION`] and the world. The random numbers
 //! are ChaCha8 (`rand_chacha`, whose values are stable) with the seed as its key and the batch as its
-//! stream; ranges are drawn by multiplication, here, so that no library update changes a sequence.
+//! stream; ranges are drawn by multiplication, so that no library update changes a sequence. Or it follows
+//! from bytes, by which a fuzzer makes the same choices.
 
 use std::num::NonZeroU8;
 use std::ops::Range;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use vmalab_model::mempolicy::mode;
 use vmalab_model::{
     Advice, Allocation, Area, Asked, Backing, Errno, FileId, MapFlags, MdweFlags, MlockFlags,
@@ -21,6 +20,7 @@ use vmalab_model::{
     Prot, ShmFlags, VmFlags, file::Kind,
 };
 
+use crate::choices::Choices;
 use crate::oracle::{Heap, World};
 
 /// Changes whenever the same seed gives other operations than before.
@@ -35,7 +35,7 @@ struct Source {
 
 /// Makes the operations of one batch.
 pub struct Generator {
-    rng: ChaCha8Rng,
+    choices: Choices,
     /// First byte and number of pages in play, at most those of the arena.
     base: u64,
     pages: u64,
@@ -90,11 +90,24 @@ const EXTRAS: [MapFlags; 6] = [
 impl Generator {
     /// For that batch of a run in that world.
     pub fn new(seed: u64, batch: u64, world: &World) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(batch);
+        Self::choosing(Choices::seeded(seed, batch), world)
+    }
+
+    /// In that world, by choices that follow from bytes: arbitrary ones, of which a fuzzer finds out which lead
+    /// somewhere.
+    pub fn from_bytes(bytes: &[u8], world: &World) -> Self {
+        Self::choosing(Choices::of(bytes), world)
+    }
+
+    /// Whether the bytes that it was made from are all used.
+    pub fn is_exhausted(&self) -> bool {
+        self.choices.is_exhausted()
+    }
+
+    fn choosing(choices: Choices, world: &World) -> Self {
         let all = (world.arena.end - world.arena.start) / PAGE_SIZE;
         let mut new = Self {
-            rng,
+            choices,
             base: world.arena.start,
             pages: all,
             task_size: world.limits.task_size,
@@ -116,7 +129,7 @@ impl Generator {
             advice: Advice::NORMAL,
             layout: Vec::new(),
         };
-        new.pages = all.min(pick(&mut new.rng, &[6, 12, 24, all]));
+        new.pages = all.min(new.choices.pick(&[6, 12, 24, all]));
 
         let mut sources = vec![
             Source {
@@ -156,7 +169,7 @@ impl Generator {
         // The fewer kinds there are, the more merges.
         let uniform = new.one_in(4);
         for _ in 0..if uniform { 1 } else { 2 + new.below(4) } {
-            new.sources.push(pick(&mut new.rng, &sources));
+            new.sources.push(new.choices.pick(&sources));
         }
         for _ in 0..if uniform { 1 } else { 1 + new.below(3) } {
             // The product favours the first ones.
@@ -173,9 +186,9 @@ impl Generator {
         }
         new.seals = new.one_in(4);
         new.denies = new.one_in(4);
-        new.advice = pick(&mut new.rng, Advice::ALL);
+        new.advice = new.choices.pick(Advice::ALL);
         if new.one_in(2) {
-            new.extras.push(pick(&mut new.rng, &EXTRAS));
+            new.extras.push(new.choices.pick(&EXTRAS));
         }
         new
     }
@@ -184,9 +197,9 @@ impl Generator {
     pub fn op(&mut self) -> Op {
         if self.fails && self.one_in(4) {
             return Op::FailAllocation {
-                what: pick(&mut self.rng, &Allocation::ALL),
+                what: self.choices.pick(&Allocation::ALL),
                 // In most operations there are one or two.
-                nth: pick(&mut self.rng, &[1, 1, 1, 2, 2, 3, 4]),
+                nth: self.choices.pick(&[1, 1, 1, 2, 2, 3, 4]),
             };
         }
         if !self.drivers.is_empty() && self.one_in(8) {
@@ -221,8 +234,8 @@ impl Generator {
     }
 
     fn mmap(&mut self) -> Op {
-        let source = pick(&mut self.rng, &self.sources);
-        let prot = pick(&mut self.rng, &self.protections);
+        let source = self.choices.pick(&self.sources);
+        let prot = self.choices.pick(&self.protections);
         let (addr, mut len) = self.range();
         let mut mmap = Mmap {
             addr,
@@ -280,10 +293,9 @@ impl Generator {
             if !self.one_in(8) {
                 mmap.flags |= MapFlags::NORESERVE;
             }
-            len = pick(
-                &mut self.rng,
-                &[PAGE_SIZE, PMD_SIZE, PMD_SIZE, 2 * PMD_SIZE],
-            );
+            len = self
+                .choices
+                .pick(&[PAGE_SIZE, PMD_SIZE, PMD_SIZE, 2 * PMD_SIZE]);
             mmap.len = len;
         }
         if self.one_in(20) {
@@ -376,23 +388,20 @@ impl Generator {
                 flags: MlockallFlags(self.below(9) as u32),
             },
             5 if self.denies => Op::SetMdwe {
-                bits: pick(
-                    &mut self.rng,
-                    &[
-                        MdweFlags::REFUSE_EXEC_GAIN,
-                        MdweFlags::REFUSE_EXEC_GAIN,
-                        MdweFlags(3),
-                        MdweFlags::NO_INHERIT,
-                        MdweFlags(0),
-                        MdweFlags(4),
-                    ],
-                ),
+                bits: self.choices.pick(&[
+                    MdweFlags::REFUSE_EXEC_GAIN,
+                    MdweFlags::REFUSE_EXEC_GAIN,
+                    MdweFlags(3),
+                    MdweFlags::NO_INHERIT,
+                    MdweFlags(0),
+                    MdweFlags(4),
+                ]),
             },
             6 => Op::PkeyMprotect {
                 addr: self.page(),
                 len: PAGE_SIZE * (1 + self.below(4)),
-                prot: pick(&mut self.rng, &PROTECTIONS),
-                pkey: pick(&mut self.rng, &[0, 0, -1, 1, 16]),
+                prot: self.choices.pick(&PROTECTIONS),
+                pkey: self.choices.pick(&[0, 0, -1, 1, 16]),
             },
             _ => Op::Munlockall,
         }
@@ -422,10 +431,10 @@ impl Generator {
             Errno::EIO,
         ];
         Op::Steer {
-            file: Backing::File(pick(&mut self.rng, &self.drivers)),
-            hook: pick(&mut self.rng, &hooks),
-            nth: pick(&mut self.rng, &[1, 1, 1, 2, 2, 3, 4, 0]),
-            error: pick(&mut self.rng, &errors),
+            file: Backing::File(self.choices.pick(&self.drivers)),
+            hook: self.choices.pick(&hooks),
+            nth: self.choices.pick(&[1, 1, 1, 2, 2, 3, 4, 0]),
+            error: self.choices.pick(&errors),
         }
     }
 
@@ -442,7 +451,7 @@ impl Generator {
     fn set_name(&mut self) -> Op {
         let (mut addr, mut len) = self.range_of_any();
         let names = [1, 1, 2].map(|number| NonZeroU8::new(number).map(Name));
-        let mut name = match pick(&mut self.rng, &names) {
+        let mut name = match self.choices.pick(&names) {
             Some(name) if !self.one_in(3) => NewName::Some(name),
             _ => NewName::None,
         };
@@ -470,7 +479,7 @@ impl Generator {
                 0 => mode = self.below(9) as u32,
                 1 => nodes = self.below(4),
                 2 => mode |= mode::STATIC_NODES,
-                3 => mode |= pick(&mut self.rng, &[mode::RELATIVE_NODES, 3 << 14]),
+                3 => mode |= self.choices.pick(&[mode::RELATIVE_NODES, 3 << 14]),
                 4 => flags = 1 << 10,
                 _ => self.spoil(&mut addr, &mut len),
             }
@@ -496,7 +505,7 @@ impl Generator {
         if self.one_in(3) {
             let mut addr = self.page();
             if !attached.is_empty() && !self.one_in(8) {
-                let area = pick(&mut self.rng, &attached);
+                let area = self.choices.pick(&attached);
                 addr = area.start.wrapping_sub(area.offset);
             }
             if self.one_in(20) {
@@ -504,7 +513,7 @@ impl Generator {
             }
             return Op::Shmdt { addr };
         }
-        let (segment, pages) = pick(&mut self.rng, &self.segments);
+        let (segment, pages) = self.choices.pick(&self.segments);
         let mut flags = ShmFlags::empty();
         for flag in [ShmFlags::RDONLY, ShmFlags::EXEC, ShmFlags::REMAP] {
             if self.one_in(4) {
@@ -536,7 +545,7 @@ impl Generator {
         });
         let shared: Vec<Area> = shared.copied().collect();
         if !shared.is_empty() && !self.one_in(6) {
-            let area = pick(&mut self.rng, &shared);
+            let area = self.choices.pick(&shared);
             let pages = (area.end - area.start) / PAGE_SIZE;
             let skip = self.below(pages);
             addr = area.start + skip * PAGE_SIZE;
@@ -558,10 +567,9 @@ impl Generator {
             len,
             prot,
             pgoff,
-            flags: pick(
-                &mut self.rng,
-                &[MapFlags::empty(), MapFlags::NONBLOCK, MapFlags::PRIVATE],
-            ),
+            flags: self
+                .choices
+                .pick(&[MapFlags::empty(), MapFlags::NONBLOCK, MapFlags::PRIVATE]),
         }
     }
 
@@ -571,9 +579,11 @@ impl Generator {
         let pages = ((end - start) / PAGE_SIZE).min(24);
         let addr = match self.below(12) {
             0 => heap.start.start.saturating_sub(1 + self.below(PAGE_SIZE)),
-            1 => pick(&mut self.rng, &[0, u64::MAX, u64::MAX - PAGE_SIZE, 1 << 47]),
+            1 => self
+                .choices
+                .pick(&[0, u64::MAX, u64::MAX - PAGE_SIZE, 1 << 47]),
             2 => heap.start.end,
-            _ => start + self.below(pages) * PAGE_SIZE + pick(&mut self.rng, &[0, 0, 1, 100]),
+            _ => start + self.below(pages) * PAGE_SIZE + self.choices.pick(&[0, 0, 1, 100]),
         };
         Op::Brk { addr }
     }
@@ -584,7 +594,7 @@ impl Generator {
             let outside = self.layout.iter().filter(|area| !self.plays(area)).copied();
             let outside: Vec<Area> = outside.collect();
             if !outside.is_empty() {
-                let area = pick(&mut self.rng, &outside);
+                let area = self.choices.pick(&outside);
                 let pages = (area.end - area.start) / PAGE_SIZE;
                 let skip = self.below(pages);
                 let count = 1 + self.below(pages - skip);
@@ -606,15 +616,14 @@ impl Generator {
 
     fn mprotect(&mut self) -> Op {
         let (mut addr, mut len) = self.range_of_any();
-        let mut prot = pick(&mut self.rng, &self.protections);
+        let mut prot = self.choices.pick(&self.protections);
         if self.one_in(3) {
-            prot = pick(&mut self.rng, &PROTECTIONS);
+            prot = self.choices.pick(&PROTECTIONS);
         }
         if self.one_in(16) {
-            prot |= pick(
-                &mut self.rng,
-                &[Prot::GROWSDOWN, Prot::GROWSUP, Prot(8), Prot(1 << 4)],
-            );
+            prot |= self
+                .choices
+                .pick(&[Prot::GROWSDOWN, Prot::GROWSUP, Prot(8), Prot(1 << 4)]);
         }
         if self.one_in(24) {
             self.spoil(&mut addr, &mut len);
@@ -632,10 +641,11 @@ impl Generator {
             2 => Op::Mlock {
                 addr,
                 len,
-                flags: pick(
-                    &mut self.rng,
-                    &[MlockFlags::ONFAULT, MlockFlags::ONFAULT, MlockFlags(2)],
-                ),
+                flags: self.choices.pick(&[
+                    MlockFlags::ONFAULT,
+                    MlockFlags::ONFAULT,
+                    MlockFlags(2),
+                ]),
             },
             _ => Op::Mlock {
                 addr,
@@ -650,7 +660,7 @@ impl Generator {
         let mut advice = if self.one_in(2) {
             self.advice
         } else {
-            pick(&mut self.rng, Advice::ALL)
+            self.choices.pick(Advice::ALL)
         };
         if self.one_in(24) {
             // An overlong range would reach all that there is.
@@ -658,7 +668,7 @@ impl Generator {
                 0 => len = 0,
                 1 => len -= self.below(PAGE_SIZE - 1) + 1,
                 2 => len = u64::MAX - self.below(2 * PAGE_SIZE),
-                3 => advice = Advice(pick(&mut self.rng, &[5, 26, 99, u32::MAX])),
+                3 => advice = Advice(self.choices.pick(&[5, 26, 99, u32::MAX])),
                 _ => addr += self.below(PAGE_SIZE - 1) + 1,
             }
         }
@@ -669,7 +679,7 @@ impl Generator {
     fn mremap(&mut self) -> Op {
         let (mut addr, mut old_len) = self.range();
         if !self.layout.is_empty() && !self.one_in(4) {
-            let area = pick(&mut self.rng, &self.layout);
+            let area = self.choices.pick(&self.layout);
             let pages = (area.end - area.start) / PAGE_SIZE;
             let (mut skip, mut count) = (0, pages);
             match self.below(4) {
@@ -746,7 +756,7 @@ impl Generator {
     fn touch(&mut self) -> Op {
         let mut page = self.page();
         if !self.layout.is_empty() && !self.one_in(5) {
-            let area = pick(&mut self.rng, &self.layout);
+            let area = self.choices.pick(&self.layout);
             page = area.start + self.below((area.end - area.start) / PAGE_SIZE) * PAGE_SIZE;
             if self.one_in(10) && area.start != self.base {
                 // A stack grows, but not out of what is observed.
@@ -814,17 +824,6 @@ impl Generator {
     }
 
     fn below(&mut self, n: u64) -> u64 {
-        below(&mut self.rng, n)
+        self.choices.below(n)
     }
-}
-
-/// A number from 0 to `n - 1`; `n` is small as a rule, so that the bias of multiplication does not matter.
-fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
-    // What is wrong on purpose may make an area of any size.
-    ((u128::from(rng.next_u32()) * u128::from(n)) >> 32) as u64
-}
-
-/// One of them.
-fn pick<T: Copy>(rng: &mut ChaCha8Rng, from: &[T]) -> T {
-    from[below(rng, from.len() as u64) as usize]
 }

@@ -14,6 +14,7 @@
 compile_error!("vmalab-differ compares with Linux on x86-64");
 
 pub mod call;
+mod choices;
 pub mod compare;
 pub mod conformance;
 pub mod eras;

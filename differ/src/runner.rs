@@ -218,7 +218,8 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
                 return Ok((stats, End::Agreed));
             }
             let world = self.world_of(batch);
-            self.generate(plan.seed, batch, world, n, &mut ops);
+            let generator = Generator::new(plan.seed, batch, &self.oracle.worlds()[world]);
+            self.generate(generator, world, n, &mut ops);
             let found = self.ask(world, &ops)?;
             let compared = found.as_ref().map_or(ops.len(), |(index, _)| *index);
             for (op, outcome) in ops.iter().zip(&self.predicted).take(compared) {
@@ -267,19 +268,46 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         turns.next_back().map_or(0, |(index, _)| index)
     }
 
-    /// Makes a batch and predicts it: later operations aim at what earlier ones left.
-    fn generate(&mut self, seed: u64, batch: u64, world: usize, n: u64, ops: &mut Vec<Op>) {
+    /// Makes a batch of `n` operations at most and predicts it: later operations aim at what earlier ones left.
+    fn generate(&mut self, mut generator: Generator, world: usize, n: u64, ops: &mut Vec<Op>) {
         let description = &self.oracle.worlds()[world];
-        let mut generator = Generator::new(seed, batch, description);
         let mut model = self.starts[world].clone();
         ops.clear();
         self.predicted.resize_with(n as usize, Outcome::default);
         for outcome in &mut self.predicted {
+            if generator.is_exhausted() {
+                break;
+            }
             let op = generator.op();
             predict(&mut model, description, &op, outcome);
             generator.learn(outcome);
             ops.push(op);
         }
+        self.predicted.truncate(ops.len());
+    }
+
+    /// Plays what bytes say, to their end or for a batch: the first byte names the world, the others are the
+    /// generator's choices ([`Generator::from_bytes`]). Gives what it shows, if anything that is not known.
+    ///
+    /// # Errors
+    /// [`OracleError::Environment`] if the oracle cannot go on for a reason of its own.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Option<Case>, OracleError> {
+        let Some((&first, bytes)) = bytes.split_first() else {
+            return Ok(None);
+        };
+        let world = usize::from(first) % self.oracle.worlds().len();
+        let generator = Generator::from_bytes(bytes, &self.oracle.worlds()[world]);
+        let mut ops = Vec::new();
+        self.generate(generator, world, BATCH, &mut ops);
+        let Some((index, what)) = self.ask(world, &ops)? else {
+            return Ok(None);
+        };
+        ops.truncate(index + 1);
+        let case = Case { world, ops, what };
+        let name = self.oracle.name();
+        let world = &self.oracle.worlds()[world];
+        let known = known::find(self.known, &name, &case, world).is_some();
+        Ok((!known).then_some(case))
     }
 
     /// Plays operations in a world, looking closely: what they show, if anything.

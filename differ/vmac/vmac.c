@@ -290,8 +290,8 @@ static void dup_anon_vma_name(struct vm_area_struct *orig, struct vm_area_struct
 
 static struct vmac_limits vmac_limits;
 static struct task_struct vmac_current;
-/* The address space, and before it those of the processes from which it was forked. */
-#define VMAC_GENERATIONS 64
+/* The address space, and before it those of the processes from which it was forked: each operation may be one. */
+#define VMAC_GENERATIONS 257
 static struct mm_struct vmac_mms[VMAC_GENERATIONS];
 static unsigned int vmac_generation;
 #define vmac_mm (vmac_mms[vmac_generation])

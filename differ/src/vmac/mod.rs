@@ -347,8 +347,8 @@ impl Oracle for VmaC {
     }
 }
 
-/// Random operations in every world, in which one of the first allocations of each fails. The model does
-/// not know of them, but whatever fails half way: counters, reverse maps and the tree agree with the
+/// Random operations in every world, in which one of the first allocations of each fails, whatever it is of. No
+/// model says what follows, but whatever fails half way: counters, reverse maps and the tree agree with the
 /// areas, and in the end nothing is left over. Gives how many allocations failed.
 ///
 /// # Errors
@@ -356,25 +356,51 @@ impl Oracle for VmaC {
 pub fn fail_allocations(oracle: &mut VmaC, seed: u64, batches: u64) -> Result<u64, String> {
     let mut failures = 0;
     for batch in 0..batches {
-        let index = (batch % oracle.worlds.len() as u64) as usize;
-        let world = oracle.worlds[index].clone();
-        oracle.begin(index).map_err(|error| error.to_string())?;
-        let mut generator = Generator::new(seed, batch, &world);
-        let mut seen = Observation::default();
-        let mut history = Vec::new();
-        let told = |history: &[String], what: &str| {
-            format!("batch {batch}:\n{}\n{what}", history.join("\n"))
-        };
-        for step in 0..BATCH {
-            let op = generator.op();
-            let fail_at = (step % 7) as u32;
-            history.push(format!("{op:x?}, failing at {fail_at}"));
-            let failed = oracle.apply_failing(&op, fail_at, &mut seen);
-            failures += u64::from(failed.map_err(|what| told(&history, &what))?);
-            generator.learn(&seen.outcome);
-        }
-        oracle.end().map_err(|what| told(&history, &what))?;
+        let world = (batch % oracle.worlds.len() as u64) as usize;
+        let generator = Generator::new(seed, batch, &oracle.worlds[world]);
+        let failed = fail_in_batch(oracle, world, generator);
+        failures += failed.map_err(|what| format!("batch {batch}:\n{what}"))?;
     }
+    Ok(failures)
+}
+
+/// As [`fail_allocations`], with the operations that bytes say, as [`Runner::decode`] understands them.
+///
+/// # Errors
+/// As there.
+///
+/// [`Runner::decode`]: crate::runner::Runner::decode
+pub fn fail_allocations_of(oracle: &mut VmaC, bytes: &[u8]) -> Result<u64, String> {
+    let Some((&first, bytes)) = bytes.split_first() else {
+        return Ok(0);
+    };
+    let world = usize::from(first) % oracle.worlds.len();
+    let generator = Generator::from_bytes(bytes, &oracle.worlds[world]);
+    fail_in_batch(oracle, world, generator)
+}
+
+fn fail_in_batch(oracle: &mut VmaC, world: usize, mut generator: Generator) -> Result<u64, String> {
+    oracle.begin(world).map_err(|error| error.to_string())?;
+    let mut failures = 0;
+    let mut seen = Observation::default();
+    let mut history = Vec::new();
+    let told = |history: &[(Op, u32)], what: &str| {
+        let lines = history.iter();
+        let lines = lines.map(|(op, fail_at)| format!("{op:x?}, failing at {fail_at}\n"));
+        format!("{}{what}", lines.collect::<String>())
+    };
+    for step in 0..BATCH {
+        if generator.is_exhausted() {
+            break;
+        }
+        let op = generator.op();
+        let fail_at = (step % 7) as u32;
+        history.push((op, fail_at));
+        let failed = oracle.apply_failing(&op, fail_at, &mut seen);
+        failures += u64::from(failed.map_err(|what| told(&history, &what))?);
+        generator.learn(&seen.outcome);
+    }
+    oracle.end().map_err(|what| told(&history, &what))?;
     Ok(failures)
 }
 
