@@ -36,6 +36,8 @@ const FEW: usize = CAPACITY / 4;
 const ROOMY: usize = CAPACITY - CAPACITY / 4;
 /// For so many areas more a leaf gets memory at a time.
 const STEP: usize = 5;
+/// With memory for more than so many more it gives some back.
+const SPARE: usize = 8;
 /// Leaves in a group, of which the largest gap is known.
 const GROUP: usize = 64;
 
@@ -105,7 +107,7 @@ impl Leaf {
     /// Gives memory back that is not soon needed.
     #[inline]
     fn fit(&mut self) {
-        if self.areas.capacity() > self.areas.len() + 2 * STEP {
+        if self.areas.capacity() > self.areas.len() + SPARE {
             self.areas.shrink_to(self.areas.len() + STEP);
         }
     }
