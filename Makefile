@@ -120,6 +120,7 @@ programs:
 fmt:
 	@VMALAB_KERNEL="$$(qemu-image/kernel)" qemu-image/enter sh -ec 'cargo fmt --all; \
 		cargo fmt --manifest-path tests/no-std/Cargo.toml; \
+		cargo fmt --manifest-path differ/fuzz/Cargo.toml; \
 		find module tests/driver -type f -name "*.rs" | xargs rustfmt --edition 2021 --config-path /vmalab/linux/.rustfmt.toml'
 
 rust-analyzer:
