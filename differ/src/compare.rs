@@ -20,7 +20,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    fn new(
+    pub(crate) fn new(
         field: impl Into<String>,
         predicted: impl ToString,
         observed: impl ToString,

@@ -17,6 +17,7 @@ pub mod call;
 mod choices;
 pub mod compare;
 pub mod conformance;
+mod contents;
 pub mod eras;
 pub mod generate;
 pub mod host;

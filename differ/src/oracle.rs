@@ -37,6 +37,8 @@ bitflags::bitflags! {
         const HOOK_AREAS = 1 << 12;
         /// The numbers of `anon_vma`s mean the same in all of a batch.
         const ANON_VMAS_LAST = 1 << 13;
+        /// What pages hold.
+        const CONTENTS = 1 << 14;
     }
 }
 
@@ -61,6 +63,8 @@ pub struct Observation {
     /// Of each area of the whole address space, a number for its `anon_vma`, 0 for none; empty where that
     /// is not seen. The numbers mean nothing but whether areas share one, so that they are not compared.
     pub anon_vmas: Vec<u32>,
+    /// The first eight bytes of pages: of those that were read.
+    pub contents: Vec<(u64, u64)>,
 }
 
 impl Default for Observation {
@@ -70,6 +74,7 @@ impl Default for Observation {
             fields: Fields::empty(),
             looked: 0..u64::MAX,
             anon_vmas: Vec::new(),
+            contents: Vec::new(),
         }
     }
 }

@@ -109,7 +109,7 @@ impl Oracle for Peer {
 
     fn sees(&self) -> Sees {
         Sees {
-            fields: Fields::all(),
+            fields: Fields::all() - Fields::CONTENTS,
             flags: VmFlags(u64::MAX),
         }
     }

@@ -9,9 +9,10 @@ use vmalab_model::{AddressSpace, Errno, Op, Outcome, Rules};
 
 use crate::call::Call;
 use crate::compare::{Comparer, Difference};
+use crate::contents::Contents;
 use crate::generate::Generator;
 use crate::known::{self, KNOWN, Known};
-use crate::oracle::{Observation, Oracle, OracleError, World};
+use crate::oracle::{Fields, Observation, Oracle, OracleError, World};
 use crate::shrink::{Shows, shrink};
 
 /// Operations in one batch. A batch is what one child process does.
@@ -392,9 +393,21 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             Err(OracleError::Broke { index, what }) => Some((index, what)),
             Err(environment) => return Err(environment),
         };
-        let mut comparer = Comparer::new(self.oracle.sees());
+        let sees = self.oracle.sees();
+        let files = &self.oracle.worlds()[world].files;
+        let mut comparer = Comparer::new(sees);
+        let mut contents = Contents::default();
         for (index, (predicted, seen)) in self.predicted.iter().zip(&self.seen).enumerate() {
-            if let Some(difference) = comparer.compare(predicted, seen) {
+            let mut difference = comparer.compare(predicted, seen);
+            if sees.fields.contains(Fields::CONTENTS) {
+                let before = match index {
+                    0 => &[][..],
+                    _ => &self.predicted[index - 1].layout,
+                };
+                contents.apply(index, &ops[index], before, predicted);
+                difference = difference.or_else(|| contents.compare(predicted, seen, files));
+            }
+            if let Some(difference) = difference {
                 let before = match index {
                     0 => Outcome::default(),
                     _ => self.predicted[index - 1].clone(),

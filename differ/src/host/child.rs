@@ -185,6 +185,7 @@ fn work(shared: &mut Shared, devices: &mut [Watched]) {
     shared.n_areas = 0;
     shared.n_text = 0;
     shared.n_hooks = 0;
+    shared.n_contents = 0;
     let mut eyes = Eyes::open(devices);
     let result = record_all(shared, &mut eyes);
     if let Err((trouble, errno)) = result {
@@ -265,6 +266,7 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
     let whole = shared.want_whole != 0;
     let all = What {
         counters: true,
+        contents: false,
         whole,
         range: EVERYWHERE,
     };
@@ -295,14 +297,16 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
         };
         let done = index + 1;
         let last = done == n;
+        let contents = last || done % layout_every == 0;
         let range = match look_at_result {
-            _ if last || done % layout_every == 0 => EVERYWHERE,
+            _ if contents => EVERYWHERE,
             0 => look,
             _ if ret < 0 => EVERYWHERE,
             _ => look.map(|byte| byte.wrapping_add(ret as u64)),
         };
         let what = What {
             counters: last || done % counters_every == 0,
+            contents: contents && shared.want_contents != 0,
             whole: last && whole,
             range,
         };
@@ -317,6 +321,8 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
 /// What to record.
 struct What {
     counters: bool,
+    /// The pages of the areas.
+    contents: bool,
     /// All areas of the process.
     whole: bool,
     /// Else those that touch this range, in the windows.
@@ -352,6 +358,8 @@ fn record(
         map_count: 0,
         first_hook: shared.n_hooks,
         n_hooks: 0,
+        first_page: shared.n_contents,
+        n_pages: 0,
     };
     if !eyes.devices.is_empty() {
         // What is called comes first: to look calls nothing.
@@ -372,6 +380,10 @@ fn record(
         if what.whole {
             new.map_count = new.n_areas.into();
         }
+    }
+    if what.contents {
+        read_contents(shared, first_area as usize)?;
+        new.n_pages = shared.n_contents - new.first_page;
     }
     if let Some(record) = shared.records.get_mut(index) {
         *record = new;
@@ -444,6 +456,67 @@ fn look(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Result<([u64
         seen.exec_vm,
     ];
     Ok((counters, seen.map_count))
+}
+
+/// Reads the first bytes of the pages of the areas from that one on, as far as they can be had.
+fn read_contents(shared: &mut Shared, first_area: usize) -> Result<(), Stuck> {
+    let pid = call3(libc::SYS_getpid, 0, 0, 0) as u64;
+    for index in first_area..shared.n_areas as usize {
+        let Some(&RawArea {
+            start, end, flags, ..
+        }) = shared.areas.get(index)
+        else {
+            break;
+        };
+        // Even to read makes huge pages of large areas; those outside the windows are not ours.
+        let observed = shared
+            .windows
+            .iter()
+            .any(|&[first, last]| start < last && end > first);
+        if flags & 1 == 0 || end - start >= LARGE || !observed {
+            continue;
+        }
+        let mut at = start;
+        while at < end {
+            at = read_pages(shared, pid, at, end)?;
+        }
+    }
+    Ok(())
+}
+
+/// From here on an area may have huge pages.
+const LARGE: u64 = 2 << 20;
+/// So many pages are read by one system call.
+const AT_ONCE: usize = 32;
+
+/// Reads some pages from `at` on, and gives where to go on: behind one that cannot be had, if there is one.
+fn read_pages(shared: &mut Shared, pid: u64, at: u64, end: u64) -> Result<u64, Stuck> {
+    let mut words = [0u64; AT_ONCE];
+    let mut remote = [[0u64; 2]; AT_ONCE];
+    let mut n = 0;
+    for (place, page) in remote.iter_mut().zip((at..end).step_by(PAGE_SIZE as usize)) {
+        // A `struct iovec`: address and length.
+        *place = [page, 8];
+        n += 1;
+    }
+    let local = [words.as_mut_ptr() as u64, n * 8];
+    let got = call(
+        libc::SYS_process_vm_readv,
+        [pid, local.as_ptr() as u64, 1, remote.as_ptr() as u64, n, 0],
+    );
+    if got < 0 && got != -i64::from(libc::EFAULT) {
+        return Err((Trouble::ReadContents, -got));
+    }
+    let read = got.max(0) as u64 / 8;
+    for (&[page, _], &word) in remote.iter().zip(&words).take(read as usize) {
+        // What there is no room for is not compared.
+        if let Some(slot) = shared.contents.get_mut(shared.n_contents as usize) {
+            *slot = [page, word];
+            shared.n_contents += 1;
+        }
+    }
+    let next = if read < n { read + 1 } else { n };
+    Ok(at + next * PAGE_SIZE)
 }
 
 /// Appends an area.

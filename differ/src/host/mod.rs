@@ -10,6 +10,8 @@
 //! Each batch runs in a child of its own, which looks at itself after every call: at its areas through
 //! `PROCMAP_QUERY` (since 6.11; 0.3 µs an area) or the text of `/proc/self/maps`, in the windows only,
 //! and at its counters through `/proc/self/status` (3 µs). All areas are counted at the end of a batch.
+//! Where it looks at all windows it reads the pages, too ([`contents`]).
+//!
 //! With the device it asks that instead, which tells all there is to know of areas and counters in one
 //! reading, and each hook call by a ring in memory.
 //!
@@ -27,15 +29,19 @@ mod wire;
 
 use std::ffi::CStr;
 use std::fs::OpenOptions;
+use std::io::{IoSliceMut, Write as _};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, major, minor};
-use nix::unistd::ftruncate;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::{Pid, ftruncate};
+use vmalab_model::file::Kind;
 use vmalab_model::{
     AnonVma, Area, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, MlockFlags,
     Mmap, Name, NewName, Object, Op, PAGE_SIZE, VmFlags,
@@ -44,6 +50,7 @@ use vmalab_model::{
 use self::device::Watched;
 use self::template::Template;
 use self::wire::{Call, EVERYWHERE, FORK, MAX_OPS, RawArea, Record, STEER, Shared, device_number};
+use crate::contents;
 use crate::oracle::{Fields, Heap, NamedFile, Observation, Oracle, OracleError, Sees, World};
 
 /// Where operations with an address of their own happen: far from all else.
@@ -72,6 +79,9 @@ const SHORT_FILE_PAGES: u64 = 10;
 /// The sets of the first two memory nodes, and the names: the children have them where this process has.
 static NODES: [u64; 4] = [0, 1, 2, 3];
 static NAMES: [&CStr; 4] = [c"name 0", c"name 1", c"name 2", c"name 3"];
+
+/// Bytes of all numbers that operations write.
+const NUMBERS: u64 = 8 * MAX_OPS as u64;
 
 /// Pages of a segment.
 const SEGMENT_PAGES: u64 = 5;
@@ -173,7 +183,7 @@ pub struct Host {
     devices: Vec<Watched>,
     /// Segments of System V shared memory: the last of the worlds' files.
     segments: Vec<Segment>,
-    /// A byte to copy from and to.
+    /// What each operation of a batch writes, and then a byte to copy to.
     scratch: OwnedFd,
     limit_file: Option<OwnedFd>,
     places: Vec<Place>,
@@ -242,7 +252,7 @@ impl Host {
             })),
             Err(errno) => skipped.push(format!("System V shared memory: shmget: {errno}")),
         }
-        let scratch = memfd(1)?;
+        let scratch = numbers()?;
         let limit_file = match options.tight {
             Tight::Sysctl => Some(
                 OpenOptions::new()
@@ -312,6 +322,10 @@ impl Host {
                  a kernel without CONFIG_HUGETLBFS"
                     .into(),
             );
+        }
+        if !reads_memory() {
+            self.skipped
+                .push("what pages hold: process_vm_readv is not allowed here".into());
         }
         if !limits.anon_vma_name {
             self.skipped.push(
@@ -418,6 +432,7 @@ impl Host {
         let shared = template.shared();
         shared.counters_every = self.options.counters_every.max(1);
         shared.query = self.query.into();
+        shared.want_contents = reads_memory().into();
         shared.limit_fd = -1;
         shared.all[0] = [0, u64::MAX];
         match look(&mut template) {
@@ -544,7 +559,7 @@ impl Host {
     }
 
     /// The system call that an operation is.
-    fn call(&self, op: &Op, windows: &[Range<u64>]) -> Result<Call, OracleError> {
+    fn call(&self, index: usize, op: &Op, windows: &[Range<u64>]) -> Result<Call, OracleError> {
         let scratch = self.scratch.as_raw_fd() as u64;
         let (nr, args) = match *op {
             Op::Mmap(Mmap {
@@ -691,8 +706,13 @@ impl Host {
                 ));
             }
             // To read from a file is to write to memory.
-            Op::Touch { addr, write: true } => (libc::SYS_pread64, [scratch, addr, 1, 0, 0, 0]),
-            Op::Touch { addr, write: false } => (libc::SYS_pwrite64, [scratch, addr, 1, 0, 0, 0]),
+            Op::Touch { addr, write: true } => {
+                let (page, offset) = (addr & !(PAGE_SIZE - 1), 8 * index as u64);
+                (libc::SYS_pread64, [scratch, page, 8, offset, 0, 0])
+            }
+            Op::Touch { addr, write: false } => {
+                (libc::SYS_pwrite64, [scratch, addr, 1, NUMBERS, 0, 0])
+            }
         };
         let (look, look_at_result) = self.look(op, windows);
         Ok(Call {
@@ -813,7 +833,8 @@ impl Oracle for Host {
     ) -> Result<(), OracleError> {
         seen.resize_with(ops.len(), Observation::default);
         let windows = self.worlds[world].windows();
-        let calls = ops.iter().map(|op| self.call(op, &windows));
+        let calls = ops.iter().enumerate();
+        let calls = calls.map(|(index, op)| self.call(index, op, &windows));
         let calls: Vec<Call> = calls.collect::<Result<_, _>>()?;
         let (counters_every, layout_every) = if self.closely {
             (1, 1)
@@ -829,6 +850,15 @@ impl Oracle for Host {
         shared.n_rlimits = setting.rlimits.len() as u32;
         for (slot, rlimit) in shared.rlimits.iter_mut().zip(&setting.rlimits) {
             *slot = *rlimit;
+        }
+        for (open, named) in self.files.iter().zip(&self.worlds[world].files) {
+            if named.file.kind == Kind::Shmem && named.file.write {
+                let bytes = (named.file.pages * PAGE_SIZE) as i64;
+                let how =
+                    FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                fallocate(&open.fd, how, 0, bytes)
+                    .map_err(|errno| OracleError::system("cannot empty a memfd", errno))?;
+            }
         }
         shared.limit_fd = -1;
         if let (Some(limits), Some(fd)) = (setting.sysctl, &self.limit_file) {
@@ -852,8 +882,12 @@ impl Oracle for Host {
 impl Host {
     /// What is seen of every operation.
     fn fields(&self) -> Fields {
-        let fields =
-            Fields::RESULT | Fields::RANGES | Fields::FLAGS | Fields::OBJECTS | Fields::OFFSETS;
+        let fields = Fields::RESULT
+            | Fields::RANGES
+            | Fields::FLAGS
+            | Fields::OBJECTS
+            | Fields::OFFSETS
+            | Fields::CONTENTS;
         if self.has_devices() {
             fields | Fields::ANON_OFFSETS | Fields::ANON_VMAS | Fields::HOOKS
         } else {
@@ -939,6 +973,13 @@ impl Host {
             if record.map_count != 0 {
                 seen.fields |= Fields::MAP_COUNT;
                 outcome.counters.map_count = record.map_count;
+            }
+            seen.contents.clear();
+            if record.n_pages > 0 {
+                let first = record.first_page as usize;
+                let pages = &shared.contents[first..first + record.n_pages as usize];
+                seen.contents
+                    .extend(pages.iter().map(|&[page, word]| (page, word)));
             }
             let first = record.first_hook as usize;
             let calls = &mut shared.hooks[first..first + record.n_hooks as usize];
@@ -1176,6 +1217,29 @@ fn fill(place_: &mut Place, areas: u64) -> Result<(), OracleError> {
     ];
     place_.filler_pages = areas;
     Ok(())
+}
+
+/// What each operation of a batch writes to memory, in a file.
+fn numbers() -> Result<OwnedFd, OracleError> {
+    let fd = memfd(NUMBERS.div_ceil(PAGE_SIZE) + 1)?;
+    let numbers: Vec<u8> = (0..MAX_OPS)
+        .flat_map(|index| contents::number(index).to_ne_bytes())
+        .collect();
+    let mut file = std::fs::File::from(fd);
+    file.write_all(&numbers)
+        .map_err(|error| OracleError::system("cannot write to a memfd", error))?;
+    Ok(file.into())
+}
+
+/// Whether this process may read memory by `process_vm_readv`, if only its own.
+fn reads_memory() -> bool {
+    let (from, mut to) = ([1u8], [0u8]);
+    let mut local = [IoSliceMut::new(&mut to)];
+    let remote = [RemoteIoVec {
+        base: from.as_ptr() as usize,
+        len: 1,
+    }];
+    process_vm_readv(Pid::this(), &mut local, &remote) == Ok(1)
 }
 
 /// A memory file of so many pages.

@@ -186,6 +186,8 @@ impl Template {
             read("what the device has seen")
         } else if trouble == Trouble::TooManyHooks as u32 {
             broke("there are more hook calls than this program has room for".into())
+        } else if trouble == Trouble::ReadContents as u32 {
+            read("memory")
         } else {
             broke("there are more areas than this program has room for".into())
         }

@@ -17,6 +17,8 @@ pub(super) const MAX_TEXT: usize = 1 << 20;
 pub(super) const MAX_WINDOWS: usize = 4;
 /// Most hook calls in one batch.
 pub(super) const MAX_HOOKS: usize = 1 << 17;
+/// Most pages that are read in one batch.
+pub(super) const MAX_CONTENTS: usize = 1 << 16;
 /// Most areas that the device is asked for at once.
 pub(super) const MAX_LOOK: usize = 4096;
 /// Most resource limits.
@@ -112,6 +114,10 @@ pub(super) struct Record {
     pub(super) first_hook: u32,
     /// How many.
     pub(super) n_hooks: u32,
+    /// Index of the first page that was read, in [`Shared::contents`].
+    pub(super) first_page: u32,
+    /// How many.
+    pub(super) n_pages: u32,
 }
 
 /// Where the child got stuck, if it did. Values of [`Shared::trouble`].
@@ -138,6 +144,8 @@ pub(super) enum Trouble {
     SetLimit = 8,
     /// [`Shared::hooks`] is full, or a ring was.
     TooManyHooks = 9,
+    /// Memory could not be read.
+    ReadContents = 10,
 }
 
 /// The memory itself.
@@ -157,6 +165,8 @@ pub(super) struct Shared {
     pub(super) want_smaps: u32,
     /// Whether all areas are listed before the first and after the last call.
     pub(super) want_whole: u32,
+    /// Whether pages are read where all windows are looked at.
+    pub(super) want_contents: u32,
     /// Whether areas are read by PROCMAP_QUERY, else as text.
     pub(super) query: u32,
     /// `/proc/sys/vm/max_map_count` opened for writing, or -1: the limit stays.
@@ -186,6 +196,8 @@ pub(super) struct Shared {
     pub(super) n_text: u32,
     /// Hook calls used.
     pub(super) n_hooks: u32,
+    /// Pages used.
+    pub(super) n_contents: u32,
 
     /// The orders.
     pub(super) calls: [Call; MAX_OPS],
@@ -195,6 +207,8 @@ pub(super) struct Shared {
     pub(super) areas: [RawArea; MAX_AREAS],
     /// The hook calls of all records.
     pub(super) hooks: [RawHook; MAX_HOOKS],
+    /// Addresses of pages, and their first eight bytes.
+    pub(super) contents: [[u64; 2]; MAX_CONTENTS],
     /// Room for what the device tells of areas.
     pub(super) look: [vmalab_area; MAX_LOOK],
     /// `/proc/self/smaps`; before that, room to read `/proc/self/maps` and `status`.

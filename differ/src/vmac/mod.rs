@@ -314,7 +314,7 @@ impl Oracle for VmaC {
 
     fn sees(&self) -> Sees {
         Sees {
-            fields: Fields::all(),
+            fields: Fields::all() - Fields::CONTENTS,
             flags: VmFlags(u64::MAX),
         }
     }

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! [`Contents`]: what pages hold, so that one is seen that moved elsewhere, was zeroed, or leaked.
+//!
+//! Each operation that writes to memory writes a number of its own to the begin of the page. From what the
+//! model predicts (which ranges lose their pages, where a range moves to) follows which number every page
+//! has, or none. What cannot be known is not compared: a page of a file that was not written to in this
+//! batch, what the kernel may drop when it likes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use vmalab_model::{Advice, Area, MremapFlags, Object, Op, Outcome, PAGE_SIZE, VmFlags};
+
+use crate::compare::Difference;
+use crate::oracle::{NamedFile, Observation};
+
+/// What the operation of that place in its batch writes, if it writes.
+pub(crate) const fn number(index: usize) -> u64 {
+    // Neither 0 nor what anything else would write.
+    (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
+}
+
+/// Which number each page has; `None`: it is not known.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Private pages that were written to, by their addresses. All others are as when they were mapped.
+    private: BTreeMap<u64, Option<u64>>,
+    /// Pages of objects, by their offsets in them.
+    shared: BTreeMap<(Shared, u64), Option<u64>>,
+}
+
+/// An object, as a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Shared {
+    Memory(u32),
+    File(u16),
+}
+
+impl Shared {
+    fn of(area: &Area) -> Option<Self> {
+        match area.object {
+            Object::Shmem(number) => Some(Self::Memory(number)),
+            Object::File(id) => Some(Self::File(id.0)),
+            Object::Anon | Object::Other => None,
+        }
+    }
+}
+
+fn pages(range: Range<u64>) -> impl Iterator<Item = u64> {
+    (range.start..range.end).step_by(PAGE_SIZE as usize)
+}
+
+fn area_at(layout: &[Area], page: u64) -> Option<&Area> {
+    let after = layout.partition_point(|area| area.end <= page);
+    layout.get(after).filter(|area| area.start <= page)
+}
+
+/// The range of whole pages, as far as it is one.
+fn whole(addr: u64, len: u64) -> Range<u64> {
+    let end = addr.saturating_add(len).checked_next_multiple_of(PAGE_SIZE);
+    addr..end.unwrap_or(addr)
+}
+
+impl Contents {
+    /// An operation was predicted to do this, and there were these areas before.
+    pub(crate) fn apply(&mut self, index: usize, op: &Op, before: &[Area], outcome: &Outcome) {
+        // What may be dropped is dropped when the kernel likes.
+        let later = matches!(
+            op,
+            Op::Madvise {
+                advice: Advice::FREE,
+                ..
+            }
+        );
+        for range in &outcome.discarded {
+            if later {
+                self.doubt(range.clone());
+            } else {
+                self.forget(range);
+            }
+        }
+        let done = outcome.result.is_ok();
+        match *op {
+            Op::Touch { addr, write: true } if done => {
+                let page = addr & !(PAGE_SIZE - 1);
+                if let Some(area) = area_at(&outcome.layout, page) {
+                    self.write(area, page, Some(number(index)));
+                }
+            }
+            Op::Mremap {
+                addr,
+                old_len,
+                new_len,
+                flags,
+                new_addr,
+            } => match outcome.result {
+                Ok(to) => self.rename(whole(addr, old_len.min(new_len)), to),
+                // Of several areas some have moved.
+                Err(_) => {
+                    self.doubt(whole(addr, old_len.max(new_len)));
+                    if flags.intersects(MremapFlags::FIXED | MremapFlags::DONTUNMAP) {
+                        self.doubt(whole(new_addr, old_len.max(new_len)));
+                    }
+                }
+            },
+            Op::Madvise {
+                addr,
+                len,
+                advice: Advice::REMOVE,
+            } => {
+                let range = whole(addr, len);
+                for area in before.iter().filter(|area| shares(area)) {
+                    let part = area.start.max(range.start)..area.end.min(range.end);
+                    for page in pages(part) {
+                        self.write(area, page, done.then_some(0));
+                    }
+                }
+            }
+            Op::Fork => {
+                let layout = &outcome.layout;
+                self.private.retain(|&page, _| {
+                    area_at(layout, page)
+                        .is_some_and(|area| !area.flags.contains(VmFlags::WIPEONFORK))
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn write(&mut self, area: &Area, page: u64, number: Option<u64>) {
+        match Shared::of(area).filter(|_| shares(area)) {
+            Some(object) => {
+                let offset = area.offset + (page - area.start);
+                self.shared.insert((object, offset), number);
+            }
+            None => {
+                self.private.insert(page, number);
+            }
+        }
+    }
+
+    /// Private pages go.
+    fn forget(&mut self, range: &Range<u64>) {
+        while let Some((&page, _)) = self.private.range(range.clone()).next() {
+            self.private.remove(&page);
+        }
+    }
+
+    /// It is not known what became of private pages.
+    fn doubt(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        for (_, number) in self.private.range_mut(range) {
+            *number = None;
+        }
+    }
+
+    /// Private pages go elsewhere.
+    fn rename(&mut self, range: Range<u64>, to: u64) {
+        if range.is_empty() || range.start == to {
+            return;
+        }
+        let moved: Vec<_> = self
+            .private
+            .range(range.clone())
+            .map(|(&p, &n)| (p, n))
+            .collect();
+        self.forget(&range);
+        for (page, number) in moved {
+            self.private.insert(to + (page - range.start), number);
+        }
+    }
+
+    /// What a page holds, if that is known.
+    fn expected(&self, area: &Area, page: u64, files: &[NamedFile]) -> Option<u64> {
+        if area.flags.contains(VmFlags::DROPPABLE) {
+            return None;
+        }
+        let fresh = match area.object {
+            Object::Anon | Object::Shmem(_) => Some(0),
+            Object::File(id) => {
+                let named = files.get(usize::from(id.0))?;
+                // Each batch begins with empty ones.
+                let empty = named.file.kind == vmalab_model::file::Kind::Shmem;
+                (empty && shares(area)).then_some(0)
+            }
+            Object::Other => None,
+        };
+        match Shared::of(area).filter(|_| shares(area)) {
+            Some(object) => {
+                let offset = area.offset + (page - area.start);
+                *self.shared.get(&(object, offset)).unwrap_or(&fresh)
+            }
+            // A private page of an object is a copy once it was written to.
+            None if area.object == Object::Anon => *self.private.get(&page).unwrap_or(&fresh),
+            None => *self.private.get(&page)?,
+        }
+    }
+
+    /// The first page that holds something else.
+    pub(crate) fn compare(
+        &self,
+        predicted: &Outcome,
+        seen: &Observation,
+        files: &[NamedFile],
+    ) -> Option<Difference> {
+        seen.contents.iter().find_map(|&(page, observed)| {
+            let area = area_at(&predicted.layout, page)?;
+            let expected = self.expected(area, page, files)?;
+            let name = format!("contents of the page at {page:#x}");
+            Difference::new(name, describe(expected), describe(observed))
+                .filter(|_| expected != observed)
+        })
+    }
+}
+
+/// Whether what is written is seen by others who map the object.
+fn shares(area: &Area) -> bool {
+    area.flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE)
+}
+
+/// Who wrote that.
+fn describe(value: u64) -> String {
+    const MOST: usize = 4096;
+    match (0..MOST).find(|&index| number(index) == value) {
+        _ if value == 0 => "zeros".into(),
+        Some(index) => format!("what operation {index} wrote"),
+        None => format!("{value:#x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmalab_model::{File, FileId};
+
+    const PAGE: u64 = 0x1_0000;
+
+    fn area(object: Object, flags: VmFlags) -> Area {
+        Area {
+            start: PAGE,
+            end: PAGE + 4 * PAGE_SIZE,
+            flags,
+            offset: 0,
+            object,
+            anon_vma: None,
+            name: None,
+        }
+    }
+
+    fn outcome(area: Area) -> Outcome {
+        Outcome {
+            layout: vec![area],
+            ..Outcome::default()
+        }
+    }
+
+    const WRITE: Op = Op::Touch {
+        addr: PAGE + 5,
+        write: true,
+    };
+
+    fn seen(page: u64, value: u64) -> Observation {
+        Observation {
+            contents: vec![(page, value)],
+            ..Observation::default()
+        }
+    }
+
+    #[test]
+    fn private_pages_move_and_go() {
+        let mut contents = Contents::default();
+        let mut after = outcome(area(Object::Anon, VmFlags::WRITE));
+        contents.apply(3, &WRITE, &[], &after);
+        let shows = |contents: &Contents, after: &Outcome, page, value| {
+            contents.compare(after, &seen(page, value), &[])
+        };
+        assert_eq!(shows(&contents, &after, PAGE, number(3)), None);
+        let lost = shows(&contents, &after, PAGE, 0).unwrap();
+        assert_eq!(lost.predicted, "what operation 3 wrote");
+        assert_eq!(lost.observed, "zeros");
+        // What nobody wrote to is empty.
+        assert!(shows(&contents, &after, PAGE + PAGE_SIZE, 7).is_some());
+
+        let target = PAGE + 2 * PAGE_SIZE;
+        after.result = Ok(target);
+        let relocate = Op::Mremap {
+            addr: PAGE,
+            old_len: PAGE_SIZE,
+            new_len: PAGE_SIZE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+            new_addr: target,
+        };
+        contents.apply(4, &relocate, &[], &after);
+        assert_eq!(shows(&contents, &after, target, number(3)), None);
+        assert_eq!(shows(&contents, &after, PAGE, 0), None);
+        after.discarded.push(target..target + PAGE_SIZE);
+        contents.apply(5, &Op::Munlockall, &[], &after);
+        assert!(shows(&contents, &after, target, number(3)).is_some());
+    }
+
+    #[test]
+    fn pages_of_an_object_outlive_their_areas() {
+        let mut contents = Contents::default();
+        let shared = VmFlags::WRITE | VmFlags::SHARED | VmFlags::MAYSHARE;
+        let mut after = outcome(area(Object::File(FileId(0)), shared));
+        contents.apply(0, &WRITE, &[], &after);
+        after.discarded.push(PAGE..PAGE + 4 * PAGE_SIZE);
+        contents.apply(1, &Op::Munlockall, &[], &after);
+        let files = [NamedFile {
+            name: "memfd".into(),
+            file: File::memfd(4),
+        }];
+        let compare = |value| contents.compare(&after, &seen(PAGE, value), &files);
+        assert_eq!(compare(number(0)), None);
+        assert!(compare(0).is_some());
+    }
+}
