@@ -88,8 +88,11 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// Whether a first touch would try for a huge page, which needs the `anon_vma` even for reading
-    /// (`do_huge_pmd_anonymous_page`).
+    /// (`do_huge_pmd_anonymous_page`; private memory of the pool, `hugetlb_no_page`).
     fn huge_fault(&self, vma: &Vma, page: u64) -> bool {
+        if vma.flags.contains(VmFlags::HUGETLB) {
+            return !vma.flags.contains(VmFlags::MAYSHARE);
+        }
         let start = page & !(PMD_SIZE - 1);
         vma.object == Object::Anon
             && start >= vma.start
