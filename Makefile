@@ -11,7 +11,7 @@ vm: export VMALAB_RUN := $(value RUN)
 vm: export VMALAB_FILES := $(value FILES)
 vm: export VMALAB_APPEND := $(value APPEND)
 
-export DURATION CALLS KERNEL ACCEL DEBIAN_MIRROR VMALAB_CACHE
+export DURATION CALLS LEFT KERNEL ACCEL DEBIAN_MIRROR VMALAB_CACHE
 
 help:
 	@sed -n 's/^#> \{0,1\}//p' Makefile
@@ -50,6 +50,7 @@ help:
 #>                     from which seed
 #>   DURATION=20 CALLS=100000
 #>                     of make test-debug: seconds of races, and how many random ioctls
+#>   LEFT=             of make test-debug: seconds that are left for it; it is skipped if it takes longer
 #>   ONLY=             of the kernel's tests, these suites (tests/selftests/suites)
 #>   TIMEOUT=300       seconds until a command in the guest is taken to hang
 #>   SMP=2 MEM=1G      processors and memory of the guest (MEM=2G with KERNEL=debug)

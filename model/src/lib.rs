@@ -6,7 +6,7 @@
 //! the error, the hook calls that a driver sees, the areas and the counters. A real kernel asked the
 //! same must answer the same.
 //!
-//! The eras, from 2.6.11 to 7.2, are constants of [`Rules`], and differ in its fields alone.
+//! The eras, from 2.6.11 to 7.3, are constants of [`Rules`], and differ in its fields alone.
 //!
 //! # The life of an area
 //!

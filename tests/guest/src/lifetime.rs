@@ -94,7 +94,7 @@ fn read_only_descriptors(lab: &Lab) -> Verdict {
 }
 
 fn thousands_of_objects(lab: &Lab) -> Verdict {
-    for _ in 0..2000 {
+    for _ in 0..lab.many(2000, 200) {
         let object = lab.open(2);
         let addr = map(&object, SHARED, 0, 2);
         letters(addr, 1, 'A');
