@@ -190,6 +190,11 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
     ];
     // Huge pages, out of step.
     let huge = vec![anywhere(1), anywhere(1024)];
+    // Memory of huge pages, near an address and below 2 GiB.
+    let huge_page = |addr, flags| {
+        let flags = private | MapFlags::HUGETLB | MapFlags::NORESERVE | flags;
+        vec![map(addr, 512, flags, Backing::None)]
+    };
     // The newest policies.
     let policies = (0..=mode::WEIGHTED_INTERLEAVE).map(|mode| {
         let bind = Op::Mbind {
@@ -226,6 +231,8 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         (beside_heap, up_to_heap),
         (plain.clone(), in_guard_gap),
         (plain.clone(), huge),
+        (plain.clone(), huge_page(page(1), MapFlags::empty())),
+        (plain.clone(), huge_page(0, MapFlags::BIT32)),
         (frugal, shrunk),
     ];
     rare.extend(policies);

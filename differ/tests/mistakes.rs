@@ -54,12 +54,12 @@ fn a_finding_is_made_short() {
         what => panic!("{what:?}"),
     });
     assert_eq!((&*full, &*short), ("area at offset", "area at offset"));
-    // An area of two pages, and what splits it.
+    // An area of two pages, and what splits it; of three, if that puts something else in the second one's place.
     let ops = &finding.short.ops;
     let [Op::Mmap(map), _] = ops[..] else {
         panic!("{ops:#x?}");
     };
-    assert_eq!(map.len, 2 * PAGE_SIZE, "{ops:#x?}");
+    assert!(map.len <= 3 * PAGE_SIZE, "{ops:#x?}");
 }
 
 /// What shows at the end of ten thousand operations shows in a few.

@@ -139,6 +139,12 @@ pub struct Rules {
     pub noreserve_is_kept: bool,
     /// The length of a mapping of hugetlbfs is rounded up to huge pages. Since 3.10; before EINVAL.
     pub hugetlb_rounds_length: bool,
+    /// A hint for huge pages is rounded down to them, even to address 0 ("x86/mm: Prevent non-MAP_FIXED mapping
+    /// across DEFAULT_MAP_WINDOW border"). From 4.15 to 6.12; before and since, up.
+    pub hugetlb_rounds_hint_down: bool,
+    /// Huge pages are put where `MAP_32BIT` and `MAP_ABOVE4G` say. Since 6.13 ("mm: make hugetlb mappings go
+    /// through mm_get_unmapped_area_vmflags"); before, hugetlbfs searched by itself, anywhere.
+    pub hugetlb_heeds_map_flags: bool,
     /// A mapping of hugetlbfs for reading alone may not reach beyond the end of the file: ENOMEM, with
     /// what was in the way gone. Until 2.6.17; since 2.6.18, such a mapping may keep a place ("mmap zero-length
     /// hugetlb file with PROT_NONE").
@@ -513,6 +519,8 @@ impl Rules {
         stack_is_nohugepage: false,
         noreserve_is_kept: false,
         hugetlb_rounds_length: false,
+        hugetlb_rounds_hint_down: false,
+        hugetlb_heeds_map_flags: false,
         hugetlb_reads_within_file: true,
         mmap_hides_unmap_error: true,
         charge_before_unmap: false,
@@ -628,6 +636,7 @@ impl Rules {
     pub const V5_10: Self = Self {
         name: "V5_10",
         since: (5, 10, 0),
+        hugetlb_rounds_hint_down: true,
         fixed_noreplace: true,
         shared_validate: true,
         asks_before_split: true,
@@ -701,6 +710,8 @@ impl Rules {
     pub const V6_18: Self = Self {
         name: "V6_18",
         since: (6, 18, 0),
+        hugetlb_rounds_hint_down: false,
+        hugetlb_heeds_map_flags: true,
         guards: true,
         guards_are_flagged: true,
         failed_merge_is_an_error: true,

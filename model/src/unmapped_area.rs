@@ -39,7 +39,9 @@ impl<C: Container> AddressSpace<C> {
             if len % PMD_SIZE != 0 || (fixed && request.addr % PMD_SIZE != 0) {
                 return Err(Errno::EINVAL);
             }
-            request.addr = request.addr.checked_next_multiple_of(PMD_SIZE).unwrap_or(0);
+            if !self.rules.hugetlb_rounds_hint_down {
+                request.addr = request.addr.checked_next_multiple_of(PMD_SIZE).unwrap_or(0);
+            }
         }
         if self.rules.first_fit_upwards {
             return self.first_fit(&request);
@@ -149,15 +151,24 @@ impl<C: Container> AddressSpace<C> {
     /// one would do (`info.align_mask`).
     fn hugetlb_unmapped_area(&self, request: &Request<'_>) -> Result<u64, Errno> {
         let Request { addr, len, .. } = *request;
-        let hint = addr != 0 && self.hint_valid(addr, len) && self.is_free(addr, len);
-        if hint || request.flags.contains(MapFlags::FIXED) {
+        if request.flags.contains(MapFlags::FIXED) {
             return Ok(addr);
+        }
+        // Asked for, it may be rounded to 0.
+        let hint = addr & !(PMD_SIZE - 1);
+        if addr != 0 && self.hint_valid(hint, len) && self.is_free(hint, len) {
+            return Ok(hint);
+        }
+        let mut flags = request.flags;
+        if !self.rules.hugetlb_heeds_map_flags {
+            flags = flags.without(MapFlags::BIT32 | MapFlags::ABOVE4G);
         }
         let wide = Request {
             len: request
                 .len
                 .checked_add(PMD_SIZE - PAGE_SIZE)
                 .ok_or(Errno::ENOMEM)?,
+            flags,
             ..*request
         };
         let addr = self.arch_unmapped_area(&wide)? + wide.len - request.len;
