@@ -246,7 +246,7 @@ fn compile_and_run(name: &str, text: &str) -> Result<(Option<i32>, String), Fail
 }
 
 fn finds(mistake: Mistake) -> Result<(), Failed> {
-    match run(options(Tight::Fill), rules()?.with_mistake(mistake), 10_000)? {
+    match run(options(Tight::Fill), rules()?.with_mistake(mistake), 60_000)? {
         (_, End::Found(_)) => Ok(()),
         (stats, _) => Err(format!("overlooked in {} operations", stats.ops).into()),
     }
