@@ -10,7 +10,7 @@
 //! Each batch runs in a child of its own, which looks at itself after every call: at its areas through
 //! `PROCMAP_QUERY` (since 6.11; 0.3 µs an area) or the text of `/proc/self/maps`, in the windows only,
 //! and at its counters through `/proc/self/status` (3 µs). All areas are counted at the end of a batch.
-//! Where it looks at all windows it reads the pages, too ([`contents`]).
+//! Where it looks at all windows it reads the pages, too (`contents.rs`).
 //!
 //! With the device it asks that instead, which tells all there is to know of areas and counters in one
 //! reading, and each hook call by a ring in memory.

@@ -33,9 +33,13 @@ const REPORTS: [&str; 11] = [
     "ODEBUG:",
 ];
 
+/// What the kernel says by itself where an allocation fails: that it has no memory for a module's jump labels
+/// (`jump_label_module_notify`).
+const OF_FAILING: &str = "WARNING: kernel/jump_label.c";
+
 /// Whether the line tells of a bug of the kernel's.
 pub(crate) fn is_report(line: &str) -> bool {
-    REPORTS.iter().any(|report| line.contains(report))
+    REPORTS.iter().any(|report| line.contains(report)) && !line.contains(OF_FAILING)
 }
 
 pub(crate) struct KernelLog(File);
