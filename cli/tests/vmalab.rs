@@ -201,7 +201,7 @@ fn finding() {
         "--out",
         out,
         "--seed",
-        "3",
+        "4",
         "--mistake",
         "SplitLosesOffset",
         "--limit",
