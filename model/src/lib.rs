@@ -126,61 +126,115 @@
 //! protection keys but for reading execute-only memory. Of the kernel's own allocations, those for areas,
 //! the tree that they are in and what ties them to their pages can fail ([`Allocation`]); those of names,
 //! policies and page tables cannot.
+//!
+//! # Features
+//!
+//! - `alloc`, on by default: the model, which keeps its areas in allocated memory. Without it there is
+//!   [`gather`] alone, which needs `core` and no other crate.
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(feature = "alloc")]
 mod abi;
+#[cfg(feature = "alloc")]
 mod account;
+#[cfg(feature = "alloc")]
 mod allocation;
+#[cfg(feature = "alloc")]
 mod brk;
+#[cfg(feature = "alloc")]
 pub mod container;
+#[cfg(feature = "alloc")]
 mod fault;
+#[cfg(feature = "alloc")]
 pub mod file;
+#[cfg(feature = "alloc")]
 mod fork;
 pub mod gather;
+#[cfg(feature = "alloc")]
 mod guards;
+#[cfg(feature = "alloc")]
 mod invariants;
+#[cfg(feature = "alloc")]
 pub mod limits;
+#[cfg(feature = "alloc")]
 mod madvise;
+#[cfg(feature = "alloc")]
 mod mdwe;
+#[cfg(feature = "alloc")]
 pub mod mempolicy;
+#[cfg(feature = "alloc")]
 mod merge;
+#[cfg(feature = "alloc")]
 mod mlock;
+#[cfg(feature = "alloc")]
 mod mmap;
+#[cfg(feature = "alloc")]
 mod mprotect;
+#[cfg(feature = "alloc")]
 mod mremap;
+#[cfg(feature = "alloc")]
 mod mseal;
+#[cfg(feature = "alloc")]
 mod munmap;
+#[cfg(feature = "alloc")]
 mod op;
+#[cfg(feature = "alloc")]
 mod outcome;
+#[cfg(feature = "alloc")]
 pub mod page_table;
+#[cfg(feature = "alloc")]
 mod remap_file_pages;
+#[cfg(feature = "alloc")]
 pub mod rules;
+#[cfg(feature = "alloc")]
 mod shm;
+#[cfg(feature = "alloc")]
 mod space;
+#[cfg(feature = "alloc")]
 mod split;
+#[cfg(feature = "alloc")]
 mod steer;
+#[cfg(feature = "alloc")]
 mod unmapped_area;
+#[cfg(feature = "alloc")]
 mod userfaultfd;
+#[cfg(feature = "alloc")]
 pub mod vma;
 
+#[cfg(feature = "alloc")]
 pub use abi::{
     Errno, MapFlags, MdweFlags, MlockFlags, MlockallFlags, MremapFlags, PAGE_SHIFT, PAGE_SIZE,
     Prot, ShmFlags, VmFlags,
 };
+#[cfg(feature = "alloc")]
 pub use allocation::Allocation;
+#[cfg(feature = "alloc")]
 pub use brk::Break;
+#[cfg(feature = "alloc")]
 pub use container::{BTree, Container, Gap, OutOfMemory, RbList, SortedVec};
+#[cfg(feature = "alloc")]
 pub use file::File;
+#[cfg(feature = "alloc")]
 pub use limits::Limits;
+#[cfg(feature = "alloc")]
 pub use madvise::Advice;
+#[cfg(feature = "alloc")]
 pub use op::{Backing, FileId, Mmap, NewName, Op};
+#[cfg(feature = "alloc")]
 pub use outcome::{Area, Counters, Hook, HookCall, Object, Outcome};
+#[cfg(feature = "alloc")]
 pub use rules::{Field, Mistake, Rules};
+#[cfg(feature = "alloc")]
 pub use space::{AddressSpace, RestoreError};
+#[cfg(feature = "alloc")]
 pub use steer::{Asked, Steered};
+#[cfg(feature = "alloc")]
 pub use unmapped_area::PMD_SIZE;
+#[cfg(feature = "alloc")]
 pub use userfaultfd::UffdEvent;
+#[cfg(feature = "alloc")]
 pub use vma::{AnonVma, Name, Vma};
