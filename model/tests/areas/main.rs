@@ -2,7 +2,6 @@
 //! What operations do to areas and say to drivers, drawn. See `world` for the letters.
 
 mod operations;
-mod properties;
 mod steered;
 mod world;
 

@@ -7,9 +7,7 @@ use vmalab_model::{Mistake, Rules};
 use vmalab_vectors::{Recording, replay};
 
 fn recording(name: &str) -> Recording {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/vectors")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     Recording::load(&path).unwrap()
 }
 

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What holds for any sequence of operations.
 
+#[allow(dead_code, reason = "what is drawn there is for other tests")]
+#[path = "areas/world.rs"]
+mod world;
+
 use std::collections::BTreeMap;
 
-use crate::world::{BASE, World};
 use proptest::prelude::*;
 use vmalab_model::gather::{Extent, Gather, Step, View};
 use vmalab_model::{
     AddressSpace, Advice, Backing, Break, File, Limits, MapFlags, MdweFlags, Mistake, MlockFlags,
     MlockallFlags, Mmap, MremapFlags, Object, Op, PAGE_SIZE, Prot, Rules, VmFlags, Vma,
 };
+use world::{BASE, World};
 
 const PAGES: u64 = 12;
 
