@@ -1,9 +1,155 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What must hold after every operation, as `validate_mm` (mm/vma.c) checks in debug kernels, and more.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 
-use crate::{AddressSpace, Container, Counters, Object, PAGE_SIZE, VmFlags};
+use crate::{
+    AddressSpace, Container, Counters, Errno, MremapFlags, Object, Op, PAGE_SIZE, Rules, VmFlags,
+    Vma,
+};
+
+/// Two areas side by side that the era would merge, and that were not so before an operation.
+struct Apart<'a> {
+    rules: &'a Rules,
+    op: &'a Op,
+    result: Result<u64, Errno>,
+    /// An allocation was made to fail.
+    starved: bool,
+    /// Where the heap begins.
+    heap: u64,
+    below: &'a Vma,
+    above: &'a Vma,
+    /// The areas that held the last page of the one below, and the first of the one above, before.
+    were: [Option<&'a Vma>; 2],
+    /// Their driver changes flags when all is decided.
+    driver_sets_flags: bool,
+}
+
+impl Apart<'_> {
+    /// The address where they meet.
+    fn at(&self) -> u64 {
+        self.above.start
+    }
+
+    /// Whether one of them got its `anon_vma` just now.
+    fn was_written(&self) -> bool {
+        let now = [self.below, self.above];
+        let mut both = now.into_iter().zip(self.were);
+        both.any(|(now, was)| {
+            now.anon_vma.is_some() && was.is_none_or(|was| was.anon_vma.is_none())
+        })
+    }
+
+    /// Whether they meet where `mremap` took something away.
+    fn moved_away(&self) -> bool {
+        let Op::Mremap {
+            addr,
+            old_len,
+            new_len,
+            ..
+        } = *self.op
+        else {
+            return false;
+        };
+        let end = addr
+            .saturating_add(old_len.max(new_len))
+            .saturating_add(PAGE_SIZE);
+        (addr..end).contains(&self.at())
+    }
+}
+
+/// When an operation may leave such neighbours.
+struct Exception {
+    /// Why.
+    reason: &'static str,
+    holds: fn(&Apart<'_>) -> bool,
+}
+
+/// All of them. An era that does not merge in an operation has a rule that says so.
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        reason: "what an operation had done before it failed stays",
+        holds: |apart| match *apart.op {
+            // It answers with the old break if it failed.
+            Op::Brk { addr } => apart.result != Ok(addr),
+            _ => apart.result.is_err(),
+        },
+    },
+    Exception {
+        reason: "a merge for which there is no memory is done without, until 6.13 and where areas are new",
+        holds: |apart| apart.starved,
+    },
+    Exception {
+        reason: "a fault ties pages to an anon_vma, or lets a stack grow, and merges nothing",
+        holds: |apart| matches!(apart.op, Op::Touch { .. }) || apart.was_written(),
+    },
+    Exception {
+        reason: "fork copies areas as they are, but not all that kept them apart",
+        holds: |apart| matches!(apart.op, Op::Fork),
+    },
+    Exception {
+        reason: "MREMAP_DONTUNMAP takes from the source what kept it apart, and keeps the copy from it",
+        holds: |apart| matches!(apart.op, Op::Mremap { flags, .. } if flags.contains(MremapFlags::DONTUNMAP)),
+    },
+    Exception {
+        reason: "what was moved and cannot be unmapped stays: cut, and without VM_ACCOUNT",
+        holds: |apart| apart.moved_away(),
+    },
+    Exception {
+        reason: "what shmdt cannot unmap stays as it is by then",
+        holds: |apart| matches!(apart.op, Op::Shmdt { .. }),
+    },
+    Exception {
+        reason: "the flags that a driver sets come when it is decided that nothing merges",
+        holds: |apart| apart.driver_sets_flags,
+    },
+    Exception {
+        reason: "what may be dropped is unlocked when it is decided that nothing merges",
+        holds: |apart| {
+            apart.rules.droppable_is_not_locked && apart.above.flags.contains(VmFlags::DROPPABLE)
+        },
+    },
+    Exception {
+        reason: "Rules::brk_stays_apart",
+        holds: |apart| {
+            apart.rules.brk_stays_apart
+                && matches!(apart.op, Op::Brk { .. })
+                && apart.at() == apart.heap
+        },
+    },
+    Exception {
+        reason: "Rules::mlock_merges",
+        holds: |apart| {
+            let locks = matches!(
+                apart.op,
+                Op::Mlock { .. } | Op::Munlock { .. } | Op::Mlockall { .. } | Op::Munlockall
+            );
+            locks && !apart.rules.mlock_merges
+        },
+    },
+    Exception {
+        reason: "Rules::madvise_merges",
+        holds: |apart| matches!(apart.op, Op::Madvise { .. }) && !apart.rules.madvise_merges,
+    },
+    Exception {
+        reason: "Rules::mbind_merges",
+        holds: |apart| matches!(apart.op, Op::Mbind { .. }) && !apart.rules.mbind_merges,
+    },
+    Exception {
+        reason: "Rules::mremap_grown_merges",
+        holds: |apart| matches!(apart.op, Op::Mremap { .. }) && !apart.rules.mremap_grown_merges,
+    },
+    Exception {
+        reason: "Rules::uffd_merges_by_area_offset",
+        holds: |apart| {
+            let watches = matches!(
+                apart.op,
+                Op::UffdRegister { .. } | Op::UffdUnregister { .. }
+            );
+            watches && apart.rules.uffd_merges_by_area_offset
+        },
+    },
+];
 
 impl<C: Container> AddressSpace<C> {
     /// Checks that the areas are sorted, disjoint, not empty, page-aligned and below the end of the
@@ -66,6 +212,72 @@ impl<C: Container> AddressSpace<C> {
                 "counters {:?}, but a recount gives {recount:?}",
                 self.counters
             ));
+        }
+        Ok(())
+    }
+}
+
+impl<C: Container + Clone> AddressSpace<C> {
+    /// Checks that an operation, which `before` had not seen, left no two areas side by side that the era
+    /// would have merged, whichever of the two were the new one; but for those that were there before, and a
+    /// few exceptions. The error says where, and a mistake in the rules is no excuse.
+    pub fn check_merged(
+        &self,
+        before: &Self,
+        op: &Op,
+        result: Result<u64, Errno>,
+    ) -> Result<(), String> {
+        if self.rules.mistake.is_some() {
+            let honest = |space: &Self| {
+                let mut space = space.clone();
+                space.rules.mistake = None;
+                space
+            };
+            return honest(self).check_merged(&honest(before), op, result);
+        }
+        let starved = before.is_allocation_to_fail() && !self.is_allocation_to_fail();
+        let mut below: Option<&Vma> = None;
+        for above in self.areas.iter_from(0) {
+            let pair = below.replace(above).zip(Some(above));
+            let Some((below, above)) = pair.filter(|(below, above)| self.would_merge(below, above))
+            else {
+                continue;
+            };
+            let at = above.start;
+            let were = [at - 1, at].map(|addr| {
+                let was = before.areas.find(addr);
+                was.filter(|was| was.start <= addr)
+            });
+            if let [Some(below), Some(above)] = were {
+                if before.would_merge(below, above) {
+                    continue;
+                }
+            }
+            let apart = Apart {
+                rules: &self.rules,
+                op,
+                result,
+                starved,
+                heap: self.heap.start,
+                below,
+                above,
+                were,
+                driver_sets_flags: matches!(
+                    above.object,
+                    Object::File(id) if self.file(id).sets != VmFlags::empty()
+                ),
+            };
+            if !EXCEPTIONS.iter().any(|exception| (exception.holds)(&apart)) {
+                let but: Vec<&str> = EXCEPTIONS
+                    .iter()
+                    .map(|exception| exception.reason)
+                    .collect();
+                return Err(format!(
+                    "{op:?} gave {result:?}, and left at {at:#x} what would merge:\n{below:?}\n{above:?}\n\
+                     (before: {were:?})\nIt is none of these: {}",
+                    but.join("; ")
+                ));
+            }
         }
         Ok(())
     }

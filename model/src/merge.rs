@@ -267,6 +267,15 @@ impl<C: Container> AddressSpace<C> {
         Ok(new)
     }
 
+    /// Whether two areas would be one if either were new beside the other, and nothing of both had to be
+    /// closed.
+    pub(crate) fn would_merge(&self, below: &Vma, above: &Vma) -> bool {
+        !below.flags.intersects(SPECIAL)
+            && self.may_vanish(below)
+            && self.can_merge_left(below, above)
+            && self.can_merge_right(below, above)
+    }
+
     /// `can_vma_merge_left`
     fn can_merge_left(&self, prev: &Vma, new: &Vma) -> bool {
         prev.end == new.start

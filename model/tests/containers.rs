@@ -338,10 +338,12 @@ proptest! {
         let mut btree = space::<BTree>(rules);
         let mut rb_list = space::<RbList>(rules);
         for op in ops {
+            let before = plain.clone();
             let expected = plain.apply(&op);
             prop_assert_eq!(&btree.apply(&op), &expected);
             prop_assert_eq!(&rb_list.apply(&op), &expected);
             plain.check_invariants().unwrap();
+            plain.check_merged(&before, &op, expected.result).unwrap();
         }
     }
 

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use vmalab_model::gather::{Extent, Gather, Step, View};
 use vmalab_model::{
-    AddressSpace, Advice, Backing, Break, File, Limits, MapFlags, MdweFlags, Mistake, MlockFlags,
-    MlockallFlags, Mmap, MremapFlags, Object, Op, PAGE_SIZE, Prot, Rules, VmFlags, Vma,
+    AddressSpace, Advice, Backing, Break, File, Hook, Limits, MapFlags, MdweFlags, Mistake,
+    MlockFlags, MlockallFlags, Mmap, MremapFlags, Object, Op, PAGE_SIZE, Prot, Rules, VmFlags, Vma,
 };
 use world::{BASE, World};
 
@@ -80,6 +80,17 @@ fn pages(space: &AddressSpace) -> Pages {
     pages
 }
 
+/// How many areas more the device's driver should know of after the last operation.
+fn device_calls(w: &World) -> i64 {
+    let ours = w.calls.iter().filter(|call| call.file == w.device);
+    ours.map(|call| match call.hook {
+        Hook::Mmap | Hook::Open => 1,
+        Hook::Close => -1,
+        _ => 0,
+    })
+    .sum()
+}
+
 fn object(w: &World, letter: char) -> Object {
     match w.args(letter, 0, 1).backing {
         vmalab_model::Backing::File(id) => Object::File(id),
@@ -137,7 +148,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(&pages(&w.space), &expected);
-            live += w.device_calls();
+            live += device_calls(&w);
             let device = Object::File(w.device);
             let areas = w.space.areas().filter(|vma| vma.object == device).count();
             prop_assert_eq!(live, areas as i64);
@@ -276,9 +287,11 @@ proptest! {
                     _ if x & 1 == 0 => Op::Munlockall,
                     _ => Op::Mlockall { flags: MlockallFlags(y & 7) },
                 };
-                space.apply(&op);
+                let before = space.clone();
+                let result = space.apply(&op).result;
                 if mistake.is_none() {
                     prop_assert_eq!(space.check_invariants(), Ok(()));
+                    prop_assert_eq!(space.check_merged(&before, &op, result), Ok(()));
                 }
             }
         }

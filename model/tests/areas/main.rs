@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What operations do to areas and say to drivers, drawn. See `world` for the letters.
 
+mod cuts;
+mod limits;
+mod neighbours;
 mod operations;
 mod steered;
 mod world;

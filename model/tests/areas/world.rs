@@ -22,7 +22,8 @@ pub(crate) struct World {
     pub(crate) device: FileId,
     file: FileId,
     fixed: FileId,
-    calls: Vec<HookCall>,
+    /// The hook calls of the last operation.
+    pub(crate) calls: Vec<HookCall>,
 }
 
 impl World {
@@ -49,8 +50,12 @@ impl World {
 
     /// Applies an operation, and checks what must always hold.
     pub(crate) fn apply(&mut self, op: &Op) -> Result<u64, Errno> {
+        let before = self.space.clone();
         let outcome = self.space.apply(op);
         self.space.check_invariants().unwrap();
+        self.space
+            .check_merged(&before, op, outcome.result)
+            .unwrap();
         self.calls = outcome.hooks;
         outcome.result
     }
@@ -193,18 +198,5 @@ impl World {
             }
         }
         text
-    }
-
-    /// How many areas the device's driver should know of.
-    pub(crate) fn device_calls(&self) -> i64 {
-        self.calls
-            .iter()
-            .filter(|call| call.file == self.device)
-            .map(|call| match call.hook {
-                Hook::Mmap | Hook::Open => 1,
-                Hook::Close => -1,
-                _ => 0,
-            })
-            .sum()
     }
 }
