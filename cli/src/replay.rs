@@ -7,14 +7,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use serde_json::json;
-use vmalab_differ::oracle::World;
+use vmalab_differ::oracle::{NamedFile, World};
 use vmalab_differ::page::what;
 use vmalab_differ::report::{case_text, outcome_json, result_text};
 use vmalab_differ::runner::Runner;
 use vmalab_differ::sequence::{self, Sequence};
 use vmalab_differ::show;
-use vmalab_model::{Op, Rules};
-use vmalab_vectors::{Recording, replay};
+use vmalab_model::{Area, File, Op, Rules};
+use vmalab_vectors::{Difference, Recording, replay};
 
 use crate::oracles::{Choice, Chosen};
 
@@ -155,10 +155,28 @@ fn recording(args: &Args, path: &Path) -> anyhow::Result<bool> {
     let recording = Recording::load(path)?;
     let rules = rules(&args.choice, recording.kernel()).with_context(|| name.to_string())?;
     let report = replay(&recording, *rules, usize::MAX).with_context(|| name.to_string())?;
-    let agreed = report.compared - report.differences.len();
+    let agreed = report.compared - report.differ;
     let all = report.compared + report.skipped;
     let holds = agreed == all && all > 0;
+    let files = ["/f", "[vdso]", "/h/f"].map(|name| NamedFile {
+        name: name.into(),
+        file: File::regular(0),
+    });
     if args.json {
+        let first = report.first.as_ref().map(|first| {
+            let areas = |areas: &[Area]| -> Vec<String> {
+                areas.iter().map(|area| show::area(area, &files)).collect()
+            };
+            json!({
+                "sequence": first.seq,
+                "operation": first.index,
+                "op": show::op(&first.op, &files),
+                "differs": first.what,
+                "before": areas(&first.before),
+                "recorded": areas(&first.recorded),
+                "predicted": areas(&first.predicted),
+            })
+        });
         println!(
             "{}",
             json!({
@@ -168,10 +186,10 @@ fn recording(args: &Args, path: &Path) -> anyhow::Result<bool> {
                 "sequences": report.sequences,
                 "operations": all,
                 "agreed": agreed,
-                "differ": report.differences.len(),
+                "differ": report.differ,
                 "skipped": report.skipped,
                 "unknown": report.unknown,
-                "first": report.differences.first(),
+                "first": first,
             })
         );
         return Ok(holds);
@@ -182,18 +200,60 @@ fn recording(args: &Args, path: &Path) -> anyhow::Result<bool> {
         rules.name,
         report.sequences
     );
-    if let Some(first) = report.differences.first() {
+    if let Some(first) = &report.first {
         println!(
-            "{} sequences differ, and {} operations after that were skipped; the first, as \
-             (sequence, operation):\n{first}",
-            report.differences.len(),
-            report.skipped
+            "{} sequences differ, and {} operations after that were skipped; the first:\n",
+            report.differ, report.skipped
         );
+        print!("{}", difference_text(first, &files));
     }
     for (op, times) in &report.unknown {
         println!("{times} sequences ended by an operation that the model does not know: {op}");
     }
     Ok(holds)
+}
+
+/// A difference as a drawing of what changed, and the areas there in full.
+fn difference_text(first: &Difference, files: &[NamedFile]) -> String {
+    let Difference {
+        seq,
+        index,
+        op,
+        what,
+        before,
+        recorded,
+        predicted,
+    } = first;
+    let rows = [
+        ("before", before.as_slice()),
+        ("recorded", recorded),
+        ("predicted", predicted),
+    ];
+    let mut text = format!(
+        "sequence {seq}, operation {index}: {}\n{what}\n\n",
+        show::op(op, files)
+    );
+    // What all three have is of no interest, unless there is nothing else.
+    let everywhere = |area: &Area| rows.iter().all(|(_, areas)| areas.contains(area));
+    let all = || rows.iter().flat_map(|(_, areas)| areas.iter());
+    let others: Vec<&Area> = all().filter(|area| !everywhere(area)).collect();
+    let changed = if others.is_empty() {
+        all().collect()
+    } else {
+        others
+    };
+    let start = changed.iter().map(|area| area.start).min();
+    let end = changed.iter().map(|area| area.end).max();
+    let window = start.unwrap_or(0)..end.unwrap_or(0);
+    text += &show::drawing(&window, &rows);
+    for (name, areas) in rows {
+        text += &format!("\n{name}\n");
+        let inside = |area: &&Area| area.start < window.end && area.end > window.start;
+        for area in areas.iter().filter(inside) {
+            text += &format!("  {}\n", show::area(area, files));
+        }
+    }
+    text
 }
 
 /// The rules to replay a recording by.

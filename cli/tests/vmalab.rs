@@ -31,6 +31,12 @@ fn main() {
         Trial::test("a_sequence_that_cannot_be_read_says_where", || {
             holds(unreadable)
         }),
+        Trial::test("a_recording_that_agrees_is_0", || holds(recording_agrees)),
+        Trial::test(
+            "a_doctored_recording_is_1_and_the_difference_is_drawn",
+            || holds(recording_differs),
+        ),
+        Trial::test("what_is_no_recording_is_2", || holds(no_recording)),
         needs_kernel("agreement_is_0_and_leaves_a_report", || holds(agreement)),
         needs_kernel("a_finding_is_1_and_can_be_repeated", || holds(finding)),
         needs_kernel("ctrl_c_ends_with_what_was_done", || holds(ctrl_c)),
@@ -175,6 +181,115 @@ fn unreadable() {
         said.contains("unreadable.ops: line 2, column 8: "),
         "{said}"
     );
+}
+
+/// The header and the first sequence of what Linux 7.2 answered, a line each.
+fn recorded() -> Vec<String> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/vectors/anon.7.2.jsonl.xz"
+    );
+    let mut packed = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+    let mut bytes = Vec::new();
+    lzma_rs::xz_decompress(&mut packed, &mut bytes).unwrap();
+    let lines: Vec<String> = text(&bytes).lines().map(String::from).collect();
+    let next = |line: &String| line.contains("\"seq\":") && !line.contains("\"op\":");
+    let second = (2..lines.len()).find(|at| next(&lines[*at])).unwrap();
+    lines[..second].to_vec()
+}
+
+/// Packs lines as a recording; gives its path.
+fn packed(name: &str, lines: &[String]) -> String {
+    let path = format!("{}/{name}.jsonl.xz", env!("CARGO_TARGET_TMPDIR"));
+    let mut file = std::fs::File::create(&path).unwrap();
+    lzma_rs::xz_compress(&mut lines.join("\n").as_bytes(), &mut file).unwrap();
+    path
+}
+
+fn recording_agrees() {
+    let lines = recorded();
+    let path = packed("agrees", &lines);
+    let output = vmalab(&["replay", &path]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let all = lines.len() - 2;
+    let expected =
+        format!("kernel 7.2 -> rules V7_2: {all} of {all} operations agree, in 1 sequences");
+    assert!(said.contains(&expected), "{said}");
+}
+
+fn recording_differs() {
+    let mut lines = recorded();
+    // The last operation after which there are areas: the first of them becomes a page longer.
+    let at = (2..lines.len()).rev().find(|at| {
+        let line: Value = serde_json::from_str(&lines[*at]).unwrap();
+        line["areas"]
+            .as_array()
+            .is_some_and(|areas| areas.len() > 1)
+    });
+    let at = at.expect("areas");
+    let mut line: Value = serde_json::from_str(&lines[at]).unwrap();
+    let end = line["areas"][0][1].as_str().unwrap();
+    let end = u64::from_str_radix(end.trim_start_matches("0x"), 16).unwrap();
+    line["areas"][0][1] = format!("{:#x}", end + 0x1000).into();
+    lines[at] = line.to_string();
+    let path = packed("doctored", &lines);
+
+    let output = vmalab(&["replay", &path]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("operation {}: ", at - 2)), "{said}");
+    assert!(said.contains("other areas"), "{said}");
+    let row = |name: &str| {
+        let mut drawn = said.lines().filter(|line| line.contains('['));
+        let row = drawn.find(|line| line.starts_with(name));
+        row.map(|row| row[name.len()..].trim().to_string())
+            .unwrap_or_else(|| panic!("no row {name}: {said}"))
+    };
+    row("before");
+    assert_ne!(row("recorded"), row("predicted"), "{said}");
+
+    let output = vmalab(&["replay", &path, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["differ"], &report["era"]),
+        (&1.into(), &"V7_2".into())
+    );
+    assert_eq!(report["first"]["operation"], at - 2);
+    assert_ne!(report["first"]["recorded"], report["first"]["predicted"]);
+
+    // What a kernel answered is not what another one would have.
+    let whole = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/vectors/huge.2.6.11.jsonl.xz"
+    );
+    let output = vmalab(&["replay", whole, "--era", "V7_2"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("sequences differ"), "{said}");
+}
+
+fn no_recording() {
+    let lines = recorded();
+    let mut broken = lines.clone();
+    broken[4].truncate(20);
+    let cut = packed("cut", &lines);
+    let half = std::fs::read(&cut).unwrap();
+    std::fs::write(&cut, &half[..half.len() / 2]).unwrap();
+    for (path, says) in [
+        (cut, "is not a file of xz"),
+        (
+            packed("no-header", &lines[1..]),
+            "does not begin with the header",
+        ),
+        (packed("broken", &broken), "line 5 cannot be understood"),
+    ] {
+        let output = vmalab(&["replay", &path]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
 }
 
 fn agreement() {

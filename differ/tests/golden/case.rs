@@ -232,16 +232,22 @@ impl Case {
             space.set_break(heap);
         }
         let mut before = Outcome::default();
+        let apply = |space: &mut AddressSpace, op: &Op| {
+            let parent = space.clone();
+            let outcome = space.apply(op);
+            space.check_invariants().unwrap();
+            let merged = space.check_merged(&parent, op, outcome.result);
+            merged.unwrap_or_else(|what| panic!("{}, by {}: {what}", self.title, rules.name));
+            outcome
+        };
         for op in &self.setup {
-            before = space.apply(op);
+            before = apply(&mut space, op);
             before.result.unwrap_or_else(|error| {
                 panic!("{}, by {}: {op:x?} gives {error}", self.title, rules.name)
             });
-            space.check_invariants().unwrap();
         }
         (self.tighten)(space.limits_mut(), before.counters);
-        let after = space.apply(op);
-        space.check_invariants().unwrap();
+        let after = apply(&mut space, op);
         Step { before, after }
     }
 }

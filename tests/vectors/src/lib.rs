@@ -7,7 +7,7 @@
 //! know: what follows depends on it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -17,8 +17,8 @@ use serde::Deserialize;
 use vmalab_model::file::File;
 use vmalab_model::rules::StackGuard;
 use vmalab_model::{
-    AddressSpace, Advice, Area, Backing, Errno, FileId, Limits, MapFlags, MlockFlags, Mmap,
-    MremapFlags, Object, Op, Outcome, Prot, Rules, UffdEvent, VmFlags,
+    AddressSpace, Advice, Area, Backing, FileId, Limits, MapFlags, MlockFlags, Mmap, MremapFlags,
+    Object, Op, Outcome, Prot, Rules, UffdEvent, VmFlags,
 };
 
 /// The file that the recordings map.
@@ -143,8 +143,53 @@ pub struct Report {
     pub skipped: usize,
     /// By name, how often an operation that the model does not know ended a sequence.
     pub unknown: BTreeMap<String, usize>,
-    /// The differences: at most one for a sequence.
-    pub differences: Vec<String>,
+    /// How many sequences differ, each up to its first difference.
+    pub differ: usize,
+    /// The first difference of all.
+    pub first: Option<Difference>,
+}
+
+/// What the model predicted, and what a kernel answered.
+#[derive(Debug)]
+pub struct Difference {
+    /// In which sequence.
+    pub seq: u64,
+    /// At which of its operations; the first is 0.
+    pub index: usize,
+    /// Which operation.
+    pub op: Op,
+    /// In what they differ.
+    pub what: String,
+    /// The areas before, as the model has them. Of these and the others is here what `/proc` tells.
+    pub before: Vec<Area>,
+    /// The areas that the kernel had afterwards.
+    pub recorded: Vec<Area>,
+    /// The areas that the model predicts.
+    pub predicted: Vec<Area>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seq,
+            index,
+            op,
+            what,
+            ..
+        } = self;
+        write!(f, "sequence {seq}, operation {index}: {what}\n  {op:x?}")?;
+        for (name, areas) in [
+            ("before", &self.before),
+            ("recorded", &self.recorded),
+            ("predicted", &self.predicted),
+        ] {
+            write!(f, "\n{name}:")?;
+            for area in areas {
+                write!(f, "\n    {area:x?}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A recording, unpacked.
@@ -197,7 +242,7 @@ pub fn replay(recording: &Recording, rules: Rules, most: usize) -> anyhow::Resul
         let line: Line = serde_json::from_slice(line)
             .with_context(|| format!("line {} cannot be understood", number + 1))?;
         let Some(op) = &line.op else {
-            if report.differences.len() >= most {
+            if report.differ >= most {
                 break;
             }
             seq = line.seq.with_context(|| {
@@ -220,43 +265,26 @@ pub fn replay(recording: &Recording, rules: Rules, most: usize) -> anyhow::Resul
             report.skipped += 1;
             continue;
         };
-        let before = current.space.clone();
-        let Some(result) = current.step(op, &line) else {
+        let Some(op) = operation(op, &line) else {
             *report.unknown.entry(op.clone()).or_default() += 1;
             report.skipped += 1;
             run = None;
             continue;
         };
+        let before = current.space.clone();
+        current.space.apply_into(&op, 0..0, &mut current.outcome);
         report.compared += 1;
-        if let Err(what) = current.compare(op, &line, result) {
-            let mut text = format!("({}, {}) {what}\n  {op}", at.0, at.1);
-            write!(
-                text,
-                " {} addr={:#x} len={:#x} prot={} flags={:#x} off={:#x} write={} new_len={:#x} new_addr={:#x} advice={}\nbefore, model:\n{}after, model ({result:x?}):\n{}after, kernel ({:#x}):\n",
-                line.kind,
-                line.addr.0,
-                line.len.0,
-                line.prot.0,
-                line.flags.0,
-                line.off.0,
-                line.write.0,
-                line.new_len.0,
-                line.new_addr.0,
-                line.advice.0,
-                current.draw(&before),
-                current.draw(&current.space),
-                line.ret.0,
-            )
-            .unwrap();
-            for (start, end, perms, offset, name) in &line.areas {
-                writeln!(
-                    text,
-                    "    {:x}-{:x} {perms} {:x} {name}",
-                    start.0, end.0, offset.0
-                )
-                .unwrap();
-            }
-            report.differences.push(text);
+        if let Err(what) = current.compare(&op, &line, &before) {
+            report.differ += 1;
+            report.first.get_or_insert_with(|| Difference {
+                seq: at.0,
+                index: at.1,
+                op,
+                what,
+                before: current.areas(&before),
+                recorded: recorded(&line, before.limits().task_size),
+                predicted: current.areas(&current.space),
+            });
             run = None;
         }
     }
@@ -346,70 +374,20 @@ impl Run {
         })
     }
 
-    /// Applies one operation; `None` for one that the model does not know.
-    fn step(&mut self, op: &str, line: &Line) -> Option<Result<u64, Errno>> {
-        let (addr, len) = (line.addr.u(), line.len.u());
-        let op = match op {
-            "mmap" => Op::Mmap(Mmap {
-                addr,
-                len,
-                prot: Prot(line.prot.0 as u32),
-                flags: MapFlags(line.flags.0 as u32),
-                backing: if line.kind.starts_with("hugetlb") {
-                    Backing::File(H)
-                } else if line.kind.starts_with("file") {
-                    Backing::File(F)
-                } else {
-                    Backing::None
-                },
-                offset: line.off.u(),
-            }),
-            "munmap" => Op::Munmap { addr, len },
-            "touch" => {
-                let write = line.write.0 != 0;
-                Op::Touch { addr, write }
-            }
-            "mprotect" => Op::Mprotect {
-                addr,
-                len,
-                prot: Prot(line.prot.0 as u32),
-            },
-            "mlock" => Op::Mlock {
-                addr,
-                len,
-                flags: MlockFlags::empty(),
-            },
-            "munlock" => Op::Munlock { addr, len },
-            "mremap" => Op::Mremap {
-                addr,
-                old_len: len,
-                new_len: line.new_len.u(),
-                flags: MremapFlags(line.flags.0 as u32),
-                new_addr: line.new_addr.u(),
-            },
-            "madvise" => Op::Madvise {
-                addr,
-                len,
-                advice: Advice(line.advice.0 as u32),
-            },
-            "uffd-register" => Op::UffdRegister { addr, len },
-            "uffd-unregister" => Op::UffdUnregister { addr, len },
-            "fork" => Op::Fork,
-            _ => return None,
-        };
-        self.space.apply_into(&op, 0..0, &mut self.outcome);
+    /// Whether it is as recorded, and as it must be in any case. The error says what is not.
+    fn compare(&self, op: &Op, line: &Line, before: &AddressSpace) -> Result<(), String> {
         // pread and pwrite give the number of bytes.
         let bytes = u64::from(matches!(op, Op::Touch { .. }));
-        Some(self.outcome.result.map(|value| value + bytes))
-    }
-
-    fn compare(&self, op: &str, line: &Line, result: Result<u64, Errno>) -> Result<(), String> {
-        let result = match result {
-            Ok(value) => value as i64,
+        let result = match self.outcome.result {
+            Ok(value) => (value + bytes) as i64,
             Err(error) => -i64::from(error.number()),
         };
         if result != line.ret.0 {
-            return Err(format!("{op} gives {:#x}, not {result:#x}", line.ret.0));
+            return Err(format!(
+                "the kernel gives {}, the model {}",
+                value(line.ret.0),
+                value(result)
+            ));
         }
         if let Some(events) = &line.events {
             let recorded: Vec<_> = events.iter().map(Event::uffd).collect();
@@ -418,28 +396,7 @@ impl Run {
                 return Err(format!("events {recorded:x?}, not {predicted:x?}"));
             }
         }
-        let predicted: Vec<_> = self.areas().map(|vma| row(&vma)).collect();
-        let recorded: Vec<_> = line
-            .areas
-            .iter()
-            .filter(|area| area.0.u() < self.space.limits().task_size)
-            .map(|(start, end, perms, offset, name)| {
-                let object = match name.as_str() {
-                    "" | "[heap]" | "[stack]" => "anon",
-                    "/dev/zero (deleted)" => "shmem",
-                    "/f" => "/f",
-                    "/h/f" => "/h/f",
-                    _ => "other",
-                };
-                let offset = if object == "anon" || object == "other" {
-                    0
-                } else {
-                    offset.u()
-                };
-                (start.u(), end.u(), perms.clone(), offset, object)
-            })
-            .collect();
-        if predicted != recorded {
+        if self.areas(&self.space) != recorded(line, self.space.limits().task_size) {
             return Err("other areas".into());
         }
         let counters = self.space.counters();
@@ -452,72 +409,135 @@ impl Run {
             let kib = (pages * 4) as i64;
             let seen = line.kb(name);
             if kib != seen {
-                return Err(format!("{name} is {seen}, not {kib}"));
+                return Err(format!("{name} is {seen} KiB, not {kib}"));
             }
         }
         let exec = (counters.exec_vm * 4) as i64;
         let seen = line.kb("VmExe") + line.kb("VmLib");
         if exec != seen {
-            return Err(format!("VmExe and VmLib are {seen}, not {exec}"));
+            return Err(format!("VmExe and VmLib are {seen} KiB, not {exec}"));
         }
-        self.space.check_invariants()
+        self.space.check_invariants()?;
+        self.space.check_merged(before, op, self.outcome.result)
     }
 
-    fn areas(&self) -> impl Iterator<Item = Area> {
-        self.space
+    /// The areas that the recording looks at.
+    fn areas(&self, space: &AddressSpace) -> Vec<Area> {
+        space
             .areas()
-            .map(|vma| self.space.shown(vma))
+            .map(|vma| told(space.shown(vma)))
             .filter(|area| area.end > self.window.start && area.start < self.window.end)
-    }
-
-    fn draw(&self, space: &AddressSpace) -> String {
-        let mut text = String::new();
-        for vma in space.areas() {
-            if vma.end > self.window.start && vma.start < self.window.end {
-                let (start, end, perms, offset, object) = row(&vma.area());
-                writeln!(
-                    text,
-                    "    {start:x}-{end:x} {perms} {offset:x} {object} {:?} pgoff {:x} {:?}{}",
-                    vma.flags,
-                    vma.pgoff,
-                    vma.anon_vma,
-                    if vma.forked { " forked" } else { "" }
-                )
-                .unwrap();
-            }
-        }
-        text
+            .collect()
     }
 }
 
-type Row = (u64, u64, String, u64, &'static str);
+/// The operation of a line; `None` for one that the model does not know.
+fn operation(name: &str, line: &Line) -> Option<Op> {
+    let (addr, len) = (line.addr.u(), line.len.u());
+    Some(match name {
+        "mmap" => Op::Mmap(Mmap {
+            addr,
+            len,
+            prot: Prot(line.prot.0 as u32),
+            flags: MapFlags(line.flags.0 as u32),
+            backing: if line.kind.starts_with("hugetlb") {
+                Backing::File(H)
+            } else if line.kind.starts_with("file") {
+                Backing::File(F)
+            } else {
+                Backing::None
+            },
+            offset: line.off.u(),
+        }),
+        "munmap" => Op::Munmap { addr, len },
+        "touch" => {
+            let write = line.write.0 != 0;
+            Op::Touch { addr, write }
+        }
+        "mprotect" => Op::Mprotect {
+            addr,
+            len,
+            prot: Prot(line.prot.0 as u32),
+        },
+        "mlock" => Op::Mlock {
+            addr,
+            len,
+            flags: MlockFlags::empty(),
+        },
+        "munlock" => Op::Munlock { addr, len },
+        "mremap" => Op::Mremap {
+            addr,
+            old_len: len,
+            new_len: line.new_len.u(),
+            flags: MremapFlags(line.flags.0 as u32),
+            new_addr: line.new_addr.u(),
+        },
+        "madvise" => Op::Madvise {
+            addr,
+            len,
+            advice: Advice(line.advice.0 as u32),
+        },
+        "uffd-register" => Op::UffdRegister { addr, len },
+        "uffd-unregister" => Op::UffdUnregister { addr, len },
+        "fork" => Op::Fork,
+        _ => return None,
+    })
+}
 
-fn row(area: &Area) -> Row {
-    let mut perms = String::new();
-    for (flag, letter) in [
-        (VmFlags::READ, 'r'),
-        (VmFlags::WRITE, 'w'),
-        (VmFlags::EXEC, 'x'),
-    ] {
-        perms.push(if area.flags.contains(flag) {
-            letter
-        } else {
-            '-'
-        });
-    }
-    perms.push(if area.flags.contains(VmFlags::MAYSHARE) {
-        's'
+/// A value as a system call returns it: an address, or an error below zero.
+fn value(ret: i64) -> String {
+    if (-4095..0).contains(&ret) {
+        format!("error {}", -ret)
     } else {
-        'p'
-    });
-    let (offset, object) = match area.object {
-        Object::Anon => (0, "anon"),
-        Object::Shmem(_) => (area.offset, "shmem"),
-        Object::File(F) => (area.offset, "/f"),
-        Object::File(H) => (area.offset, "/h/f"),
-        Object::File(_) | Object::Other => (0, "other"),
+        format!("{ret:#x}")
+    }
+}
+
+/// What `/proc/PID/maps` tells of an area.
+fn told(area: Area) -> Area {
+    let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::EXEC | VmFlags::MAYSHARE;
+    let (object, offset) = match area.object {
+        Object::Anon => (Object::Anon, 0),
+        Object::Shmem(_) => (Object::Shmem(0), area.offset),
+        Object::File(F | H) => (area.object, area.offset),
+        Object::File(_) | Object::Other => (Object::Other, 0),
     };
-    (area.start, area.end, perms, offset, object)
+    Area {
+        flags: VmFlags(area.flags.0 & flags.0),
+        offset,
+        object,
+        anon_vma: None,
+        name: None,
+        ..area
+    }
+}
+
+/// The areas of a line.
+fn recorded(line: &Line, task_size: u64) -> Vec<Area> {
+    let below = line.areas.iter().filter(|area| area.0.u() < task_size);
+    below
+        .map(|(start, end, perms, offset, name)| {
+            let mut flags = access(perms);
+            if perms.ends_with('s') {
+                flags |= VmFlags::MAYSHARE;
+            }
+            told(Area {
+                start: start.u(),
+                end: end.u(),
+                flags,
+                offset: offset.u(),
+                object: match name.as_str() {
+                    "" | "[heap]" | "[stack]" => Object::Anon,
+                    "/dev/zero (deleted)" => Object::Shmem(0),
+                    "/f" => Object::File(F),
+                    "/h/f" => Object::File(H),
+                    _ => Object::Other,
+                },
+                anon_vma: None,
+                name: None,
+            })
+        })
+        .collect()
 }
 
 fn access(perms: &str) -> VmFlags {
