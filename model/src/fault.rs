@@ -81,9 +81,12 @@ impl<C: Container> AddressSpace<C> {
         match self.areas.prev(vma.start).filter(|prev| prev.end == page) {
             Some(prev) if prev.flags.contains(VmFlags::GROWSDOWN) => Ok(*vma),
             Some(_) => Err(Errno::EFAULT),
-            None => self
-                .expand_downwards(vma, page - PAGE_SIZE)
-                .map_err(|_| Errno::EFAULT),
+            None => match page.checked_sub(PAGE_SIZE) {
+                Some(below) => self.expand_downwards(vma, below),
+                // Below the first address the sum wraps around, to where nothing has to grow.
+                None => self.anon_vma_prepare(vma),
+            }
+            .map_err(|_| Errno::EFAULT),
         }
     }
 

@@ -72,8 +72,41 @@ impl<C: Container> AddressSpace<C> {
             attached: Some(segment),
             ..file
         };
-        let object = Object::File(self.add_file(attached));
-        self.do_mmap(object, Some(attached), at, len, prot, flags, 0)
+        let id = self.file_of_attachment(attached)?;
+        let last = self.files.len();
+        let result = self.do_mmap(Object::File(id), Some(attached), at, len, prot, flags, 0);
+        if result.is_err() && usize::from(id.0) + 1 == last {
+            self.files.pop();
+        }
+        result
+    }
+
+    /// Makes the file of an attachment known, in the place of one that nobody has attached any more if there are very
+    /// many.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM: all are attached.
+    fn file_of_attachment(&mut self, file: File) -> Result<FileId, Errno> {
+        if self.files.len() <= usize::from(u16::MAX) {
+            return Ok(self.add_file(file));
+        }
+        let mut used = alloc::vec![false; self.files.len()];
+        for vma in self.areas.iter_from(0) {
+            if let Object::File(id) = vma.object {
+                used[usize::from(id.0)] = true;
+            }
+        }
+        let free = |(index, used): (usize, &bool)| {
+            (!used && self.files[index].attached.is_some()).then_some(index)
+        };
+        let index = used
+            .iter()
+            .enumerate()
+            .find_map(free)
+            .ok_or(Errno::ENOMEM)?;
+        self.files[index] = file;
+        Ok(FileId(index as u16))
     }
 
     /// `shmdt(2)`.

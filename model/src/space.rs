@@ -181,7 +181,7 @@ impl<C: Container> AddressSpace<C> {
             anon_vma: written.then(|| self.new_anon_vma()),
             moved: 0,
             forked: false,
-            name: None,
+            name: area.name,
             policy: None,
         };
         self.counters.map_count += 1;

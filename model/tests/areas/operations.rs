@@ -5,8 +5,8 @@ use std::num::NonZeroU8;
 
 use vmalab_model::mempolicy::mode;
 use vmalab_model::{
-    Advice, Break, Errno, File, Limits, MapFlags, MdweFlags, MlockFlags, MlockallFlags,
-    MremapFlags, Name, NewName, Op, PAGE_SIZE, Prot, Rules, ShmFlags,
+    AddressSpace, Advice, Break, Errno, File, FileId, Limits, MapFlags, MdweFlags, MlockFlags,
+    MlockallFlags, Mmap, MremapFlags, Name, NewName, Object, Op, PAGE_SIZE, Prot, Rules, ShmFlags,
 };
 
 use crate::world::{BASE, World};
@@ -616,4 +616,72 @@ fn a_segment_goes_in_all_its_pieces() {
     w.apply(&relocate(7, 9, 12)).unwrap();
     w.apply(&detach(11)).unwrap();
     assert_eq!(starts(&w), [6, 9].map(at));
+}
+
+/// The guard page of a stack at the very beginning would be below it.
+#[test]
+fn a_stack_at_the_first_address() {
+    let mut w = World::with(Rules::V4_9, Limits::default(), File::device(64));
+    let args = Mmap {
+        addr: 0,
+        ..w.args('a', 0, 2)
+    };
+    w.space
+        .execute(&Op::Mmap(Mmap {
+            flags: args.flags | MapFlags::GROWSDOWN,
+            ..args
+        }))
+        .unwrap();
+    let touch = Op::Touch {
+        addr: 0,
+        write: true,
+    };
+    assert_eq!(w.space.execute(&touch), Ok(0));
+    let stack = *w.space.find_vma(0).unwrap();
+    assert_eq!((stack.start, stack.anon_vma.is_some()), (0, true));
+}
+
+/// Who attaches and does not succeed leaves no file behind; who detaches leaves one that can be used again.
+#[test]
+fn attaching_goes_on_for_ever() {
+    let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+    let segment = space.add_file(File::segment(1));
+    let attach = |addr| Op::Shmat {
+        segment,
+        addr,
+        flags: ShmFlags::empty(),
+    };
+    for _ in 0..70_000 {
+        // Unlike an address that is not aligned, one beyond the end is found out when all is made.
+        let beyond = space.execute(&attach(space.limits().task_size));
+        assert_eq!(beyond, Err(Errno::ENOMEM));
+    }
+    for _ in 0..70_000 {
+        let addr = space.execute(&attach(0)).unwrap();
+        space.execute(&Op::Shmdt { addr }).unwrap();
+    }
+    let addr = space.execute(&attach(0)).unwrap();
+    let area = space.shown(space.find_vma(addr).unwrap());
+    assert_eq!(area.object, Object::File(FileId(0)));
+}
+
+#[test]
+fn a_restored_area_keeps_its_name() {
+    let limits = Limits {
+        anon_vma_name: true,
+        ..Limits::default()
+    };
+    let name = Name(1.try_into().unwrap());
+    let mut w = World::with(Rules::V7_2, limits, File::device(64));
+    w.map('a', 0, 2).unwrap();
+    w.apply(&Op::SetName {
+        addr: at(0),
+        len: 2 * PAGE_SIZE,
+        name: NewName::Some(name),
+    })
+    .unwrap();
+    let area = w.space.find_vma(at(0)).unwrap().area();
+    w.unmap(0, 2).unwrap();
+    w.space.restore(area, false).unwrap();
+    assert_eq!(w.space.find_vma(at(0)).unwrap().name, Some(name));
 }
