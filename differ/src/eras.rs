@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use vmalab_model::file::{Hooks, Kind};
 use vmalab_model::limits::Overcommit;
-use vmalab_model::mempolicy::mode;
+use vmalab_model::mempolicy::{mode, pages};
 use vmalab_model::{
     AddressSpace, Area, Backing, Break, Errno, Field, File, FileId, Limits, MapFlags, Mmap,
     MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, Rules, VmFlags,
@@ -161,11 +162,7 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
     let heap = plain.arena.end;
     let beside_heap = World {
         heap: Some(Heap {
-            start: Break {
-                start: heap,
-                end: heap,
-                program_data: 0,
-            },
+            start: Break::empty(heap),
             window: heap..heap + 64 * PAGE_SIZE,
         }),
         ..plain.clone()
@@ -226,7 +223,174 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
             new_addr: page(16),
         },
     ];
+    let file_of = |file: File| World {
+        files: vec![NamedFile {
+            name: "file".into(),
+            file,
+        }],
+        ..plain.clone()
+    };
+    let of_file = |pages: std::ops::Range<u64>, prot, offset| {
+        Op::Mmap(Mmap {
+            addr: page(pages.start),
+            len: (pages.end - pages.start) * PAGE_SIZE,
+            prot,
+            flags: MapFlags::SHARED | MapFlags::FIXED,
+            backing: Backing::File(FileId(0)),
+            offset,
+        })
+    };
+    let beside = || {
+        let both = Prot::READ | Prot::WRITE;
+        vec![of_file(0..1, both, 0), of_file(1..2, both, PAGE_SIZE)]
+    };
+    let driver = |sets| {
+        file_of(File {
+            sets,
+            hooks: Hooks {
+                close: false,
+                ..Hooks::ALL
+            },
+            ..File::device(64)
+        })
+    };
+    let unmappable = file_of(File {
+        kind: Kind::Unmappable,
+        ..File::regular(8)
+    });
+    let noexec = file_of(File {
+        noexec: true,
+        ..File::regular(8)
+    });
+    let read_only = file_of(File {
+        write: false,
+        ..File::memfd(8)
+    });
+    // A heap that a gap divides from the program's data.
+    let with_gap = World {
+        heap: Some(Heap {
+            start: Break {
+                start: heap,
+                end: heap + 2 * PAGE_SIZE,
+                program_data: PAGE_SIZE,
+                data_start: heap - 6 * PAGE_SIZE,
+                code_end: heap - 6 * PAGE_SIZE,
+            },
+            window: heap..heap + 64 * PAGE_SIZE,
+        }),
+        limits: Limits {
+            data: 7 * PAGE_SIZE,
+            ..plain.limits
+        },
+        ..plain.clone()
+    };
+    let tight = World {
+        limits: Limits {
+            data: PAGE_SIZE,
+            ..plain.limits
+        },
+        ..with_gap.clone()
+    };
+    let touch = |addr| Op::Touch { addr, write: true };
+    let brk = |addr| vec![Op::Brk { addr }];
+    let lowest = plain.limits.mmap_min_addr;
+    let at_the_floor = vec![
+        map(
+            lowest,
+            1,
+            private | MapFlags::FIXED | MapFlags::GROWSDOWN,
+            Backing::None,
+        ),
+        touch(lowest - PAGE_SIZE),
+    ];
+    let unprivileged = World {
+        limits: Limits {
+            cap_sys_rawio: false,
+            ..plain.limits
+        },
+        ..plain.clone()
+    };
+    let small_stacks = World {
+        limits: Limits {
+            stack: 3 * PAGE_SIZE,
+            ..plain.limits
+        },
+        ..plain.clone()
+    };
+    let down = vec![
+        map(
+            page(14),
+            2,
+            private | MapFlags::FIXED | MapFlags::GROWSDOWN,
+            Backing::None,
+        ),
+        touch(page(13)),
+        touch(page(12)),
+    ];
+    let low_base = World {
+        limits: Limits {
+            mmap_base: 1 << 31,
+            ..plain.limits
+        },
+        ..plain.clone()
+    };
+    let above = MapFlags::ABOVE4G;
+    let watch = Op::UffdRegister {
+        addr: page(0),
+        len: PAGE_SIZE,
+    };
+    let of_two_nodes = |nodes, flags| {
+        let bind = Op::Mbind {
+            addr: page(0),
+            len: PAGE_SIZE,
+            mode: mode::BIND,
+            nodes,
+            flags,
+        };
+        vec![fixed(page(0), 1), bind]
+    };
+    let shared_at = Op::Mmap(Mmap {
+        addr: page(0),
+        len: PAGE_SIZE,
+        prot: Prot::READ,
+        flags: MapFlags::SHARED | MapFlags::ANONYMOUS | MapFlags::FIXED,
+        backing: Backing::None,
+        offset: PAGE_SIZE,
+    });
     let mut rare = vec![
+        (driver(VmFlags::DONTDUMP), beside()),
+        (driver(VmFlags::DONTCOPY), beside()),
+        (unmappable, vec![of_file(0..0, Prot::READ, 0)]),
+        (
+            noexec,
+            vec![
+                of_file(0..1, Prot::READ, 0),
+                Op::Mprotect {
+                    addr: page(0),
+                    len: PAGE_SIZE,
+                    prot: Prot::EXEC,
+                },
+            ],
+        ),
+        (read_only, vec![of_file(0..1, Prot::READ, 0), watch]),
+        (
+            file_of(File::regular(8)),
+            vec![of_file(0..1, Prot::READ, 1 << 63)],
+        ),
+        (plain.clone(), vec![shared_at]),
+        (plain.clone(), of_two_nodes(3, 0)),
+        (plain.clone(), of_two_nodes(1, pages::MOVE)),
+        (plain.clone(), at_the_floor.clone()),
+        (unprivileged, at_the_floor),
+        (small_stacks, down),
+        (
+            plain.clone(),
+            vec![map(page(0), 1, private | MapFlags::SYNC, Backing::None)],
+        ),
+        (low_base, vec![map(0, 1, private | above, Backing::None)]),
+        (with_gap.clone(), brk(heap - PAGE_SIZE)),
+        (with_gap.clone(), brk(heap + 3 * PAGE_SIZE)),
+        (tight, brk(heap + PAGE_SIZE)),
         (plain.clone(), stack_of_file),
         (beside_heap, up_to_heap),
         (plain.clone(), in_guard_gap),

@@ -54,6 +54,8 @@ impl Peer {
                     start: heap,
                     end: heap,
                     program_data: PAGE_SIZE,
+                    data_start: heap - 2 * PAGE_SIZE,
+                    code_end: heap - 2 * PAGE_SIZE,
                 },
                 window: heap..heap + 64 * PAGE_SIZE,
             }),

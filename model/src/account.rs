@@ -107,9 +107,12 @@ impl Limits {
     }
 
     /// Whether so many pages may be promised (`security_vm_enough_memory_mm`).
-    pub(crate) fn enough_memory(&self, pages: u64) -> Result<(), Errno> {
+    pub(crate) fn enough_memory(&self, rules: &Rules, pages: u64) -> Result<(), Errno> {
         match self.overcommit {
             Overcommit::Guess { total } if pages > total => Err(Errno::ENOMEM),
+            Overcommit::Guess { total } if pages == total && rules.guess_wants_more => {
+                Err(Errno::ENOMEM)
+            }
             _ => Ok(()),
         }
     }
@@ -119,9 +122,15 @@ impl<C: Container> AddressSpace<C> {
     /// Whether so many pages more are within RLIMIT_AS and RLIMIT_DATA (`may_expand_vm`).
     pub(crate) fn may_expand_vm(&self, flags: VmFlags, pages: u64) -> bool {
         let data = flags.contains(VmFlags::WRITE)
-            && !flags.intersects(VmFlags::SHARED | VmFlags::GROWSDOWN);
+            && !flags.intersects(VmFlags::SHARED | VmFlags::GROWSDOWN)
+            && !self.rules.data_limit_is_of_heap;
+        let Limits { data: soft, .. } = self.limits;
+        let limit = if soft == 0 {
+            self.limits.data_max
+        } else {
+            soft
+        };
         self.counters.total_vm.wrapping_add(pages) <= self.limits.address_space >> PAGE_SHIFT
-            && (!data
-                || self.counters.data_vm.wrapping_add(pages) <= self.limits.data >> PAGE_SHIFT)
+            && (!data || self.counters.data_vm.wrapping_add(pages) <= limit >> PAGE_SHIFT)
     }
 }

@@ -15,8 +15,8 @@ pub enum Allocation {
     /// `mas_store_gfp`, `__mt_dup`. Each call counts, whether or not the tree is such that it takes memory.
     /// Since 6.1; before that, the places in the tree lay in the areas.
     Tree,
-    /// What ties an area to an `anon_vma`: `__anon_vma_prepare`, `anon_vma_clone` and `anon_vma_fork` of an
-    /// area that has one. Each call counts once.
+    /// What ties an area to an `anon_vma`: `__anon_vma_prepare`, and since 2.6.34 `anon_vma_clone` and
+    /// `anon_vma_fork` of an area that has one. Each call counts once.
     AnonVma,
 }
 

@@ -22,6 +22,23 @@ pub struct Break {
     /// Bytes of the program's own data, which count against RLIMIT_DATA as well
     /// (`end_data - start_data`).
     pub program_data: u64,
+    /// Where the program's own data begins (`mm->start_data`).
+    pub data_start: u64,
+    /// One past the program's code (`mm->end_code`).
+    pub code_end: u64,
+}
+
+impl Break {
+    /// A heap of no pages there, right behind a program without data.
+    pub const fn empty(addr: u64) -> Self {
+        Self {
+            start: addr,
+            end: addr,
+            program_data: 0,
+            data_start: addr,
+            code_end: addr,
+        }
+    }
 }
 
 /// What areas of a program may do by default (`VM_DATA_DEFAULT_FLAGS`).
@@ -56,12 +73,25 @@ impl<C: Container> AddressSpace<C> {
             start,
             end,
             program_data,
+            data_start,
+            code_end,
         } = self.heap;
-        if new < start {
+        let floor = if self.rules.brk_goes_down_to_code {
+            code_end
+        } else {
+            start
+        };
+        if new < floor {
             return Err(Errno::EINVAL);
         }
         // check_data_rlimit
-        if (new - start).saturating_add(program_data) > self.limits.data {
+        let data = if self.rules.brk_limit_counts_gap {
+            new.saturating_sub(data_start)
+        } else {
+            new.saturating_sub(start).saturating_add(program_data)
+        };
+        let too_much = data > self.limits.data;
+        if too_much && !self.rules.brk_shrinks_beyond_limit {
             return Err(Errno::ENOSPC);
         }
         let (new_page, old_page) = (page_align(new), page_align(end));
@@ -74,6 +104,9 @@ impl<C: Container> AddressSpace<C> {
                 return Err(Errno::EINVAL);
             }
             return self.munmap(new_page, old_page - new_page);
+        }
+        if too_much {
+            return Err(Errno::ENOSPC);
         }
         // Near the end of all addresses the sum wraps around, and is far too long.
         let len = new_page.wrapping_sub(old_page);
@@ -118,7 +151,7 @@ impl<C: Container> AddressSpace<C> {
         if !self.may_expand_vm(flags, pages) || self.counters.map_count > self.max_map_count() {
             return Err(Errno::ENOMEM);
         }
-        self.limits.enough_memory(pages)?;
+        self.limits.enough_memory(&self.rules, pages)?;
         let new = Vma {
             start: addr,
             end: addr + len,

@@ -9,7 +9,7 @@ use core::num::NonZeroU32;
 use crate::limits::Thp;
 use crate::merge::STICKY;
 use crate::mprotect::ACCESS;
-use crate::rules::StackGuard;
+use crate::rules::{StackFloor, StackGuard};
 use crate::unmapped_area::PMD_SIZE;
 use crate::vma::AnonVma;
 use crate::{
@@ -260,7 +260,12 @@ impl<C: Container> AddressSpace<C> {
         if !vma.flags.contains(VmFlags::GROWSDOWN) {
             return Err(Errno::EFAULT);
         }
-        if page < self.limits.mmap_min_addr {
+        let bounded = match self.rules.stack_floor {
+            StackFloor::None => false,
+            StackFloor::ForMost => !self.limits.cap_sys_rawio,
+            StackFloor::ForAll => true,
+        };
+        if page < self.limits.mmap_min_addr && bounded {
             return Err(Errno::EPERM);
         }
         if let Some(prev) = self.areas.prev(vma.start) {
@@ -275,17 +280,22 @@ impl<C: Container> AddressSpace<C> {
         self.allocate(Allocation::Tree)?;
         let vma = self.anon_vma_prepare(vma)?;
         let grow = (vma.start - page) >> PAGE_SHIFT;
+        let spared = if self.rules.stack_limit_spares_guard {
+            PAGE_SIZE
+        } else {
+            0
+        };
         let locked = vma.flags.contains(VmFlags::LOCKED);
         if grow > vma.pgoff
             || !self.may_expand_vm(vma.flags, grow)
-            || vma.end - page > self.limits.stack
+            || vma.end - page - spared > self.limits.stack
             || !self
                 .limits
                 .may_lock(locked, grow << PAGE_SHIFT, self.counters.locked_vm)
         {
             return Err(Errno::ENOMEM);
         }
-        self.limits.enough_memory(grow)?;
+        self.limits.enough_memory(&self.rules, grow)?;
         let grown = Vma {
             start: page,
             pgoff: vma.pgoff - grow,

@@ -59,7 +59,7 @@ impl<C: Container> AddressSpace<C> {
                 continue;
             }
             if vma.flags.contains(VmFlags::ACCOUNT) {
-                self.limits.enough_memory(vma.pages())?;
+                self.limits.enough_memory(&self.rules, vma.pages())?;
             }
             let copy = self.copy_for_child(vma, child)?;
             self.call(Hook::Open, &copy);

@@ -30,6 +30,8 @@ pub struct Limits {
     pub address_space: u64,
     /// RLIMIT_DATA.
     pub data: u64,
+    /// The hard RLIMIT_DATA, which holds for all but the heap where [`data`](Self::data) is 0: so wants Valgrind.
+    pub data_max: u64,
     /// RLIMIT_STACK.
     pub stack: u64,
     /// RLIMIT_MEMLOCK.
@@ -38,6 +40,8 @@ pub struct Limits {
     pub cap_ipc_lock: bool,
     /// CAP_SYS_RAWIO: may map below [`mmap_min_addr`](Self::mmap_min_addr).
     pub cap_sys_rawio: bool,
+    /// CAP_SYS_NICE: may have pages moved that others have, too (`MPOL_MF_MOVE_ALL`).
+    pub cap_sys_nice: bool,
     /// The processor has protection keys: areas with PROT_EXEC alone cannot be read.
     pub pkeys: bool,
     /// Where anonymous memory uses huge pages
@@ -53,9 +57,10 @@ pub struct Limits {
 /// How much memory may be promised (`vm.overcommit_memory`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overcommit {
-    /// 0: a single request may not be larger than memory and swap together.
+    /// 0: a single request may not be larger than what could be had at all.
     Guess {
-        /// Memory and swap, in pages.
+        /// Memory and swap, in pages. For kernels before 5.2, what is free of them or can be freed at that moment (the
+        /// page cache, reclaimable slabs), less what is kept for root.
         total: u64,
     },
     /// 1: all is allowed.
@@ -86,10 +91,12 @@ impl Default for Limits {
             overcommit: Overcommit::Always,
             address_space: INFINITY,
             data: INFINITY,
+            data_max: INFINITY,
             stack: 8 << 20,
             memlock: 8 << 20,
             cap_ipc_lock: true,
             cap_sys_rawio: true,
+            cap_sys_nice: true,
             pkeys: false,
             thp: Thp::Always,
             shmem_huge: false,

@@ -247,7 +247,8 @@ impl<C: Container> AddressSpace<C> {
                     };
                     self.discard(start..end - end % size);
                 }
-                if advice.discards() && old.contains(VmFlags::UFFD_MISSING) {
+                let watched = old.contains(VmFlags::UFFD_MISSING) && self.rules.uffd_tells;
+                if advice.discards() && watched {
                     self.uffd_events.push(UffdEvent::Remove { start, end });
                 }
                 return Ok(*vma);

@@ -8,8 +8,6 @@
 
 use core::num::NonZeroU8;
 
-use linux_raw_sys::mempolicy;
-
 use crate::{AddressSpace, Container, Errno, PAGE_SIZE, Vma};
 
 /// The policy of an area (`struct mempolicy`). None is the default, which is that of the process.
@@ -40,16 +38,25 @@ pub mod mode {
     pub const RELATIVE_NODES: u32 = mempolicy::MPOL_F_RELATIVE_NODES;
 }
 
-/// What shall become of pages that are elsewhere, where none are.
-const PAGES: u32 = mempolicy::MPOL_MF_STRICT | mempolicy::MPOL_MF_MOVE;
+/// `MPOL_MF_*`: what shall become of pages that are elsewhere, where none are.
+pub mod pages {
+    use linux_raw_sys::mempolicy;
+
+    /// They are an error.
+    pub const STRICT: u32 = mempolicy::MPOL_MF_STRICT;
+    /// They are moved, if the process alone has them.
+    pub const MOVE: u32 = mempolicy::MPOL_MF_MOVE;
+    /// They are moved, whoever has them.
+    pub const MOVE_ALL: u32 = mempolicy::MPOL_MF_MOVE_ALL;
+}
 
 impl<C: Container> AddressSpace<C> {
     /// `mbind(2)`; the nodes are bits, of which the machine has the lowest.
     ///
     /// # Errors
     ///
-    /// EINVAL: arguments that make no sense, or no node that there is. EFAULT: a hole, unless the policy is
-    /// the default. ENOMEM: no room for a split. What the driver says.
+    /// EINVAL: arguments that make no sense, or no node that there is. EPERM: pages of others shall be moved. EFAULT:
+    /// a hole, unless the policy is the default. ENOMEM: no room for a split. What the driver says.
     pub(crate) fn mbind(
         &mut self,
         addr: u64,
@@ -65,17 +72,29 @@ impl<C: Container> AddressSpace<C> {
             mode & known
         };
         let mode = mode & !how;
+        let mut known = pages::STRICT;
+        if self.rules.mbind_moves {
+            known |= pages::MOVE | pages::MOVE_ALL;
+        }
         if mode > self.rules.last_policy
             || how == mode::STATIC_NODES | mode::RELATIVE_NODES
-            || flags & !PAGES != 0
-            || addr % PAGE_SIZE != 0
+            || flags & !known != 0
         {
+            return Err(Errno::EINVAL);
+        }
+        if flags & pages::MOVE_ALL != 0 && !self.limits.cap_sys_nice {
+            return Err(Errno::EPERM);
+        }
+        if addr % PAGE_SIZE != 0 {
             return Err(Errno::EINVAL);
         }
         let len = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
         let end = addr.checked_add(len).ok_or(Errno::EINVAL)?;
         if end == addr {
             return Ok(());
+        }
+        if self.rules.mbind_needs_all_nodes && nodes & !1 != 0 {
+            return Err(Errno::EINVAL);
         }
         let policy = Policy::new(mode, how, nodes)?;
         let skip = policy.is_none() && self.rules.mbind_default_skips_holes;
@@ -95,12 +114,12 @@ impl<C: Container> AddressSpace<C> {
                 policy,
                 ..vma
             };
-            let now = if vma.policy == policy {
-                vma
-            } else if self.rules.mbind_merges {
-                self.modify(prev.as_ref(), &vma, new)?
-            } else {
+            let now = if !self.rules.mbind_merges {
                 self.cut_out(&vma, new)?
+            } else if vma.policy == policy {
+                vma
+            } else {
+                self.modify(prev.as_ref(), &vma, new)?
             };
             at = now.end;
             prev = Some(now);
@@ -114,10 +133,14 @@ impl<C: Container> AddressSpace<C> {
         let mut beyond = false;
         for vma in self.areas.iter_from(start) {
             beyond = vma.start >= end || vma.end >= end;
+            let first = at == start;
+            if first && self.rules.mbind_begins_in_hole {
+                at = at.max(vma.start);
+            }
             if vma.start >= end {
                 break;
             }
-            let head = at == start && !self.rules.mbind_sees_all_holes;
+            let head = first && !self.rules.mbind_sees_all_holes;
             if vma.start > at && (!skip || head) {
                 return Err(Errno::EFAULT);
             }

@@ -34,7 +34,7 @@ impl<C: Container> AddressSpace<C> {
         prev: Option<&Vma>,
         next: Option<&Vma>,
     ) -> Result<Option<Vma>, Errno> {
-        if new.flags.intersects(SPECIAL) {
+        if self.never_merges(new.flags) {
             return Ok(None);
         }
         let left = prev.filter(|prev| self.can_merge_left(prev, new));
@@ -53,7 +53,7 @@ impl<C: Container> AddressSpace<C> {
         prev: Option<&Vma>,
         next: Option<&Vma>,
     ) -> Result<Option<Vma>, Errno> {
-        if new.flags.intersects(SPECIAL) {
+        if self.never_merges(new.flags) {
             return Ok(None);
         }
         let right = next.filter(|next| self.can_merge_right(new, next));
@@ -117,7 +117,9 @@ impl<C: Container> AddressSpace<C> {
     /// the memory.
     fn dup_anon_vma(&mut self, target: &Vma, source: Option<AnonVma>) -> Result<(), Errno> {
         match (target.anon_vma, source) {
-            (None, Some(_)) => self.allocate(Allocation::AnonVma),
+            (None, Some(_)) if self.rules.fork_makes_anon_vmas => {
+                self.allocate(Allocation::AnonVma)
+            }
             _ => Ok(()),
         }
     }
@@ -143,7 +145,7 @@ impl<C: Container> AddressSpace<C> {
         self.went_back = false;
         let left_side = new.start == middle.start;
         let right_side = new.end == middle.end;
-        if new.flags.intersects(SPECIAL) {
+        if self.never_merges(new.flags) {
             return Ok(None);
         }
         let left = prev.filter(|prev| left_side && self.can_merge_left(prev, new));
@@ -328,6 +330,12 @@ impl<C: Container> AddressSpace<C> {
             && source.flags.contains(VmFlags::MAYWRITE)
             && !source.flags.contains(VmFlags::SHARED);
         !self.rules.private_pages_know_their_place || !private || target.moved == source.moved
+    }
+
+    /// Whether an area has a flag of `VM_SPECIAL`.
+    fn never_merges(&self, flags: VmFlags) -> bool {
+        flags.intersects(SPECIAL)
+            || (self.rules.dontcopy_is_special && flags.contains(VmFlags::DONTCOPY))
     }
 
     /// Whether a merge may join its neighbours on both sides: not if each has an `anon_vma` of its own

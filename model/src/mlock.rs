@@ -36,7 +36,7 @@ impl<C: Container> AddressSpace<C> {
         let limit = self.limits.memlock >> PAGE_SHIFT;
         if !self.limits.cap_ipc_lock {
             let mut locked = (len >> PAGE_SHIFT).wrapping_add(self.counters.locked_vm);
-            if locked > limit {
+            if locked > limit && self.rules.mlock_counts_once {
                 locked = locked.wrapping_sub(self.locked_in(start, start.saturating_add(len)));
             }
             if locked > limit {

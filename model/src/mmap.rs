@@ -9,7 +9,7 @@
 use crate::fault::wants_pages;
 use crate::file::{File, Kind};
 use crate::munmap::Gathered;
-use crate::rules::{Mistake, Room};
+use crate::rules::{DriverMerges, Mistake, Room};
 use crate::unmapped_area::{PMD_SIZE, Request};
 use crate::{
     AddressSpace, Allocation, Backing, Container, Errno, FileId, Hook, MapFlags, Mmap, Object,
@@ -48,7 +48,10 @@ impl<C: Container> AddressSpace<C> {
         if args.offset % PAGE_SIZE != 0 {
             return Err(Errno::EINVAL);
         }
-        let flags = args.flags;
+        let mut flags = args.flags;
+        if !self.rules.map_hugetlb {
+            flags = flags.without(MapFlags::HUGETLB);
+        }
         let id = if flags.contains(MapFlags::ANONYMOUS) {
             None
         } else {
@@ -115,6 +118,11 @@ impl<C: Container> AddressSpace<C> {
         mut flags: MapFlags,
         pgoff: u64,
     ) -> Result<u64, Errno> {
+        if self.rules.file_checked_first {
+            if let Some(file) = &file {
+                check_mappable(&self.rules, file, prot_flags(prot))?;
+            }
+        }
         if len == 0 {
             return if self.rules.mmap_of_nothing_works {
                 Ok(addr)
@@ -154,7 +162,11 @@ impl<C: Container> AddressSpace<C> {
             addr: hint,
             len,
             pgoff,
-            flags,
+            flags: if self.rules.above4g {
+                flags
+            } else {
+                flags.without(MapFlags::ABOVE4G)
+            },
         })?;
         if flags.contains(MapFlags::FIXED_NOREPLACE)
             && self.is_mapped(addr, addr + len)
@@ -175,7 +187,7 @@ impl<C: Container> AddressSpace<C> {
             Some(file) => {
                 vm_flags = file_flags(&self.rules, file, prot, flags, vm_flags, pgoff, len)?;
             }
-            None => (vm_flags, pgoff) = anonymous_flags(&self.rules, flags, vm_flags, addr)?,
+            None => (vm_flags, pgoff) = anonymous_flags(&self.rules, flags, vm_flags, addr, pgoff)?,
         }
         if flags.contains(MapFlags::NORESERVE) {
             vm_flags |= VmFlags::NORESERVE;
@@ -199,11 +211,13 @@ impl<C: Container> AddressSpace<C> {
         for (map, vm) in [
             (MapFlags::GROWSDOWN, VmFlags::GROWSDOWN),
             (MapFlags::LOCKED, VmFlags::LOCKED),
-            (MapFlags::SYNC, VmFlags::SYNC),
         ] {
             if flags.contains(map) {
                 vm_flags |= vm;
             }
+        }
+        if flags.contains(MapFlags::SYNC) && self.rules.map_sync {
+            vm_flags |= VmFlags::SYNC;
         }
         if flags.contains(MapFlags::STACK) && self.rules.stack_is_nohugepage {
             vm_flags |= VmFlags::NOHUGEPAGE;
@@ -264,7 +278,7 @@ impl<C: Container> AddressSpace<C> {
             && !vm_flags.intersects(VmFlags::NORESERVE | VmFlags::SHARED);
         if accounted && self.rules.charge_before_unmap {
             self.limits
-                .enough_memory(pages.saturating_sub(old.accounted))?;
+                .enough_memory(&self.rules, pages.saturating_sub(old.accounted))?;
         }
         // From here on the old areas are gone: an error leaves a hole.
         self.complete(&old);
@@ -274,7 +288,7 @@ impl<C: Container> AddressSpace<C> {
         }
         if accounted {
             if !self.rules.charge_before_unmap {
-                self.limits.enough_memory(pages)?;
+                self.limits.enough_memory(&self.rules, pages)?;
             }
             vm_flags |= VmFlags::ACCOUNT;
         }
@@ -300,12 +314,18 @@ impl<C: Container> AddressSpace<C> {
             name: None,
             policy: None,
         };
-        if let Some(file) = file.filter(|file| file.prepares) {
+        let prepares = |file: &File| file.prepares && self.rules.mmap_prepare;
+        let (prepares, asks) = match file {
+            Some(file) if prepares(file) => (Some(file), None),
+            other => (None, other),
+        };
+        if let Some(file) = prepares {
             self.call_mmap(file, &mut new)?;
         }
         // A new shared anonymous object is nobody's neighbour.
         let shared = new.object == Object::Anon && vm_flags.contains(VmFlags::SHARED);
-        let merged = if shared {
+        let asked_first = asks.is_some() && self.rules.driver_merges == DriverMerges::AfterAsking;
+        let merged = if shared || asked_first {
             None
         } else {
             let prev = self.areas.prev(addr).filter(|prev| prev.end == addr);
@@ -320,23 +340,22 @@ impl<C: Container> AddressSpace<C> {
             // If there is no memory to merge, there may be some for an area of its own.
             .unwrap_or(None)
         };
-        let flags = match merged {
-            Some(merged) => merged.flags,
-            None => {
-                self.allocate_area(addr)?;
-                self.allocate(Allocation::Tree)?;
-                if let Some(file) = file.filter(|file| !file.prepares) {
-                    if let Err(error) = self.call_mmap(file, &mut new) {
-                        // With what the driver may have put in.
-                        self.discard(addr..end);
-                        return Err(error);
-                    }
-                } else if shared {
-                    self.shmem_zero_setup(&mut new)?;
+        let mut merged = merged;
+        if merged.is_none() {
+            self.allocate_area(addr)?;
+            self.allocate(Allocation::Tree)?;
+            if let Some(file) = asks {
+                if let Err(error) = self.call_mmap(file, &mut new) {
+                    // With what the driver may have put in.
+                    self.discard(addr..end);
+                    return Err(error);
                 }
-                new.flags
+                merged = self.merge_what_was_asked_for(&new, vm_flags);
+            } else if shared {
+                self.shmem_zero_setup(&mut new)?;
             }
-        };
+        }
+        let flags = merged.map_or(new.flags, |merged| merged.flags);
 
         // __mmap_complete
         self.counters.add(&self.rules, flags, new.has_file(), pages);
@@ -344,7 +363,9 @@ impl<C: Container> AddressSpace<C> {
         if flags.contains(VmFlags::LOCKED) {
             let droppable =
                 flags.contains(VmFlags::DROPPABLE) && self.rules.droppable_is_not_locked;
-            if flags.intersects(crate::merge::SPECIAL) || droppable {
+            let special =
+                flags.intersects(crate::merge::SPECIAL) && self.rules.special_is_not_locked;
+            if special || droppable {
                 kept = flags.without(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
             } else if !self.rules.errs(Mistake::LockedNotCounted) {
                 self.counters.locked_vm = self.counters.locked_vm.wrapping_add(pages);
@@ -354,7 +375,7 @@ impl<C: Container> AddressSpace<C> {
             new.flags = kept;
             self.areas.insert(new);
             self.counters.map_count += 1;
-            if file.is_some_and(|file| file.prepares) && self.rules.tells_of_mapped {
+            if prepares.is_some() && self.rules.tells_of_mapped {
                 if let Err(error) = self.ask(Hook::Mapped, &new, None) {
                     // mmap_action_finish
                     let _ = self.munmap(addr, len);
@@ -363,6 +384,24 @@ impl<C: Container> AddressSpace<C> {
             }
         }
         Ok(addr)
+    }
+
+    /// The driver was asked, which may have changed the flags: what merges then, though an area had been made for it.
+    fn merge_what_was_asked_for(&mut self, new: &Vma, asked: VmFlags) -> Option<Vma> {
+        let below = self.areas.prev(new.start).copied();
+        let merges = match self.rules.driver_merges {
+            DriverMerges::AfterAsking => true,
+            DriverMerges::BeforeAsking => false,
+            DriverMerges::Twice => new.flags != asked && below.is_some(),
+        };
+        if !merges {
+            return None;
+        }
+        let prev = below.filter(|prev| prev.end == new.start);
+        let next = self.areas.find(new.start).copied();
+        // If there is no memory to merge, the area is there.
+        self.merge_new_range(new, prev.as_ref(), next.as_ref())
+            .unwrap_or(None)
     }
 
     /// How many pages of a range are mapped (`count_vma_pages_range`).
@@ -393,6 +432,10 @@ impl<C: Container> AddressSpace<C> {
             return Ok(());
         };
         let end = new.pgoff_at(new.end);
+        // Of a sum below zero, which 4.9 did not see coming, nothing can be said.
+        if end > MAX_FILE_SIZE >> PAGE_SHIFT {
+            return Err(Errno::EINVAL);
+        }
         let size = self.file(id).pages;
         if new.flags.contains(VmFlags::WRITE) {
             self.set_file_size(id, size.max(end));
@@ -405,7 +448,7 @@ impl<C: Container> AddressSpace<C> {
     /// `shmem_zero_setup`: every shared anonymous mapping is a new object.
     fn shmem_zero_setup(&mut self, new: &mut Vma) -> Result<(), Errno> {
         if !new.flags.contains(VmFlags::NORESERVE) {
-            self.limits.enough_memory(new.pages())?;
+            self.limits.enough_memory(&self.rules, new.pages())?;
         }
         new.object = self.new_shmem(new.pages());
         Ok(())
@@ -452,8 +495,12 @@ fn file_flags(
 ) -> Result<VmFlags, Errno> {
     // file_mmap_ok
     let max = match file.kind {
-        Kind::Regular | Kind::Shmem | Kind::Segment | Kind::Hugetlb => MAX_FILE_SIZE,
-        Kind::Device | Kind::Special | Kind::Unmappable => u64::MAX,
+        Kind::Regular | Kind::Shmem | Kind::Segment | Kind::Hugetlb
+            if rules.file_size_is_bounded =>
+        {
+            MAX_FILE_SIZE
+        }
+        _ => u64::MAX,
     };
     if len > max || pgoff > (max - len) >> PAGE_SHIFT {
         return Err(Errno::EOVERFLOW);
@@ -462,7 +509,12 @@ fn file_flags(
     let shared = if kind == MapFlags::SHARED.0 {
         true
     } else if kind == MapFlags::SHARED_VALIDATE.0 && rules.shared_validate {
-        if flags.without(LEGACY) != MapFlags::empty() {
+        let known = if rules.above4g {
+            LEGACY
+        } else {
+            LEGACY.without(MapFlags::ABOVE4G)
+        };
+        if flags.without(known) != MapFlags::empty() {
             return Err(Errno::EOPNOTSUPP);
         }
         true
@@ -483,19 +535,29 @@ fn file_flags(
     if !file.read {
         return Err(Errno::EACCES);
     }
-    if file.noexec {
-        if vm_flags.contains(VmFlags::EXEC) {
-            return Err(Errno::EPERM);
-        }
-        vm_flags = vm_flags.without(VmFlags::MAYEXEC);
+    if !rules.file_checked_first {
+        check_mappable(rules, file, vm_flags)?;
     }
-    if file.kind == Kind::Unmappable {
-        return Err(Errno::ENODEV);
+    if file.noexec && rules.noexec_is_for_ever {
+        vm_flags = vm_flags.without(VmFlags::MAYEXEC);
     }
     if vm_flags.contains(VmFlags::GROWSDOWN) && rules.stack_checked_first {
         return Err(Errno::EINVAL);
     }
     Ok(vm_flags)
+}
+
+/// Whether there is a way to map the file, and to execute it if that is asked for.
+fn check_mappable(rules: &Rules, file: &File, vm_flags: VmFlags) -> Result<(), Errno> {
+    let forbidden = file.noexec && vm_flags.contains(VmFlags::EXEC);
+    let unmappable = file.kind == Kind::Unmappable;
+    // Both are wrong: the later kernels ask for the rights first.
+    match (forbidden, unmappable) {
+        (true, true) if rules.file_checked_first => Err(Errno::ENODEV),
+        (true, _) => Err(Errno::EPERM),
+        (false, true) => Err(Errno::ENODEV),
+        (false, false) => Ok(()),
+    }
 }
 
 /// What `do_mmap` checks of anonymous memory, and the flags and page offset that follow.
@@ -504,13 +566,19 @@ fn anonymous_flags(
     flags: MapFlags,
     mut vm_flags: VmFlags,
     addr: u64,
+    pgoff: u64,
 ) -> Result<(VmFlags, u64), Errno> {
     let kind = flags.0 & MapFlags::TYPE.0;
     if kind == MapFlags::SHARED.0 {
         if vm_flags.contains(VmFlags::GROWSDOWN) && rules.stack_checked_first {
             return Err(Errno::EINVAL);
         }
-        return Ok((vm_flags | VmFlags::SHARED | VmFlags::MAYSHARE, 0));
+        let pgoff = if rules.shared_memory_keeps_offset {
+            pgoff
+        } else {
+            0
+        };
+        return Ok((vm_flags | VmFlags::SHARED | VmFlags::MAYSHARE, pgoff));
     }
     if kind == MapFlags::DROPPABLE.0 && rules.droppable {
         if flags.contains(MapFlags::LOCKED) || vm_flags.contains(VmFlags::GROWSDOWN) {

@@ -163,7 +163,7 @@ impl<C: Container> AddressSpace<C> {
                 | VmFlags::SHARED
                 | VmFlags::NORESERVE;
             if !old.intersects(settled) {
-                self.limits.enough_memory(pages)?;
+                self.limits.enough_memory(&self.rules, pages)?;
                 flags |= VmFlags::ACCOUNT;
             }
         } else if self.rules.mprotect_unaccounts

@@ -429,7 +429,7 @@ impl<C: Container> AddressSpace<C> {
     fn expand_in_place(&mut self, remap: &Remap, vma: &Vma) -> Result<(), Errno> {
         let pages = remap.delta() >> PAGE_SHIFT;
         if vma.flags.contains(VmFlags::ACCOUNT) {
-            self.limits.enough_memory(pages)?;
+            self.limits.enough_memory(&self.rules, pages)?;
         }
         let more = Vma {
             start: vma.end,
@@ -539,7 +539,8 @@ impl<C: Container> AddressSpace<C> {
             } else {
                 remap.delta()
             };
-            self.limits.enough_memory(charged >> PAGE_SHIFT)?;
+            self.limits
+                .enough_memory(&self.rules, charged >> PAGE_SHIFT)?;
         }
 
         let copy = self.copy_vma(remap, &vma)?;
@@ -673,7 +674,7 @@ impl<C: Container> AddressSpace<C> {
             return Ok(merged);
         }
         self.allocate_area(new.start)?;
-        if vma.anon_vma.is_some() {
+        if vma.anon_vma.is_some() && self.rules.fork_makes_anon_vmas {
             self.allocate(Allocation::AnonVma)?;
         }
         self.call(Hook::Open, &new);

@@ -96,7 +96,8 @@ pub struct Rules {
     /// neighbour's own `anon_vma` could cover the new part, although the opposite had been intended.
     pub merge_into_unwritten: bool,
     /// Areas of a forked child have `anon_vma`s of their own (`anon_vma_fork`, `anon_vma_chain`). Since
-    /// 2.6.34; before, parent and child shared theirs, and a child's areas merged as freely.
+    /// 2.6.34; before, parent and child shared theirs, a child's areas merged as freely, and no memory was needed to
+    /// tie a piece, a copy or a merged area to an `anon_vma`.
     pub fork_makes_anon_vmas: bool,
     /// An area with a `close` hook never merges. Until 6.3; since 6.4, a `close` hook only keeps the area
     /// from being removed by a merge (`can_merge_remove_vma`).
@@ -120,6 +121,29 @@ pub struct Rules {
     // mmap
     /// When it is checked that the new area fits into RLIMIT_AS and RLIMIT_DATA.
     pub mmap_checks_room: Room,
+    /// When a mapping of a driver is tried for merging.
+    pub driver_merges: DriverMerges,
+    /// A driver can have `mmap_prepare`, which runs before merging and knows of no area. Since 6.16; before, the
+    /// same driver had `mmap`.
+    pub mmap_prepare: bool,
+    /// A file that cannot be mapped is ENODEV, and one on noexec EPERM for executing, before anything else is looked
+    /// at, even the length. Until 2.6.17; since 2.6.18 ("Fix VM_MAYEXEC calculation"), after the rights of the file.
+    pub file_checked_first: bool,
+    /// What is mapped of a file on noexec never becomes executable (`VM_MAYEXEC`). Since 2.6.18, by the same change;
+    /// before, `mprotect` made it so.
+    pub noexec_is_for_ever: bool,
+    /// Shared anonymous memory begins at the offset that was given with it, so that there is less of the object
+    /// than was mapped. Until 2.6.26 ("mmap: fix petty bug in anonymous shared mmap offset handling"); since, at 0.
+    pub shared_memory_keeps_offset: bool,
+    /// An area that fork leaves out (`VM_DONTCOPY`) never merges (`VM_SPECIAL`). Until 2.6.15; since 2.6.16, when
+    /// `MADV_DONTFORK` came, it is a flag as any other.
+    pub dontcopy_is_special: bool,
+    /// What never merges is not locked when it is mapped, whatever was asked for ("mmap: handle mlocked pages during
+    /// map, remap, unmap"). Since 2.6.28; before, it was locked and counted as all else.
+    pub special_is_not_locked: bool,
+    /// Regular files have a largest size, beyond which nothing can be mapped: EOVERFLOW (`file_mmap_ok`, "mmap:
+    /// introduce sane default mmap limits"). Since 4.17; before, there was nothing there to touch.
+    pub file_size_is_bounded: bool,
     /// A length of 0 maps nothing and gives the hint back; one that is too long is EINVAL. Until 2.6.11;
     /// since 2.6.12 the first is EINVAL, the second ENOMEM.
     pub mmap_of_nothing_works: bool,
@@ -127,6 +151,12 @@ pub struct Rules {
     pub fixed_noreplace: bool,
     /// `MAP_SHARED_VALIDATE` is known. Since 4.15; before EINVAL.
     pub shared_validate: bool,
+    /// `MAP_SYNC` is known, and remembered even where it means nothing (`VM_SYNC`). Since 4.15; before ignored.
+    pub map_sync: bool,
+    /// `MAP_ABOVE4G` is known ("x86/mm: Introduce MAP_ABOVE4G"). Since 6.6; before ignored.
+    pub above4g: bool,
+    /// `MAP_HUGETLB` is known. Since 2.6.32; before ignored, so that there were small pages.
+    pub map_hugetlb: bool,
     /// `MAP_DROPPABLE` is known. Since 6.11; before EINVAL.
     pub droppable: bool,
     /// What may be dropped is not locked when it is mapped after `mlockall(MCL_FUTURE)` (`vma_supports_mlock`).
@@ -170,6 +200,11 @@ pub struct Rules {
     pub small_gap_hides_stack: bool,
     /// How a stack keeps its distance from what is below it.
     pub stack_guard: StackGuard,
+    /// The guard page of a stack does not count against RLIMIT_STACK ("mm: Don't count the stack guard page towards
+    /// RLIMIT_STACK"). From 3.19 to 4.11; since 4.12, it is no part of the area.
+    pub stack_limit_spares_guard: bool,
+    /// How far down a stack may grow.
+    pub stack_floor: StackFloor,
 
     // mprotect
     /// Argument bits are checked before an empty range is a success, as in 2.6.11.
@@ -201,6 +236,14 @@ pub struct Rules {
     pub brk_needs_heap: bool,
     /// The first piece of a heap never merges with what is below it, the program's own data. Since 6.1.
     pub brk_stays_apart: bool,
+    /// The break may go down to the end of the program's code (`mm->end_code`), below where the heap begins. Until
+    /// 2.6.24; since 2.6.25 ("brk: check the lower bound properly"), not below `mm->start_brk`.
+    pub brk_goes_down_to_code: bool,
+    /// The break goes down whatever RLIMIT_DATA says. Until 2.6.16; since 2.6.17, the limit is asked first.
+    pub brk_shrinks_beyond_limit: bool,
+    /// RLIMIT_DATA counts all addresses from the program's data on (`mm->start_data`), with the gap before the heap.
+    /// Until 2.6.25; since 2.6.26, when the heap came to be placed at random, what is used of them.
+    pub brk_limit_counts_gap: bool,
 
     // mlock
     /// `mlock` merges with its neighbours. Since 2.6.12.
@@ -219,6 +262,9 @@ pub struct Rules {
     pub lock_on_fault_needs_access: bool,
     /// There is `mlock2`. Since 4.4.
     pub mlock2: bool,
+    /// `mlock` of what is locked already needs no more room below RLIMIT_MEMLOCK (`count_mm_mlocked_page_nr`). Since
+    /// 4.9; before, it counted twice.
+    pub mlock_counts_once: bool,
 
     // madvise
     /// Advice merges areas, and none is cut if nothing changes ("madvise: merge the maps"). Since 2.6.14;
@@ -261,13 +307,22 @@ pub struct Rules {
     /// The highest policy that is known, by number: 3 (`MPOL_INTERLEAVE`), and no flags, until 2.6.25; 4
     /// (`MPOL_LOCAL`) from 3.8, 5 (`MPOL_PREFERRED_MANY`) from 5.15, 6 (`MPOL_WEIGHTED_INTERLEAVE`) from 6.9.
     pub last_policy: u32,
-    /// What gets another policy merges with its neighbours. Since 2.6.34.
+    /// What gets another policy merges with its neighbours, and none is cut if nothing changes ("mm: fix mbind vma merge
+    /// problem"). Since 2.6.34; before, it always cut.
     pub mbind_merges: bool,
     /// The default policy may be set over holes. Since 2.6.16.
     pub mbind_default_skips_holes: bool,
     /// Holes are found at the begin, in the middle, and at the end alike. Since 5.5; before, one at the begin
     /// was EFAULT even for the default policy, and one at the end went unseen if there was an area beyond.
     pub mbind_sees_all_holes: bool,
+    /// A range may begin in a hole, or lie in one as a whole, if only there is an area above. Until 2.6.33; since
+    /// 2.6.34, with the merging, EFAULT.
+    pub mbind_begins_in_hole: bool,
+    /// All nodes that are named must be there: EINVAL. Until 2.6.25; since 2.6.26, with the flags of policies, those
+    /// that are not are left out.
+    pub mbind_needs_all_nodes: bool,
+    /// `MPOL_MF_MOVE` and `MPOL_MF_MOVE_ALL` are known. Since 2.6.16; before EINVAL.
+    pub mbind_moves: bool,
 
     // mremap
     /// All arguments and the worst case of the number of areas are checked before anything is unmapped,
@@ -321,6 +376,13 @@ pub struct Rules {
     // userfaultfd
     /// When a userfaultfd is told of an unmapping. It is told even if that fails afterwards.
     pub unmap_announced: Announced,
+    /// Which areas a userfaultfd can watch.
+    pub userfaultfd: Userfaultfd,
+    /// It tells of moves and of pages that are dropped (`UFFD_EVENT_REMAP`, `UFFD_EVENT_REMOVE`). Since 4.11.
+    pub uffd_tells: bool,
+    /// Memory that may never be written to cannot be watched: EPERM ("userfaultfd: shmem/hugetlbfs: only allow to
+    /// register VM_MAYWRITE vmas"). Since 4.20.
+    pub uffd_needs_maywrite: bool,
     /// What `mremap` unmaps at the target is told, too, and before the move. Since 4.13; before, it was
     /// not told at all.
     pub mremap_tells_of_target: bool,
@@ -345,6 +407,13 @@ pub struct Rules {
     /// memory. Until 4.4 (the latter until 2.6.3x); since 4.5 it is what is private,
     /// writable and no stack.
     pub data_is_the_rest: bool,
+    /// RLIMIT_DATA is of the heap alone. Until 4.4; since 4.5 ("mm: rework virtual memory accounting"), of all that
+    /// counts as `VmData`.
+    pub data_limit_is_of_heap: bool,
+    /// Of a single request, as much as there is of memory is too much already. Until 5.1, where what was free or could
+    /// be freed decided; since 5.2 ("mm: fix false-positive OVERCOMMIT_GUESS failures"), all of memory and swap may be
+    /// asked for.
+    pub guess_wants_more: bool,
 
     /// A deliberate error, for testing testers. `None` in every era.
     pub mistake: Option<Mistake>,
@@ -362,6 +431,19 @@ pub enum Room {
     AfterCuts,
 }
 
+/// When a mapping of a driver that has `mmap` is tried for merging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverMerges {
+    /// When the driver was asked, so that it hears of each mapping. Until 2.6.28.
+    AfterAsking,
+    /// Before, so that it hears of those alone that did not merge. From 2.6.29 ("Fix OOPS in mmap_region() when merging
+    /// adjacent VM_LOCKED file segments") to 5.8, and since 6.17.
+    BeforeAsking,
+    /// Before, and afterwards again if the driver changed the flags and there is any area below ("mm: mmap: merge vma
+    /// after call_mmap() if possible"). From 5.9 to 6.16.
+    Twice,
+}
+
 /// How a stack keeps its distance from what is below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackGuard {
@@ -372,6 +454,29 @@ pub enum StackGuard {
     Page,
     /// By `stack_guard_gap`, which others do not build on (`vm_start_gap`). Since 4.12.
     Gap,
+}
+
+/// How far down a stack may grow (`expand_downwards`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackFloor {
+    /// To the first address. Until 2.6.23.
+    None,
+    /// To `vm.mmap_min_addr`, but below with CAP_SYS_RAWIO. From 2.6.24 to 4.20.
+    ForMost,
+    /// To `vm.mmap_min_addr` ("mm: enforce min addr even if capable() in expand_downwards()"). Since 5.0, and in later
+    /// stable versions of older kernels.
+    ForAll,
+}
+
+/// Which areas a userfaultfd can watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Userfaultfd {
+    /// There is none: ENOSYS. Until 4.2.
+    Unknown,
+    /// Private anonymous ones. From 4.3 to 4.10.
+    Anonymous,
+    /// Those of shared memory and of huge pages, too. Since 4.11.
+    Shared,
 }
 
 /// When a userfaultfd is told of an unmapping.
@@ -511,9 +616,20 @@ impl Rules {
         mmap_asks_above_first: false,
         private_pages_know_their_place: false,
         mmap_checks_room: Room::AfterUnmapping,
+        driver_merges: DriverMerges::AfterAsking,
+        mmap_prepare: false,
+        file_checked_first: true,
+        noexec_is_for_ever: false,
+        shared_memory_keeps_offset: true,
+        dontcopy_is_special: true,
+        special_is_not_locked: false,
+        file_size_is_bounded: false,
         mmap_of_nothing_works: true,
         fixed_noreplace: false,
         shared_validate: false,
+        map_sync: false,
+        above4g: false,
+        map_hugetlb: false,
         droppable: false,
         droppable_is_not_locked: false,
         stack_is_nohugepage: false,
@@ -529,6 +645,8 @@ impl Rules {
         anon_huge_aligned: false,
         small_gap_hides_stack: false,
         stack_guard: StackGuard::None,
+        stack_limit_spares_guard: false,
+        stack_floor: StackFloor::None,
         mprotect_checks_empty: true,
         mprotect_refuses_hugetlb: true,
         mprotect_asks_again: false,
@@ -542,9 +660,13 @@ impl Rules {
         remap_file_pages_is_mmap: false,
         brk_needs_heap: false,
         brk_stays_apart: false,
+        brk_goes_down_to_code: true,
+        brk_shrinks_beyond_limit: true,
+        brk_limit_counts_gap: true,
         mlockall_checks_onfault: false,
         lock_on_fault_needs_access: true,
         mlock2: false,
+        mlock_counts_once: false,
         madvise_merges: false,
         populate_skips_holes: true,
         madvise_tells_of_limit: false,
@@ -561,6 +683,9 @@ impl Rules {
         mbind_merges: false,
         mbind_default_skips_holes: false,
         mbind_sees_all_holes: false,
+        mbind_begins_in_hole: true,
+        mbind_needs_all_nodes: true,
+        mbind_moves: false,
         mremap_checks_first: false,
         mremap_counts_exactly: false,
         mremap_charges_what_shrank: false,
@@ -576,12 +701,17 @@ impl Rules {
         dontunmap_counts_copy: false,
         dontunmap_beside_source_is_alone: false,
         unmap_announced: Announced::Never,
+        userfaultfd: Userfaultfd::Unknown,
+        uffd_tells: false,
+        uffd_needs_maywrite: false,
         mremap_tells_of_target: false,
         uffd_merges_by_area_offset: true,
         remap_told_before_shrinking: true,
         write_implies_read: false,
         anon_vma_before_page: false,
         data_is_the_rest: true,
+        data_limit_is_of_heap: true,
+        guess_wants_more: true,
         mistake: None,
     };
 
@@ -619,6 +749,24 @@ impl Rules {
         write_implies_read: true,
         anon_vma_before_page: true,
         data_is_the_rest: false,
+        data_limit_is_of_heap: false,
+        driver_merges: DriverMerges::BeforeAsking,
+        file_checked_first: false,
+        noexec_is_for_ever: true,
+        shared_memory_keeps_offset: false,
+        dontcopy_is_special: false,
+        special_is_not_locked: true,
+        map_hugetlb: true,
+        stack_limit_spares_guard: true,
+        stack_floor: StackFloor::ForMost,
+        mlock_counts_once: true,
+        mbind_begins_in_hole: false,
+        mbind_needs_all_nodes: false,
+        mbind_moves: true,
+        brk_goes_down_to_code: false,
+        brk_shrinks_beyond_limit: false,
+        brk_limit_counts_gap: false,
+        userfaultfd: Userfaultfd::Anonymous,
         ..Self::V2_6_11
     };
 
@@ -629,6 +777,9 @@ impl Rules {
         stack_guard: StackGuard::Gap,
         madvise_tells_of_limit: true,
         unmap_announced: Announced::BeforeSplits,
+        stack_limit_spares_guard: false,
+        userfaultfd: Userfaultfd::Shared,
+        uffd_tells: true,
         ..Self::V4_9
     };
 
@@ -647,6 +798,12 @@ impl Rules {
         mremap_duplicates_shared_only: true,
         dontunmap: Dontunmap::Anonymous,
         unmap_announced: Announced::AfterSplits,
+        driver_merges: DriverMerges::Twice,
+        file_size_is_bounded: true,
+        map_sync: true,
+        stack_floor: StackFloor::ForAll,
+        uffd_needs_maywrite: true,
+        guess_wants_more: false,
         mremap_tells_of_target: true,
         ..Self::V4_12
     };
@@ -696,6 +853,7 @@ impl Rules {
         mdwe_no_inherit: true,
         mseal: true,
         stack_is_nohugepage: true,
+        above4g: true,
         mmap_hides_unmap_error: false,
         charge_before_unmap: true,
         anon_huge_aligned: true,
@@ -715,6 +873,8 @@ impl Rules {
         guards: true,
         guards_are_flagged: true,
         failed_merge_is_an_error: true,
+        driver_merges: DriverMerges::BeforeAsking,
+        mmap_prepare: true,
         merge_into_unwritten: true,
         mremap_checks_first: true,
         mremap_charges_what_shrank: true,
@@ -788,7 +948,17 @@ impl Rules {
     /// ```
     /// use vmalab_model::Rules;
     /// let changed: Vec<_> = Rules::V4_9.differences(&Rules::V4_12).map(|field| field.name).collect();
-    /// assert_eq!(changed, ["stack_guard", "madvise_tells_of_limit", "unmap_announced"]);
+    /// assert_eq!(
+    ///     changed,
+    ///     [
+    ///         "stack_guard",
+    ///         "stack_limit_spares_guard",
+    ///         "madvise_tells_of_limit",
+    ///         "unmap_announced",
+    ///         "userfaultfd",
+    ///         "uffd_tells",
+    ///     ]
+    /// );
     /// ```
     pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static Field> + 'a {
         Self::FIELDS

@@ -45,7 +45,7 @@ impl<C: Container> AddressSpace<C> {
         }
         self.allocate_area(start)?;
         self.allocate(Allocation::Tree)?;
-        if whole.anon_vma.is_some() {
+        if whole.anon_vma.is_some() && self.rules.fork_makes_anon_vmas {
             self.allocate(Allocation::AnonVma)?;
         }
         if whole.has_file() && !self.rules.errs(Mistake::SplitForgetsOpen) {

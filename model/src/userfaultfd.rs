@@ -9,7 +9,9 @@
 
 use alloc::vec::Vec;
 
+use crate::file::Kind;
 use crate::merge::SPECIAL;
+use crate::rules::Userfaultfd;
 use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, VmFlags, Vma};
 
 /// What a userfaultfd delivers of operations on its areas (`struct uffd_msg`).
@@ -58,17 +60,17 @@ impl<C: Container> AddressSpace<C> {
     /// # Errors
     ///
     /// EINVAL: unaligned, empty, out of range, nothing mapped, or memory that cannot be watched. EPERM:
-    /// memory that may not become writable. ENOMEM: no room for a split.
+    /// memory that may not become writable. ENOMEM: no room for a split. ENOSYS: there is no userfaultfd yet.
     pub(crate) fn uffd_register(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
         let end = self.uffd_range(addr, len)?;
         for vma in self.areas.iter_from(addr) {
             if vma.start >= end {
                 break;
             }
-            if !can_userfault(vma) {
+            if !self.can_userfault(vma) {
                 return Err(Errno::EINVAL);
             }
-            if !vma.flags.contains(VmFlags::MAYWRITE) {
+            if self.rules.uffd_needs_maywrite && !vma.flags.contains(VmFlags::MAYWRITE) {
                 return Err(Errno::EPERM);
             }
         }
@@ -86,7 +88,7 @@ impl<C: Container> AddressSpace<C> {
             if vma.start >= end {
                 break;
             }
-            if !can_userfault(vma) {
+            if !self.can_userfault(vma) {
                 return Err(Errno::EINVAL);
             }
         }
@@ -95,6 +97,9 @@ impl<C: Container> AddressSpace<C> {
 
     /// `validate_range`, and that there is an area. Gives the end.
     fn uffd_range(&mut self, addr: u64, len: u64) -> Result<u64, Errno> {
+        if self.rules.userfaultfd == Userfaultfd::Unknown {
+            return Err(Errno::ENOSYS);
+        }
         let task_size = self.limits.task_size;
         if addr % PAGE_SIZE != 0
             || len % PAGE_SIZE != 0
@@ -189,6 +194,9 @@ impl<C: Container> AddressSpace<C> {
 
     /// An area that is watched moves (`mremap_userfaultfd_prep`).
     pub(crate) fn uffd_remaps(&mut self, from: u64, to: u64, len: u64) {
+        if !self.rules.uffd_tells {
+            return;
+        }
         self.uffd.remap = Some(UffdEvent::Remap { from, to, len });
     }
 
@@ -207,13 +215,24 @@ impl<C: Container> AddressSpace<C> {
         self.uffd_events.extend(remap.take().filter(|_| succeeded));
         self.uffd_events.append(unmaps);
     }
-}
 
-/// `vma_can_userfault`
-fn can_userfault(vma: &Vma) -> bool {
-    let ordinary =
-        vma.flags.contains(VmFlags::HUGETLB) || !vma.flags.intersects(SPECIAL | VmFlags::DROPPABLE);
-    let memory = matches!(vma.object, Object::Anon | Object::Shmem(_))
-        || vma.flags.contains(VmFlags::HUGETLB);
-    ordinary && memory
+    /// `vma_can_userfault`
+    fn can_userfault(&self, vma: &Vma) -> bool {
+        let huge = vma.flags.contains(VmFlags::HUGETLB);
+        if self.rules.userfaultfd == Userfaultfd::Anonymous {
+            // No driver behind it, and huge pages have one.
+            return vma.object == Object::Anon && !huge;
+        }
+        let ordinary = huge || !vma.flags.intersects(SPECIAL | VmFlags::DROPPABLE);
+        let memory = match vma.object {
+            Object::Anon | Object::Shmem(_) => true,
+            // Not what is attached, whose driver stands between.
+            Object::File(id) => {
+                let file = self.file(id);
+                file.kind == Kind::Shmem && file.attached.is_none()
+            }
+            Object::Other => false,
+        };
+        ordinary && (memory || huge)
+    }
 }

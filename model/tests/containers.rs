@@ -317,11 +317,7 @@ fn space<C: Container>(rules: Rules) -> AddressSpace<C> {
     let mut space = AddressSpace::new(rules, Limits::default());
     space.add_file(File::device(100));
     let heap = 0x100_0000 + 50 * PAGE_SIZE;
-    space.set_break(Break {
-        start: heap,
-        end: heap,
-        program_data: 0,
-    });
+    space.set_break(Break::empty(heap));
     space
 }
 

@@ -232,7 +232,7 @@ proptest! {
             let mut space: AddressSpace = AddressSpace::new(rules, limits);
             let device = space.add_file(File::device(8));
             let heap = BASE + PAGES / 2 * PAGE_SIZE;
-            space.set_break(Break { start: heap, end: heap, program_data: 0 });
+            space.set_break(Break::empty(heap));
             for &(call, a, b, c, d, x, y) in &calls {
                 // Of the flags most calls have few.
                 let few = x & y & (y >> 7);

@@ -12,9 +12,10 @@ use vmalab_model::{PAGE_SIZE, VmFlags};
 
 use crate::oracle::OracleError;
 
-/// CAP_IPC_LOCK and CAP_SYS_RAWIO, as bits of `CapEff`.
+/// Capabilities, as bits of `CapEff`.
 const CAP_IPC_LOCK: u32 = linux_raw_sys::general::CAP_IPC_LOCK;
 const CAP_SYS_RAWIO: u32 = linux_raw_sys::general::CAP_SYS_RAWIO;
+const CAP_SYS_NICE: u32 = linux_raw_sys::general::CAP_SYS_NICE;
 
 /// The kernel's release.
 pub(super) fn release() -> Result<String, OracleError> {
@@ -48,10 +49,12 @@ pub(super) fn limits() -> Result<Limits, OracleError> {
         },
         address_space: rlimit(Resource::RLIMIT_AS)?,
         data: rlimit(Resource::RLIMIT_DATA)?,
+        data_max: hard_limit(Resource::RLIMIT_DATA)?,
         stack: rlimit(Resource::RLIMIT_STACK)?,
         memlock: rlimit(Resource::RLIMIT_MEMLOCK)?,
         cap_ipc_lock: has(CAP_IPC_LOCK),
         cap_sys_rawio: has(CAP_SYS_RAWIO),
+        cap_sys_nice: has(CAP_SYS_NICE),
         pkeys: text("/proc/cpuinfo")?
             .split_whitespace()
             .any(|word| word == "ospke"),
@@ -129,6 +132,11 @@ fn rlimit(resource: Resource) -> Result<u64, OracleError> {
     Ok(soft)
 }
 
+fn hard_limit(resource: Resource) -> Result<u64, OracleError> {
+    let (_, hard) = getrlimit(resource).map_err(|errno| OracleError::system("getrlimit", errno))?;
+    Ok(hard)
+}
+
 fn text(path: &str) -> Result<String, OracleError> {
     fs::read_to_string(path).map_err(|error| OracleError::system(path, error))
 }
@@ -141,7 +149,7 @@ fn number(path: &str) -> Result<u64, OracleError> {
 }
 
 /// Where the program's data begins and ends, and where its heap begins (`/proc/self/stat`).
-pub(super) fn data_and_heap() -> Result<[u64; 3], OracleError> {
+pub(super) fn program_and_heap() -> Result<[u64; 4], OracleError> {
     let stat = text("/proc/self/stat")?;
     // The name of the program may hold anything; the third field follows it.
     let fields: Vec<&str> = stat
@@ -150,8 +158,8 @@ pub(super) fn data_and_heap() -> Result<[u64; 3], OracleError> {
         .split_whitespace()
         .collect();
     let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse().ok());
-    match (field(45), field(46), field(47)) {
-        (Some(start), Some(end), Some(heap)) => Ok([start, end, heap]),
+    match (field(27), field(45), field(46), field(47)) {
+        (Some(code), Some(start), Some(end), Some(heap)) => Ok([code, start, end, heap]),
         _ => Err(OracleError::Environment(
             "/proc/self/stat does not say where the heap is".into(),
         )),

@@ -1104,7 +1104,7 @@ fn heap(template: &mut Template) -> Result<Option<Heap>, OracleError> {
         look_at_result: 0,
     };
     let end = place(template, &[query])?[0] as u64;
-    let [program_start, program_end, start] = machine::data_and_heap()?;
+    let [code_end, data_start, data_end, start] = machine::program_and_heap()?;
     let window = end.next_multiple_of(PAGE_SIZE);
     let window = window..window + HEAP_PAGES * PAGE_SIZE;
     let free = !look(template)?
@@ -1114,7 +1114,9 @@ fn heap(template: &mut Template) -> Result<Option<Heap>, OracleError> {
         start: Break {
             start,
             end,
-            program_data: program_end - program_start,
+            program_data: data_end - data_start,
+            data_start,
+            code_end,
         },
         window,
     }))

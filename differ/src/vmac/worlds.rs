@@ -34,6 +34,8 @@ pub(crate) fn all() -> Vec<World> {
                 start: HEAP,
                 end: HEAP + PAGE_SIZE + 100,
                 program_data: 3000,
+                data_start: HEAP - 2 * PAGE_SIZE,
+                code_end: HEAP - 4 * PAGE_SIZE,
             },
             window: HEAP + 2 * PAGE_SIZE..HEAP + 64 * PAGE_SIZE,
         }),

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use vmalab_differ::oracle::NamedFile;
 use vmalab_differ::show;
-use vmalab_model::file::MaySplit;
+use vmalab_model::file::{Hooks, MaySplit};
 use vmalab_model::{
     AddressSpace, Area, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, Mmap, Op,
     Outcome, PAGE_SIZE, Prot, Rules, UffdEvent, VmFlags,
@@ -65,6 +65,17 @@ pub(crate) fn files() -> Vec<NamedFile> {
                 ..device
             },
         ),
+        (
+            "changing",
+            File {
+                sets: VmFlags::DONTDUMP,
+                hooks: Hooks {
+                    close: false,
+                    ..Hooks::ALL
+                },
+                ..device
+            },
+        ),
     ]
     .map(|(name, file)| NamedFile {
         name: name.into(),
@@ -78,8 +89,8 @@ pub(crate) fn map(letter: char, pages: Range<u64>) -> Mmap {
     let (backing, kind) = match letter {
         'a' => (Backing::None, MapFlags::PRIVATE | MapFlags::ANONYMOUS),
         's' => (Backing::None, MapFlags::SHARED | MapFlags::ANONYMOUS),
-        'f'..='m' => (file(letter), MapFlags::PRIVATE),
-        'F'..='M' => (file(letter.to_ascii_lowercase()), MapFlags::SHARED),
+        'f'..='n' => (file(letter), MapFlags::PRIVATE),
+        'F'..='N' => (file(letter.to_ascii_lowercase()), MapFlags::SHARED),
         _ => panic!("no such letter: {letter}"),
     };
     Mmap {
@@ -181,11 +192,7 @@ impl Case {
 
     /// The heap begins at that page.
     pub(crate) fn heap(mut self, page: u64) -> Self {
-        self.heap = Some(Break {
-            start: at(page),
-            end: at(page),
-            program_data: 0,
-        });
+        self.heap = Some(Break::empty(at(page)));
         self
     }
 

@@ -269,6 +269,10 @@ fn merge_cases() {
                 .in_all_eras()
                 .draw("[F F F")
                 .when(mmap('F', 3..6)),
+            case("A driver changes the flags, so that its areas are alike when it was asked: from 5.9 to 6.16 that is seen.")
+                .in_all_eras()
+                .draw("[N N N")
+                .when(mmap('N', 3..6)),
             case("Both sides fit, but what vanishes would have to be closed.")
                 .in_all_eras()
                 .draw("[F F F . . .[F F F")
@@ -641,6 +645,10 @@ fn stack_cases() {
                 })
                 .draw("[G . . . . . . . . . . . . .[G G")
                 .when(anywhere('a', 4, MapFlags::empty())),
+            stack("Up to the limit on stacks, which does not count the guard page that 4.9 had.")
+                .in_all_eras()
+                .limits(|limits| limits.stack = 3 * PAGE_SIZE)
+                .when(touch(11)),
             stack("No further than the limit on stacks.")
                 .tighten(|limits, _| limits.stack = 3 * PAGE_SIZE)
                 .when(touch(9)),

@@ -178,11 +178,7 @@ fn the_size_of_an_address_space() {
     assert_eq!(w.apply(&map(0, 1, READ, PRIVATE)), no);
     assert_eq!(w.apply(&resize(8, 4, 2)), Ok(at(8)));
     assert_eq!(w.apply(&map(0, 2, READ, PRIVATE)), Ok(at(0)));
-    w.space.set_break(Break {
-        start: at(4),
-        end: at(4),
-        program_data: 0,
-    });
+    w.space.set_break(Break::empty(at(4)));
     assert_eq!(w.apply(&Op::Brk { addr: at(5) }), Ok(at(4)));
     w.unmap(0, 1).unwrap();
     assert_eq!(w.apply(&Op::Brk { addr: at(5) }), Ok(at(5)));
@@ -221,9 +217,9 @@ fn the_heap_is_limited() {
         ..Limits::default()
     });
     w.space.set_break(Break {
-        start: at(2),
         end: at(2),
         program_data: PAGE_SIZE,
+        ..Break::empty(at(2))
     });
     for (asked, answered) in [
         (at(4) + 1, at(2)),
@@ -316,11 +312,7 @@ fn what_comes_is_limited() {
     w.apply(&future).unwrap();
     assert_eq!(w.apply(&map(0, 3, READ, PRIVATE)), Err(Errno::EAGAIN));
     assert_eq!(w.apply(&map(0, 1, READ, PRIVATE)), Ok(at(0)));
-    w.space.set_break(Break {
-        start: at(4),
-        end: at(4),
-        program_data: 0,
-    });
+    w.space.set_break(Break::empty(at(4)));
     assert_eq!(w.apply(&Op::Brk { addr: at(6) }), Ok(at(4)));
     assert_eq!(w.apply(&Op::Brk { addr: at(5) }), Ok(at(5)));
     assert_eq!(w.space.counters().locked_vm, 2);

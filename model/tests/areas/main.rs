@@ -4,6 +4,7 @@
 mod cuts;
 mod limits;
 mod neighbours;
+mod old_kernels;
 mod operations;
 mod steered;
 mod world;

@@ -380,11 +380,7 @@ fn locking_all_locks_what_comes() {
 fn the_break_goes_up_and_down() {
     let mut w = World::new();
     let brk = |addr| Op::Brk { addr };
-    w.space.set_break(Break {
-        start: at(2),
-        end: at(2),
-        program_data: 0,
-    });
+    w.space.set_break(Break::empty(at(2)));
     w.draw_in("Aa......R");
     // Not into the area above, nor into the page before it. Never into what is below.
     assert_eq!(w.apply(&brk(0)), Ok(at(2)));
