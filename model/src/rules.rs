@@ -112,16 +112,21 @@ pub struct Rules {
     /// From 6.1, with the maple tree, to 6.11: an area below that was written to loses against a
     /// different one above.
     pub mmap_asks_above_first: bool,
-
     /// What was written to of a private mapping of a file keeps a page offset by its address, as
     /// anonymous memory does; after a move it merges only with what has moved as far
     /// (`needs_adjacent_anon_pgoff`). Since 7.3; before, the offset in the file alone decided.
     pub private_pages_know_their_place: bool,
 
     // mmap
-    /// When it is checked that the new area fits into RLIMIT_AS and RLIMIT_DATA.
+    /// When it is checked that the new area fits into RLIMIT_AS and RLIMIT_DATA. Until 3.9 when what was in
+    /// the way was gone; from 3.10 to 6.11 before anything was cut, so that a refusal leaves all as it was
+    /// ("mm/mmap: check for RLIMIT_AS before unmapping"); since 6.12 after the cuts, by what they gathered
+    /// ("mm/mmap: move may_expand_vm() check in mmap_region()").
     pub mmap_checks_room: Room,
-    /// When a mapping of a driver is tried for merging.
+    /// When a mapping of a driver that has `mmap` is tried for merging. Until 2.6.28 when it was asked;
+    /// since 2.6.29 before, so that it hears of those alone that did not merge ("Fix OOPS in mmap_region()
+    /// when merging adjacent VM_LOCKED file segments"); from 5.9 to 6.16 afterwards once more, since it may
+    /// have changed the flags ("mm: mmap: merge vma after call_mmap() if possible").
     pub driver_merges: DriverMerges,
     /// A driver can have `mmap_prepare`, which runs before merging and knows of no area. Since 6.16; before, the
     /// same driver had `mmap`.
@@ -144,8 +149,9 @@ pub struct Rules {
     /// Regular files have a largest size, beyond which nothing can be mapped: EOVERFLOW (`file_mmap_ok`, "mmap:
     /// introduce sane default mmap limits"). Since 4.17; before, there was nothing there to touch.
     pub file_size_is_bounded: bool,
-    /// A length of 0 maps nothing and gives the hint back; one that is too long is EINVAL. Until 2.6.11;
-    /// since 2.6.12 the first is EINVAL, the second ENOMEM.
+    /// A length of 0 maps nothing and gives the hint back; one that is too long is EINVAL
+    /// (`do_mmap_pgoff`). Until 2.6.11; since 2.6.12 the first is EINVAL, as POSIX has it, and the second
+    /// ENOMEM.
     pub mmap_of_nothing_works: bool,
     /// `MAP_FIXED_NOREPLACE` is known. Since 4.17; before it was ignored, so that the address was a hint.
     pub fixed_noreplace: bool,
@@ -159,15 +165,17 @@ pub struct Rules {
     pub map_hugetlb: bool,
     /// `MAP_DROPPABLE` is known. Since 6.11; before EINVAL.
     pub droppable: bool,
-    /// What may be dropped is not locked when it is mapped after `mlockall(MCL_FUTURE)` (`vma_supports_mlock`).
-    /// Since 7.1, and in stable versions of 6.18 and 6.12 (seen in 6.12.117).
+    /// What may be dropped is not locked when it is mapped after `mlockall(MCL_FUTURE)`
+    /// (`vma_supports_mlock`): it would have been kept from being dropped. Since 6.12, in its stable
+    /// versions (seen in 6.12.117), in those of 6.18, and in 7.1 where it came first.
     pub droppable_is_not_locked: bool,
     /// `MAP_STACK` means `VM_NOHUGEPAGE`. Since 6.7; before nothing.
     pub stack_is_nohugepage: bool,
     /// `MAP_NORESERVE` is remembered (`VM_NORESERVE`, "record MAP_NORESERVE status on vmas"). Since
     /// 2.6.27; before it only left `VM_ACCOUNT` out.
     pub noreserve_is_kept: bool,
-    /// The length of a mapping of hugetlbfs is rounded up to huge pages. Since 3.10; before EINVAL.
+    /// The length of a mapping of hugetlbfs is rounded up to huge pages. Since 3.10 ("hugetlbfs: fix mmap
+    /// failure in unaligned size request"); before EINVAL.
     pub hugetlb_rounds_length: bool,
     /// A hint for huge pages is rounded down to them, even to address 0 ("x86/mm: Prevent non-MAP_FIXED mapping
     /// across DEFAULT_MAP_WINDOW border"). From 4.15 to 6.12; before and since, up.
@@ -179,13 +187,15 @@ pub struct Rules {
     /// what was in the way gone. Until 2.6.17; since 2.6.18, such a mapping may keep a place ("mmap zero-length
     /// hugetlb file with PROT_NONE").
     pub hugetlb_reads_within_file: bool,
-    /// Any failure to unmap what is in the way is ENOMEM. Until 6.11.
+    /// Any failure to unmap what is in the way is ENOMEM. Until 6.11: the loop around `do_munmap`, later
+    /// `munmap_vma_range`, looked at whether it failed alone; since 6.12 `vms_gather_munmap_vmas` says why.
     pub mmap_hides_unmap_error: bool,
-    /// Memory is charged before what is in the way goes away, net of it. Since 6.12; before, a refused
-    /// charge left a hole.
+    /// Memory is charged before what is in the way goes away, net of it. Since 6.12 ("mm/mmap: avoid
+    /// zeroing vma tree in mmap_region()": who looks meanwhile shall see no hole); before, a refused charge
+    /// left a hole.
     pub charge_before_unmap: bool,
-    /// A file that cannot be a stack refuses `MAP_GROWSDOWN` before anything is unmapped. Since 2.6.36;
-    /// before, a hole was left. The same for shared anonymous memory, which took it.
+    /// A file that cannot be a stack refuses `MAP_GROWSDOWN` before anything is unmapped (`do_mmap`). Since
+    /// 2.6.36; before, a hole was left. The same for shared anonymous memory, which took it.
     pub stack_checked_first: bool,
 
     // The choice of an address
@@ -198,18 +208,25 @@ pub struct Rules {
     /// A gap that is too small hides the stack above it, so that its guard gap may be built on
     /// (`mas_empty_area`). Since 6.1; before, gaps were kept net of the guard gap.
     pub small_gap_hides_stack: bool,
-    /// How a stack keeps its distance from what is below it.
+    /// How a stack keeps its distance from what is below it. Until 2.6.35 not at all; from 2.6.36 to 4.11
+    /// by a page of its own ("mm: keep a guard page below a grow-down stack segment"); since 4.12 by a gap
+    /// that is no part of it, for one page can be jumped over ("mm: larger stack guard gap, between vmas").
     pub stack_guard: StackGuard,
     /// The guard page of a stack does not count against RLIMIT_STACK ("mm: Don't count the stack guard page towards
     /// RLIMIT_STACK"). From 3.19 to 4.11; since 4.12, it is no part of the area.
     pub stack_limit_spares_guard: bool,
-    /// How far down a stack may grow.
+    /// How far down a stack may grow (`expand_downwards`). Until 2.6.23 to the first address; from 2.6.24
+    /// to 4.20 to `vm.mmap_min_addr`, but below it with CAP_SYS_RAWIO; since 5.0 to that in any case, for
+    /// who faults may be another process ("mm: enforce min addr even if capable() in expand_downwards()").
     pub stack_floor: StackFloor,
 
-    // mprotect
-    /// Argument bits are checked before an empty range is a success, as in 2.6.11.
+    // mprotect, mdwe
+    /// Argument bits are checked before an empty range is a success (`sys_mprotect`). Until 2.6.11 at
+    /// least; since 4.9 at the latest an empty range comes first, so that a length that is rounded up to 0
+    /// can be told from one.
     pub mprotect_checks_empty: bool,
-    /// Areas of hugetlbfs cannot be protected: EACCES. Until 2.6.16.
+    /// Areas of hugetlbfs cannot be protected: EACCES. Until 2.6.16; since 2.6.17 their page tables are
+    /// walked, too ("Enable mprotect on huge pages").
     pub mprotect_refuses_hugetlb: bool,
     /// A driver is asked twice about an area that would merge into the one before it but for its
     /// `close` hook: the refused merge leaves the iterator one area behind
@@ -218,7 +235,6 @@ pub struct Rules {
     /// Memory that was never written to is given back when it is made read-only
     /// (`VM_ACCOUNT` goes; "mm/mprotect: allow unfaulted VMAs to be unaccounted"). Since 6.7.
     pub mprotect_unaccounts: bool,
-
     /// There is `pkey_mprotect`. Since 4.9.
     pub pkey_mprotect: bool,
     /// There is `prctl(PR_SET_MDWE)`. Since 6.3.
@@ -232,14 +248,18 @@ pub struct Rules {
     /// `remap_file_pages` is `mmap` in disguise. Since 4.0; before, one area could have the pages of its
     /// file in any order.
     pub remap_file_pages_is_mmap: bool,
-    /// The break goes down only where something is mapped. Since 6.1; before, a hole would do.
+    /// The break goes down only where something is mapped. Since 6.1, when the heap came to be looked up
+    /// before it shrinks ("mm/mmap: change do_brk_flags() to expand existing VMA and add do_brk_munmap()");
+    /// before, a hole would do.
     pub brk_needs_heap: bool,
-    /// The first piece of a heap never merges with what is below it, the program's own data. Since 6.1.
+    /// The first piece of a heap never merges with what is below it, the program's own data. Since 6.1, as
+    /// `do_brk_flags` expands the area of the heap alone, if there is one; before, `vma_merge` took any
+    /// neighbour.
     pub brk_stays_apart: bool,
     /// The break may go down to the end of the program's code (`mm->end_code`), below where the heap begins. Until
     /// 2.6.24; since 2.6.25 ("brk: check the lower bound properly"), not below `mm->start_brk`.
     pub brk_goes_down_to_code: bool,
-    /// The break goes down whatever RLIMIT_DATA says. Until 2.6.16; since 2.6.17, the limit is asked first.
+    /// The break goes down whatever RLIMIT_DATA says (`sys_brk`). Until 2.6.16; since 2.6.17, the limit is asked first.
     pub brk_shrinks_beyond_limit: bool,
     /// RLIMIT_DATA counts all addresses from the program's data on (`mm->start_data`), with the gap before the heap.
     /// Until 2.6.25; since 2.6.26, when the heap came to be placed at random, what is used of them.
@@ -253,7 +273,6 @@ pub struct Rules {
     /// ("mlock: make mlock error return Posixly Correct"); since, ENOMEM in all cases, and since 2.6.38 all
     /// is faulted in at the end ("mlock: only hold mmap_sem in shared mode when faulting in pages").
     pub mlock_populates_each: bool,
-
     /// `MCL_ONFAULT` alone is EINVAL ("mm/mlock.c: mlockall error for flag MCL_ONFAULT"). Since 5.2; before, it
     /// unlocked all.
     pub mlockall_checks_onfault: bool,
@@ -285,22 +304,25 @@ pub struct Rules {
     pub willneed_needs_file: bool,
     /// `MADV_DONTNEED` drops pages of hugetlbfs. Since 5.18; before EINVAL.
     pub dontneed_takes_hugetlb: bool,
-    /// `MADV_DOFORK` is refused to all areas that never merge. Since a version after 6.18; before, only to
-    /// memory-mapped I/O.
+    /// `MADV_DOFORK` is refused to all areas that never merge (`VM_SPECIAL`), whose drivers set
+    /// `VM_DONTCOPY` for their own reasons. Until 6.18 only to memory-mapped I/O (`VM_IO`); since 7.2 at
+    /// the latest to all of them.
     pub dofork_refuses_special: bool,
-    /// Unknown advice is found out before the range is looked at. Since 2.6.34.
+    /// Unknown advice is found out before the range is looked at (`madvise_behavior_valid`). Since 2.6.34;
+    /// before, a range without areas was answered first.
     pub advice_checked_first: bool,
-
     /// There are guard regions, `MADV_GUARD_INSTALL` and `_REMOVE`. Since 6.13 of private anonymous memory,
     /// since 6.15 of files, too.
     pub guards: bool,
     /// An area with guard regions is flagged as such (`VM_MAYBE_GUARD`), so that it needs no `anon_vma` to
-    /// have its page tables copied by fork ("mm: set the VM_MAYBE_GUARD flag on guard region install"). Since
-    /// 6.19, and in stable versions of 6.18; before, even shared memory got one.
+    /// have its page tables copied by fork ("mm: set the VM_MAYBE_GUARD flag on guard region install").
+    /// Since 6.18, in its stable versions, and in 6.19 where it came first; before, even shared memory got
+    /// one.
     pub guards_are_flagged: bool,
     /// There is `PR_SET_VMA_ANON_NAME`. Since 5.17.
     pub names: bool,
-    /// Shared anonymous memory can have a name, too. Since 6.2; before EBADF.
+    /// Shared anonymous memory can have a name, too ("mm: anonymous shared memory naming"). Since 6.2;
+    /// before EBADF.
     pub names_shared: bool,
 
     // mbind
@@ -310,15 +332,17 @@ pub struct Rules {
     /// What gets another policy merges with its neighbours, and none is cut if nothing changes ("mm: fix mbind vma merge
     /// problem"). Since 2.6.34; before, it always cut.
     pub mbind_merges: bool,
-    /// The default policy may be set over holes. Since 2.6.16.
+    /// The default policy may be set over holes (`MPOL_MF_DISCONTIG_OK`). Since 2.6.16; before EFAULT, as
+    /// for all others.
     pub mbind_default_skips_holes: bool,
-    /// Holes are found at the begin, in the middle, and at the end alike. Since 5.5; before, one at the begin
-    /// was EFAULT even for the default policy, and one at the end went unseen if there was an area beyond.
+    /// Holes are found at the begin, in the middle, and at the end alike. Since 5.5 ("mm/mempolicy.c: fix
+    /// checking unmapped holes for mbind"); before, one at the begin was EFAULT even for the default
+    /// policy, and one at the end went unseen if there was an area beyond.
     pub mbind_sees_all_holes: bool,
-    /// A range may begin in a hole, or lie in one as a whole, if only there is an area above. Until 2.6.33; since
+    /// A range may begin in a hole, or lie in one as a whole, if only there is an area above (`check_range`). Until 2.6.33; since
     /// 2.6.34, with the merging, EFAULT.
     pub mbind_begins_in_hole: bool,
-    /// All nodes that are named must be there: EINVAL. Until 2.6.25; since 2.6.26, with the flags of policies, those
+    /// All nodes that are named must be there: EINVAL. Until 2.6.25; since 2.6.26, with the flags of policies (`MPOL_F_STATIC_NODES`), those
     /// that are not are left out.
     pub mbind_needs_all_nodes: bool,
     /// `MPOL_MF_MOVE` and `MPOL_MF_MOVE_ALL` are known. Since 2.6.16; before EINVAL.
@@ -329,18 +353,21 @@ pub struct Rules {
     /// and several areas move at once (`check_mremap_params`, `remap_move`). Since 6.17.
     pub mremap_checks_first: bool,
     /// The worst case is counted as what it is: an early check of two areas more for what is unmapped
-    /// first, and two for the move (`__check_map_count_against_split`), of every `mremap`. Since a
-    /// version after 6.18; before, one of five and of three, of those that are given an address.
+    /// first, and two for the move (`__check_map_count_against_split`), of every `mremap`. Until 6.18 one
+    /// of five and of three, of those that are given an address; since 7.2 at the latest what can come of
+    /// it, and no more.
     pub mremap_counts_exactly: bool,
     /// What a move leaves behind when it shrinks is charged once more, and never given back:
     /// `vrm_calc_charge` takes the difference that there was before. From 6.17 to 7.2.
     pub mremap_charges_what_shrank: bool,
-    /// There must be an area at the old address even where nothing is looked up otherwise: when the
-    /// mapping shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when
-    /// areas of hugetlbfs came to be movable; before, they were EINVAL.
+    /// There must be an area at the old address even where nothing is looked up otherwise: when the mapping
+    /// shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when areas of
+    /// hugetlbfs came to be movable, whose size decides about the arguments ("mm, hugepages: add mremap()
+    /// support for hugepage backed vma"); before, they were EINVAL.
     pub mremap_looks_up_first: bool,
-    /// The driver is asked whether the source may be cut before anything moves. Since 5.11; before, a
-    /// refusal came when the copy was made, and left both.
+    /// The driver is asked whether the source may be cut before anything moves ("mremap: check if it's
+    /// possible to split original vma"). Since 5.11; before, a refusal came when the copy was made, and
+    /// left both.
     pub mremap_asks_first: bool,
     /// `MREMAP_FIXED` checks the worst case of the number of areas before it unmaps ("mm,mremap: bail out
     /// earlier in mremap_to under map pressure"). Since 5.1.
@@ -349,34 +376,41 @@ pub struct Rules {
     /// may never merge because it has a `close` hook grows by itself (since 6.2 and 6.1.10; before, ENOMEM by
     /// mistake).
     pub mremap_grown_merges: bool,
-    /// A private mapping cannot be duplicated by an old length of 0: EINVAL. Since 4.14.
+    /// A private mapping cannot be duplicated by an old length of 0: EINVAL. Since 4.14 ("mm/mremap: fail
+    /// map duplication attempts for private mappings"); before, it gave a new mapping without what was
+    /// written to the old one.
     pub mremap_duplicates_shared_only: bool,
     /// The pages of an area that moves as a whole are counted at their new place. Since 2.6.12; before,
     /// they were added by means of the old area, which was gone by then, and so were lost to `VmSize`
     /// and the others.
     pub mremap_counts_whole_moves: bool,
-    /// Which areas `MREMAP_DONTUNMAP` is for.
+    /// Which areas `MREMAP_DONTUNMAP` is for. None until 5.6; from 5.7 to 5.12 private anonymous ones
+    /// ("mm/mremap: add MREMAP_DONTUNMAP to mremap()"); since 5.13 all that may grow ("mm: Extend
+    /// MREMAP_DONTUNMAP to non-anonymous mappings").
     pub dontunmap: Dontunmap,
-    /// `mremap` with `MREMAP_DONTUNMAP` treats the source as an area of its own: a locked range is cut
-    /// out, so that it alone is unlocked, and leaves `locked_vm` (`needs_pre_split`); the copy never
-    /// merges with the source (`copy_vma`); and a source that lost its pages gets the page offset of
-    /// one that never had any (`dontunmap_complete`). Since a version after 6.18, and in later stable
-    /// versions of 6.1 and 6.12. Before, all of the source area was unlocked, and `locked_vm` kept it.
+    /// `mremap` with `MREMAP_DONTUNMAP` treats the source as an area of its own: a locked range is cut out,
+    /// so that it alone is unlocked, and leaves `locked_vm` (`needs_pre_split`); the copy never merges with
+    /// the source (`copy_vma`); and a source that lost its pages gets the page offset of one that never had
+    /// any (`dontunmap_complete`). From 6.1 to 6.12, in later stable versions of both, and again since 7.2
+    /// at the latest, not in 6.18. Before, all of the source area was unlocked, and `locked_vm` kept it.
     pub dontunmap_is_clean: bool,
-
     /// The source of `MREMAP_DONTUNMAP` loses its `anon_vma` with its pages. Since 5.12.
     pub dontunmap_unlinks: bool,
-    /// The locked pages of the copy are counted, although those of the source stay in `locked_vm`. From 6.17
-    /// on, until `dontunmap_is_clean`.
+    /// The locked pages of the copy are counted, although those of the source stay in `locked_vm`
+    /// (`vrm_stat_account`). From 6.17 on, until `dontunmap_is_clean`.
     pub dontunmap_counts_copy: bool,
-    /// A copy right beside its source, of memory that was never written to, merges with nothing, not even on
-    /// its other side. In later stable versions of 6.1.
+    /// A copy right beside its source, of memory that was never written to, merges with nothing, not even
+    /// on its other side (`copy_vma`). From 6.1 to 6.11: in later stable versions of 6.1 alone.
     pub dontunmap_beside_source_is_alone: bool,
 
     // userfaultfd
-    /// When a userfaultfd is told of an unmapping. It is told even if that fails afterwards.
+    /// When a userfaultfd is told of an unmapping. It is told even if that fails afterwards. Never until
+    /// 4.10; from 4.11 to 4.13 before the splits ("userfaultfd: non-cooperative: add event for memory
+    /// unmaps"); from 4.14 to 6.11 after them; since 6.12 with the first area that it watches
+    /// (`vms_gather_munmap_vmas`).
     pub unmap_announced: Announced,
-    /// Which areas a userfaultfd can watch.
+    /// Which areas a userfaultfd can watch (`vma_can_userfault`). None until 4.2; from 4.3 to 4.10 private
+    /// anonymous ones; since 4.11 those of shared memory and of huge pages, too.
     pub userfaultfd: Userfaultfd,
     /// It tells of moves and of pages that are dropped (`UFFD_EVENT_REMAP`, `UFFD_EVENT_REMOVE`). Since 4.11.
     pub uffd_tells: bool,
@@ -386,26 +420,28 @@ pub struct Rules {
     /// What `mremap` unmaps at the target is told, too, and before the move. Since 4.13; before, it was
     /// not told at all.
     pub mremap_tells_of_target: bool,
-    /// Registering a part of an area looks for neighbours to merge with by the offset of the whole area,
-    /// so that it finds none. Until 6.3.
+    /// Registering a part of an area looks for neighbours to merge with by the offset of the whole area, so
+    /// that it finds none. Until 6.3; since 6.4 by that of the part ("mm/uffd: fix vma operation where
+    /// start addr cuts part of vma").
     pub uffd_merges_by_area_offset: bool,
-    /// A move that shrinks is told with the length that it had before. Until 6.16; since, with the new
-    /// one.
+    /// A move that shrinks is told with the length that it had before (`mremap_userfaultfd_complete`).
+    /// Until 6.16; since, with the new one.
     pub remap_told_before_shrinking: bool,
 
     // Faults
-    /// A page that may be written may be read. Since 2.6.19; before, reading needed PROT_READ or
-    /// PROT_EXEC.
+    /// A page that may be written may be read. Since 2.6.19 ("make PROT_WRITE imply PROT_READ": the
+    /// hardware knows no other); before, reading needed PROT_READ or PROT_EXEC.
     pub write_implies_read: bool,
-    /// A private copy gets its `anon_vma` before the page that it copies is looked for ("mm: preallocate page before
-    /// lock_page() at filemap COW"). Since 3.1;
-    /// before, a fault beyond the end of a file left none.
+    /// A private copy gets its `anon_vma` before the page that it copies is looked for ("mm: preallocate
+    /// page before lock_page() at filemap COW"). Since 3.1; before, a fault beyond the end of a file left
+    /// none.
     pub anon_vma_before_page: bool,
 
     // Counters
     /// `VmData` is what is neither of a file nor a stack, and `VmSize` leaves out what is no ordinary
-    /// memory. Until 4.4 (the latter until 2.6.3x); since 4.5 it is what is private,
-    /// writable and no stack.
+    /// memory. Until 4.4 (the latter until 3.6, "mm: kill vma flag VM_RESERVED and mm->reserved_vm
+    /// counter"); since 4.5 it is what is private, writable and no stack ("mm: rework virtual memory
+    /// accounting").
     pub data_is_the_rest: bool,
     /// RLIMIT_DATA is of the heap alone. Until 4.4; since 4.5 ("mm: rework virtual memory accounting"), of all that
     /// counts as `VmData`.
