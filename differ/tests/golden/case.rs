@@ -76,6 +76,7 @@ pub(crate) fn files() -> Vec<NamedFile> {
                 ..device
             },
         ),
+        ("segment", File::segment(4)),
     ]
     .map(|(name, file)| NamedFile {
         name: name.into(),
@@ -105,6 +106,9 @@ pub(crate) fn map(letter: char, pages: Range<u64>) -> Mmap {
         },
     }
 }
+
+/// The segment of System V shared memory.
+pub(crate) const SEGMENT: FileId = FileId(9);
 
 fn file(letter: char) -> Backing {
     Backing::File(FileId(letter as u16 - 'f' as u16))

@@ -9,10 +9,14 @@ mod case;
 
 use std::ops::Range;
 
-use case::{Case, at, case, map};
+use std::num::NonZeroU8;
+
+use case::{Case, SEGMENT, at, case, map};
+use vmalab_model::limits::Overcommit;
+use vmalab_model::mempolicy::mode;
 use vmalab_model::{
-    Advice, Limits, MapFlags, MlockFlags, MlockallFlags, Mmap, MremapFlags, Op, PAGE_SIZE, Prot,
-    Rules, limits::Overcommit,
+    Advice, Allocation, Asked, Backing, Errno, FileId, Limits, MapFlags, MdweFlags, MlockFlags,
+    MlockallFlags, Mmap, MremapFlags, Name, NewName, Op, PAGE_SIZE, Prot, Rules, ShmFlags,
 };
 
 const RW: Prot = Prot(Prot::READ.0 | Prot::WRITE.0);
@@ -102,6 +106,74 @@ fn watch(pages: Range<u64>) -> Op {
         addr: at(pages.start),
         len: len(&pages),
     }
+}
+
+fn mlock_on_fault(pages: Range<u64>) -> Op {
+    Op::Mlock {
+        addr: at(pages.start),
+        len: len(&pages),
+        flags: MlockFlags::ONFAULT,
+    }
+}
+
+fn mlockall(flags: MlockallFlags) -> Op {
+    Op::Mlockall { flags }
+}
+
+/// From that memory node, or the default.
+fn mbind(pages: Range<u64>, mode: u32) -> Op {
+    Op::Mbind {
+        addr: at(pages.start),
+        len: len(&pages),
+        mode,
+        nodes: u64::from(mode != mode::DEFAULT),
+        flags: 0,
+    }
+}
+
+fn name(pages: Range<u64>, number: u8) -> Op {
+    Op::SetName {
+        addr: at(pages.start),
+        len: len(&pages),
+        name: NonZeroU8::new(number).map_or(NewName::None, |number| NewName::Some(Name(number))),
+    }
+}
+
+fn shmat(page: u64, flags: ShmFlags) -> Op {
+    Op::Shmat {
+        segment: SEGMENT,
+        addr: at(page),
+        flags,
+    }
+}
+
+fn shmdt(page: u64) -> Op {
+    Op::Shmdt { addr: at(page) }
+}
+
+fn remap_file_pages(pages: Range<u64>, pgoff: u64) -> Op {
+    Op::RemapFilePages {
+        addr: at(pages.start),
+        len: len(&pages),
+        prot: Prot::empty(),
+        pgoff,
+        flags: MapFlags::empty(),
+    }
+}
+
+/// The driver of `f` refuses the next call of a hook.
+fn steer(hook: Asked) -> Op {
+    Op::Steer {
+        file: Backing::File(FileId(0)),
+        hook,
+        nth: 1,
+        error: Errno::EIO,
+    }
+}
+
+/// The next allocation of that kind fails, or one after it.
+fn starve(what: Allocation, nth: u32) -> Op {
+    Op::FailAllocation { what, nth }
 }
 
 /// To another length, where it stands.
@@ -517,11 +589,28 @@ fn mlock_cases() {
                 .draw("[a a a a a a")
                 .then(mlock(2..4))
                 .when(munlock(2..4)),
-            case("Everything, and what comes.")
+            case("Everything, and what comes. What never merges is not locked, until 2.6.11 it was.")
+                .in_all_eras()
+                .draw("[a a . .[G G .[H H")
+                .when(mlockall(MlockallFlags::CURRENT | MlockallFlags::FUTURE)),
+            case("What comes after that.")
+                .in_all_eras()
+                .draw("[a a")
+                .then(mlockall(MlockallFlags::FUTURE))
+                .when(mmap('a', 2..4)),
+            case("Nothing any more.")
+                .in_all_eras()
                 .draw("[a a . .[G G")
-                .when(Op::Mlockall {
-                    flags: MlockallFlags::CURRENT | MlockallFlags::FUTURE,
-                }),
+                .then(mlockall(MlockallFlags::CURRENT | MlockallFlags::FUTURE))
+                .when(Op::Munlockall),
+            case("When it is touched, and not before. Since 4.4.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .when(mlock_on_fault(2..4)),
+            case("When they are touched, but neither what there is nor what comes: an error since 5.2.")
+                .since(Rules::V4_9)
+                .draw("[a a")
+                .when(mlockall(MlockallFlags::ONFAULT)),
         ],
     );
 }
@@ -730,6 +819,376 @@ fn userfaultfd_cases() {
                 .since(Rules::V6_12)
                 .then(mseal(4..6))
                 .when(munmap(2..6)),
+        ],
+    );
+}
+
+#[test]
+fn mbind_cases() {
+    golden(
+        "mbind",
+        vec![
+            case(
+                "The middle gets its pages from one node alone: areas of two policies never merge.",
+            )
+            .in_all_eras()
+            .draw("[a a a a a a")
+            .when(mbind(2..4, mode::BIND)),
+            case("The default again. Areas came only ever to be more until 2.6.34.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .then(mbind(2..4, mode::BIND))
+                .when(mbind(2..4, mode::DEFAULT)),
+            case("What is mapped beside it has no policy of its own.")
+                .in_all_eras()
+                .draw("[a a a a")
+                .then(mbind(0..4, mode::BIND))
+                .when(mmap('a', 4..6)),
+            case("Over a hole.")
+                .in_all_eras()
+                .draw("[a a a . .[a a")
+                .when(mbind(1..6, mode::BIND)),
+            case("The default over a hole. Since 2.6.16.")
+                .in_all_eras()
+                .draw("[a a a . .[a a")
+                .when(mbind(1..6, mode::DEFAULT)),
+            case("From a hole at the begin. The default may, but not from 2.6.34 to 5.4.")
+                .in_all_eras()
+                .draw(". .[a a a a")
+                .when(mbind(0..4, mode::DEFAULT)),
+            case("A policy of a later kernel.")
+                .in_all_eras()
+                .draw("[a a a a")
+                .when(mbind(0..2, mode::PREFERRED_MANY)),
+        ],
+    );
+}
+
+#[test]
+fn name_cases() {
+    let named = |title| {
+        case(title)
+            .since(Rules::V6_1)
+            .limits(|limits| limits.anon_vma_name = true)
+    };
+    golden(
+        "name",
+        vec![
+            named("The middle gets a name.")
+                .in_all_eras()
+                .draw("[a a a a a a")
+                .when(name(2..4, 1)),
+            named("And loses it.")
+                .draw("[a a a a a a")
+                .then(name(2..4, 1))
+                .when(name(2..4, 0)),
+            named("The same name beside it.")
+                .draw("[a a a a a a")
+                .then(name(0..3, 1))
+                .when(name(3..6, 1)),
+            named("Another name.")
+                .draw("[a a a a a a")
+                .then(name(0..3, 1))
+                .when(name(3..6, 2)),
+            named("Shared memory has one since 6.2.")
+                .draw("[s s s s")
+                .when(name(0..2, 1)),
+            named("Memory of a file has none; what comes before it got its own.")
+                .draw("[a a[G G")
+                .when(name(0..4, 1)),
+            named("The name goes where the memory goes.")
+                .draw("[a a a a")
+                .then(name(0..4, 1))
+                .when(relocate(1..3, 2, 8, MremapFlags::FIXED)),
+        ],
+    );
+}
+
+#[test]
+fn shm_cases() {
+    let none = ShmFlags::empty();
+    golden(
+        "shm",
+        vec![
+            case("A segment is attached.")
+                .in_all_eras()
+                .draw("[a a")
+                .when(shmat(4, none)),
+            case("Where something is.")
+                .draw("[a a a a a a")
+                .when(shmat(4, none)),
+            case("In the place of something.")
+                .draw("[a a a a a a")
+                .when(shmat(4, ShmFlags::REMAP)),
+            case("Twice, side by side: each time it is another file.")
+                .then(shmat(0, none))
+                .when(shmat(4, none)),
+            case(
+                "Detached in all its pieces, from where it was attached on, whatever lies between.",
+            )
+            .in_all_eras()
+            .then(shmat(0, none))
+            .then(munmap(1..2))
+            .then(mmap('a', 1..2))
+            .when(shmdt(0)),
+            case("By the address of another piece.")
+                .then(shmat(0, none))
+                .then(munmap(0..1))
+                .when(shmdt(1)),
+            case("The first piece is gone, and the rest is found.")
+                .then(shmat(0, none))
+                .then(munmap(0..1))
+                .when(shmdt(0)),
+            case("What was attached, and is no segment.")
+                .draw("[a a")
+                .when(shmdt(0)),
+        ],
+    );
+}
+
+#[test]
+fn guard_cases() {
+    let guarded = |title| case(title).since(Rules::V6_18);
+    golden(
+        "guard",
+        vec![
+            guarded(
+                "Pages whose touch is refused: the area is not even cut, and their contents go.",
+            )
+            .in_all_eras()
+            .draw("[a a a a a a")
+            .written(&[3])
+            .when(madvise(2..4, Advice::GUARD_INSTALL)),
+            guarded("A touch of them.")
+                .draw("[a a a a a a")
+                .then(madvise(2..4, Advice::GUARD_INSTALL))
+                .when(touch(3)),
+            guarded("Beside them.")
+                .draw("[a a a a a a")
+                .then(madvise(2..4, Advice::GUARD_INSTALL))
+                .when(touch(4)),
+            guarded("Removed again.")
+                .draw("[a a a a a a")
+                .then(madvise(2..4, Advice::GUARD_INSTALL))
+                .then(madvise(2..4, Advice::GUARD_REMOVE))
+                .when(touch(3)),
+            guarded("They keep no areas apart: the flag is passed on.")
+                .draw("[a a a . .[a a")
+                .then(madvise(0..2, Advice::GUARD_INSTALL))
+                .when(mmap('a', 3..5)),
+            guarded("Not where pages are locked.")
+                .draw("[a a a a")
+                .then(mlock(0..4))
+                .when(madvise(1..2, Advice::GUARD_INSTALL)),
+        ],
+    );
+}
+
+#[test]
+fn remap_file_pages_cases() {
+    golden(
+        "remap_file_pages",
+        vec![
+            case("Other pages of the file. Before 4.0 it stayed one area.")
+                .in_all_eras()
+                .draw("[G G G G G G")
+                .when(remap_file_pages(2..4, 10)),
+            case("The same pages back.")
+                .since(Rules::V4_9)
+                .draw("[G G G G G G")
+                .then(remap_file_pages(2..4, 10))
+                .when(remap_file_pages(2..4, 2)),
+            case("Of memory that is not shared.")
+                .in_all_eras()
+                .draw("[g g g g")
+                .when(remap_file_pages(1..2, 3)),
+            case("Over two areas of two files.")
+                .in_all_eras()
+                .draw("[G G G[F F F")
+                .when(remap_file_pages(2..4, 3)),
+        ],
+    );
+}
+
+#[test]
+fn protection_cases() {
+    let exec = Prot::READ | Prot::EXEC;
+    let mdwe = |bits| Op::SetMdwe { bits };
+    let denied = |title| case(title).since(Rules::V6_12);
+    let pkey = |pkey| Op::PkeyMprotect {
+        addr: at(1),
+        len: 2 * PAGE_SIZE,
+        prot: Prot::READ,
+        pkey,
+    };
+    golden(
+        "protection",
+        vec![
+            denied("No memory that becomes executable: PR_SET_MDWE. Since 6.3.")
+                .in_all_eras()
+                .draw("[a a a a")
+                .when(mdwe(MdweFlags::REFUSE_EXEC_GAIN)),
+            denied("What was not executable does not become so.")
+                .draw("[a a a a")
+                .then(mprotect(0..4, Prot::READ))
+                .then(mdwe(MdweFlags::REFUSE_EXEC_GAIN))
+                .when(mprotect(1..3, exec)),
+            denied("What was may lose it, and has lost it for good.")
+                .draw("[a a a a")
+                .then(mprotect(0..4, exec))
+                .then(mdwe(MdweFlags::REFUSE_EXEC_GAIN))
+                .then(mprotect(1..3, Prot::READ))
+                .when(mprotect(1..3, exec)),
+            denied("A child that inherits nothing may again.")
+                .draw("[a a a a")
+                .then(mdwe(MdweFlags::REFUSE_EXEC_GAIN | MdweFlags::NO_INHERIT))
+                .then(Op::Fork)
+                .when(mprotect(1..3, exec)),
+            case("No key: as mprotect. Since 4.9.")
+                .in_all_eras()
+                .draw("[a a a a")
+                .when(pkey(-1)),
+            case("The first key, where the processor has keys.")
+                .since(Rules::V4_9)
+                .limits(|limits| limits.pkeys = true)
+                .draw("[a a a a")
+                .when(pkey(0)),
+            case("A key that nobody allocated.")
+                .since(Rules::V4_9)
+                .limits(|limits| limits.pkeys = true)
+                .draw("[a a a a")
+                .when(pkey(1)),
+        ],
+    );
+}
+
+#[test]
+fn map_flag_cases() {
+    let low = |limits: &mut Limits| {
+        limits.mmap_base = at(16);
+        limits.mmap_legacy_base = at(0);
+    };
+    let droppable = |pages: Range<u64>, more| {
+        let args = map('a', pages);
+        Op::Mmap(Mmap {
+            flags: args.flags.without(MapFlags::TYPE) | MapFlags::DROPPABLE | more,
+            ..args
+        })
+    };
+    golden(
+        "map_flags",
+        vec![
+            case("MAP_DROPPABLE: neither locked nor given to children with its contents. Since 6.11.")
+                .in_all_eras()
+                .draw("[a a")
+                .when(droppable(2..4, MapFlags::empty())),
+            case("Locked as it is mapped.")
+                .since(Rules::V6_12)
+                .when(droppable(0..2, MapFlags::LOCKED)),
+            case("Where all that comes is locked.")
+                .since(Rules::V6_12)
+                .then(mlockall(MlockallFlags::FUTURE))
+                .when(droppable(0..2, MapFlags::empty())),
+            case("MAP_32BIT: upwards from a quarter of what 32 bits can say.")
+                .in_all_eras()
+                .limits(low)
+                .when(anywhere('a', 4, MapFlags::BIT32)),
+            case("MAP_STACK: no huge pages, since 6.7.")
+                .in_all_eras()
+                .draw("[a a")
+                .when(with(mmap('a', 2..4), MapFlags::STACK)),
+            case("MAP_SYNC of memory without a file is remembered, and keeps areas apart.")
+                .in_all_eras()
+                .draw("[a a")
+                .when(with(mmap('a', 2..4), MapFlags::SYNC)),
+            case("MAP_SHARED_VALIDATE with a flag that means nothing.")
+                .in_all_eras()
+                .when(with(mmap('G', 0..2), MapFlags(MapFlags::SHARED_VALIDATE.0 | 0x80_0000))),
+        ],
+    );
+}
+
+#[test]
+fn allocation_cases() {
+    let area = |nth| starve(Allocation::Area, nth);
+    golden(
+        "allocation",
+        vec![
+            case("No memory for the second piece of a hole: the first cut stays.")
+                .in_all_eras()
+                .draw("[F F F F F F F F")
+                .then(area(2))
+                .when(munmap(2..6)),
+            case("None in the tree for what is gathered.")
+                .in_all_eras()
+                .draw("[F F F F F F F F")
+                .then(starve(Allocation::Tree, 3))
+                .when(munmap(2..6)),
+            case("None to merge: an area of its own.")
+                .in_all_eras()
+                .draw("[a a . .[a a")
+                .then(starve(Allocation::Tree, 1))
+                .when(mmap('a', 2..4)),
+            case("None to merge what is there already: an error since 6.14.")
+                .in_all_eras()
+                .draw("[a a a a")
+                .then(mprotect(2..4, Prot::READ))
+                .then(starve(Allocation::Tree, 1))
+                .when(mprotect(2..4, RW)),
+            case("None for the copy: nothing has moved, but what was in the way is gone.")
+                .in_all_eras()
+                .draw("[F F F F . . . .[a a a a")
+                .then(area(2))
+                .when(relocate(1..3, 2, 9, MremapFlags::FIXED)),
+            case("None for the anon_vma of a page that is written to.")
+                .in_all_eras()
+                .draw("[a a")
+                .then(starve(Allocation::AnonVma, 1))
+                .when(touch(0)),
+            case("None for the second area of a child: it never lives, and its areas are closed.")
+                .in_all_eras()
+                .draw("[F F .[H H")
+                .then(area(2))
+                .when(Op::Fork),
+        ],
+    );
+}
+
+#[test]
+fn steer_cases() {
+    let steered = |title| case(title).draw("[F F F F F F F F");
+    golden(
+        "steer",
+        vec![
+            steered("A driver that refuses the first cut.")
+                .in_all_eras()
+                .then(steer(Asked::MaySplit))
+                .when(munmap(2..6)),
+            steered("The second one: the first stays.")
+                .in_all_eras()
+                .then(Op::Steer {
+                    file: Backing::File(FileId(0)),
+                    hook: Asked::MaySplit,
+                    nth: 2,
+                    error: Errno::EIO,
+                })
+                .when(munmap(2..6)),
+            steered("One that refuses to be mapped leaves a hole.")
+                .in_all_eras()
+                .draw("[a a a a")
+                .then(steer(Asked::Mmap))
+                .when(mmap('F', 1..3)),
+            steered("One that sends a move back. Since 4.3.")
+                .in_all_eras()
+                .then(steer(Asked::Mremap))
+                .when(relocate(2..4, 2, 10, MremapFlags::FIXED)),
+            steered("One that refuses another protection. Since 5.11.")
+                .in_all_eras()
+                .then(steer(Asked::Mprotect))
+                .when(mprotect(2..4, Prot::READ)),
+            steered("What another file is told is not for this one.")
+                .then(steer(Asked::Mmap))
+                .when(mmap('G', 8..10)),
         ],
     );
 }
