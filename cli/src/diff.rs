@@ -35,8 +35,8 @@ pub(crate) struct Args {
     /// For how long, as in 90, 15m or 8h
     #[arg(long, value_parser = duration)]
     time: Option<Duration>,
-    /// Do part I of N, from 0/N on; all parts together do what one run does
-    #[arg(long, value_name = "I/N", value_parser = shard)]
+    /// Do part I of N, from 0/N on; all parts together do what one run of that seed does
+    #[arg(long, value_name = "I/N", value_parser = shard, requires = "seed")]
     shard: Option<(u64, u64)>,
     /// Go on where this file says, and keep in it how far the run got; it need not be there
     #[arg(long, value_name = "FILE")]
@@ -406,6 +406,9 @@ fn print_stats(stats: &Stats) {
         .collect();
     for (name, count) in &stats.known {
         println!("known   {count} times: {name}");
+    }
+    for why in &stats.unfinished {
+        println!("skipped one of the threads: {why}");
     }
     println!(
         "batches {}; at most {} areas at a time",

@@ -215,8 +215,13 @@ impl Choice {
             Limit::Fill => {}
             Limit::Sysctl => words += " --limit sysctl",
         }
-        if self.data_limit {
-            words += " --data-limit";
+        let given = [
+            ("data-limit", self.data_limit),
+            ("deprecated", self.deprecated),
+            ("text", self.text),
+        ];
+        for (option, _) in given.iter().filter(|(_, given)| *given) {
+            words += &format!(" --{option}");
         }
         words
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use vmalab_differ::known::KNOWN;
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::page::what;
 use vmalab_differ::report::case_text;
@@ -85,6 +86,7 @@ fn explore_with<O: Oracle + Send>(
         rules,
         length: args.ops,
         letters: alphabet(&world, args.pages, args.locks)?,
+        known: KNOWN,
         symmetric_once: !args.all,
         shard: args.shard,
     };

@@ -69,6 +69,7 @@ fn usage_errors_are_2() {
         (&["diff", "--ops", "many"][..], "--ops"),
         (&["diff", "--era", "V0"], "there is no era V0"),
         (&["diff", "--device", "/nowhere"], "/nowhere"),
+        (&["diff", "--shard", "0/2"], "--seed"),
         (&["diff", "--device", "/dev/null"], "/dev/null"),
         (&["frobnicate"], "frobnicate"),
     ] {
@@ -142,6 +143,11 @@ fn campaign() {
         said.contains("begun with the seed 5, and this is 6"),
         "{said}"
     );
+    // Other options make other operations, or look otherwise.
+    let other = run(&["--deprecated"]);
+    assert_eq!(other.status.code(), Some(2));
+    let said = text(&other.stderr);
+    assert!(said.contains("and this is vmalab diff"), "{said}");
 }
 
 fn shards() {
@@ -321,6 +327,8 @@ fn finding() {
         "SplitLosesOffset",
         "--limit",
         "never",
+        "--deprecated",
+        "--text",
     ];
     let first = vmalab(&[&["diff"], &with_mistake[..]].concat());
     assert_eq!(first.status.code(), Some(1), "{}", text(&first.stderr));
@@ -332,6 +340,9 @@ fn finding() {
     // The command that it prints finds the same again.
     let (_, repeat) = finding.split_once("to repeat it:").expect("a command");
     let repeat = repeat.lines().nth(1).expect("a line of its own");
+    for option in ["--deprecated", "--text", "--limit never"] {
+        assert!(repeat.contains(option), "{repeat}");
+    }
     let mut words: Vec<&str> = repeat.split_whitespace().skip(1).collect();
     words.extend(["--out", out]);
     let again = vmalab(&words);

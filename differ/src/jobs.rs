@@ -29,11 +29,20 @@ struct Shared<'a, F> {
     begin: Instant,
 }
 
+/// What one thread did.
+struct Done {
+    stats: Stats,
+    end: Result<End, OracleError>,
+    /// The first of the batches that it took last, if it did not come to their end.
+    unfinished: Option<u64>,
+}
+
 /// Runs the plan. `progress` is told how many operations were compared, by any of the threads, and may
 /// stop the run.
 ///
 /// # Errors
-/// [`OracleError::Environment`] if one of the oracles cannot go on for a reason of its own.
+/// [`OracleError::Environment`] if one of the oracles cannot go on for a reason of its own, and no other one
+/// found anything.
 ///
 /// # Panics
 /// If a thread panics.
@@ -82,26 +91,35 @@ impl<'a, F: Fn(u64) -> ControlFlow<()>> Shared<'a, F> {
     }
 
     /// Takes batches until there are no more.
-    fn work<O: Oracle + ?Sized>(&self, oracle: &mut O) -> Result<(Stats, End), OracleError> {
-        let result = self.take_all(oracle);
-        if !matches!(result, Ok((_, End::Agreed))) {
+    fn work<O: Oracle + ?Sized>(&self, oracle: &mut O) -> Done {
+        let mut done = Done {
+            stats: Stats::default(),
+            end: Ok(End::Agreed),
+            unfinished: None,
+        };
+        done.end = self.take_all(oracle, &mut done);
+        if !matches!(done.end, Ok(End::Agreed)) {
             self.stop.store(true, Ordering::Relaxed);
         }
-        result
+        done
     }
 
-    fn take_all<O: Oracle + ?Sized>(&self, oracle: &mut O) -> Result<(Stats, End), OracleError> {
+    fn take_all<O: Oracle + ?Sized>(
+        &self,
+        oracle: &mut O,
+        all: &mut Done,
+    ) -> Result<End, OracleError> {
         let mut runner = Runner::new(oracle, self.plan.rules)?;
-        let mut all = Stats::default();
         loop {
             if self.stop.load(Ordering::Relaxed) {
-                return Ok((all, End::Stopped));
+                return Ok(End::Stopped);
             }
             let first = self.taken.fetch_add(TAKEN, Ordering::Relaxed);
             let ops = self.plan.ops.saturating_sub(first.saturating_mul(BATCH));
             if ops == 0 {
-                return Ok((all, End::Agreed));
+                return Ok(End::Agreed);
             }
+            all.unfinished = Some(self.plan.first_batch + first);
             let part = Plan {
                 first_batch: self.plan.first_batch + first,
                 ops: ops.min(TAKEN * BATCH),
@@ -117,22 +135,31 @@ impl<'a, F: Fn(u64) -> ControlFlow<()>> Shared<'a, F> {
                 }
                 ControlFlow::Continue(())
             })?;
-            all.add(&stats);
+            all.stats.add(&stats);
+            all.unfinished = None;
             if !matches!(end, End::Agreed) {
-                return Ok((all, end));
+                return Ok(end);
             }
         }
     }
 
-    fn merge(
-        &self,
-        results: Vec<Result<(Stats, End), OracleError>>,
-    ) -> Result<(Stats, End), OracleError> {
+    /// A finding is told even if another oracle could not go on.
+    fn merge(&self, results: Vec<Done>) -> Result<(Stats, End), OracleError> {
         let mut all = Stats::default();
         let mut end = End::Agreed;
-        for result in results {
-            let (stats, one) = result?;
-            all.add(&stats);
+        let mut error = None;
+        let mut unfinished = u64::MAX;
+        for done in results {
+            all.add(&done.stats);
+            let one = match done.end {
+                Ok(one) => one,
+                Err(other) => {
+                    all.unfinished.push(other.to_string());
+                    unfinished = unfinished.min(done.unfinished.unwrap_or(u64::MAX));
+                    error = error.or(Some(other));
+                    continue;
+                }
+            };
             end = match (end, one) {
                 (End::Found(a), End::Found(b)) if b.batch < a.batch => End::Found(b),
                 (End::Found(a), _) => End::Found(a),
@@ -140,6 +167,9 @@ impl<'a, F: Fn(u64) -> ControlFlow<()>> Shared<'a, F> {
                 (End::Agreed, End::Agreed) => End::Agreed,
                 _ => End::Stopped,
             };
+        }
+        if let (Some(error), false) = (error, matches!(end, End::Found(_))) {
+            return Err(error);
         }
         let batches = self.plan.ops.div_ceil(BATCH);
         let taken = self.taken.load(Ordering::Relaxed).min(batches);
@@ -149,7 +179,7 @@ impl<'a, F: Fn(u64) -> ControlFlow<()>> Shared<'a, F> {
         }
         all.elapsed = self.begin.elapsed();
         all.next_batch = match &end {
-            End::Found(finding) => finding.batch,
+            End::Found(finding) => finding.batch.min(unfinished),
             _ => self.plan.first_batch + taken,
         };
         Ok((all, end))
@@ -159,8 +189,9 @@ impl<'a, F: Fn(u64) -> ControlFlow<()>> Shared<'a, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::{Observation, Sees, World};
     use crate::peer::Peer;
-    use vmalab_model::{Mistake, Rules};
+    use vmalab_model::{Mistake, Op, Rules};
 
     fn play(jobs: usize, ops: u64, rules: Rules) -> (Stats, End) {
         let mut oracles: Vec<_> = (0..jobs).map(|_| Peer::new(Rules::V7_2)).collect();
@@ -220,6 +251,77 @@ mod tests {
         let (once, _) = play(1, total, Rules::V7_2);
         assert_eq!((all.ops, all.batches), (total, 100));
         assert_eq!((all.results, all.hooks), (once.results, once.hooks));
+    }
+
+    /// It answers as the model does, or cannot go on once another one has found something.
+    struct Half<'a> {
+        peer: Peer,
+        fails: bool,
+        found: &'a AtomicBool,
+    }
+
+    impl Oracle for Half<'_> {
+        fn name(&self) -> String {
+            self.peer.name()
+        }
+
+        fn sees(&self) -> Sees {
+            self.peer.sees()
+        }
+
+        fn worlds(&self) -> &[World] {
+            self.peer.worlds()
+        }
+
+        fn look_closely(&mut self, closely: bool) {
+            self.found.fetch_or(closely, Ordering::Relaxed);
+        }
+
+        fn run(
+            &mut self,
+            world: usize,
+            ops: &[Op],
+            seen: &mut Vec<Observation>,
+        ) -> Result<(), OracleError> {
+            if !self.fails {
+                return self.peer.run(world, ops, seen);
+            }
+            while !self.found.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            Err(OracleError::Environment("no more memory".into()))
+        }
+    }
+
+    #[test]
+    fn a_finding_is_told_even_if_another_oracle_cannot_go_on() {
+        let found = AtomicBool::new(false);
+        let mut oracles = [true, false].map(|fails| Half {
+            peer: Peer::new(Rules::V7_2),
+            fails,
+            found: &found,
+        });
+        let plan = Plan {
+            rules: Rules::V7_2.with_mistake(Mistake::SplitLosesOffset),
+            seed: 1,
+            first_batch: 0,
+            ops: 1000 * BATCH,
+        };
+        let (stats, end) = run(&mut oracles, &plan, |_| ControlFlow::Continue(())).unwrap();
+        let End::Found(finding) = end else {
+            panic!("{end:?}");
+        };
+        assert_eq!(stats.unfinished, ["no more memory"]);
+        // What the other one had taken is to be done again.
+        assert!(stats.next_batch <= finding.batch && stats.next_batch % TAKEN == 0);
+        // Without a finding it is an error.
+        found.store(true, Ordering::Relaxed);
+        let right = Plan {
+            rules: Rules::V7_2,
+            ..plan
+        };
+        let result = run(&mut oracles, &right, |_| ControlFlow::Continue(()));
+        assert!(matches!(result, Err(OracleError::Environment(_))));
     }
 
     #[test]

@@ -157,6 +157,8 @@ impl Report {
             }
             End::Agreed | End::Stopped => (Vec::new(), None),
         };
+        let unfinished = stats.unfinished.iter();
+        let unfinished = unfinished.map(|why| reason("one of the threads", why.clone()));
         let skips: Vec<_> = about
             .skipped
             .iter()
@@ -164,6 +166,7 @@ impl Report {
                 Some((what, why)) => reason(what, why.into()),
                 None => reason("part of the run", text.clone()),
             })
+            .chain(unfinished)
             .collect();
         let known = KNOWN
             .iter()

@@ -50,6 +50,8 @@ pub struct Stats {
     pub most_areas: usize,
     /// Divergences that are known, by name.
     pub known: BTreeMap<&'static str, u64>,
+    /// Why an oracle could not go on, where another one found something all the same.
+    pub unfinished: Vec<String>,
     /// All batches before this one are done.
     pub next_batch: u64,
     /// Time spent.
@@ -84,6 +86,7 @@ impl Stats {
         for (name, count) in &other.known {
             *self.known.entry(name).or_default() += count;
         }
+        self.unfinished.extend_from_slice(&other.unfinished);
     }
 
     fn count(&mut self, op: &Op, outcome: &Outcome) {

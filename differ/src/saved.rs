@@ -13,7 +13,7 @@ use crate::report::About;
 use crate::runner::Stats;
 
 /// Raised when old files can no longer be read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How far a campaign got.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Saved {
     pub seed: u64,
     era: String,
     oracle: String,
+    /// With the options that say what is done, but for how much.
+    #[serde(default)]
+    command: String,
     /// The first batch of the campaign.
     pub first_batch: u64,
     next_batch: u64,
@@ -50,6 +53,7 @@ impl Saved {
             seed: about.seed,
             era: about.era.clone(),
             oracle: about.oracle.clone(),
+            command: about.command.clone(),
             first_batch: about.first_batch,
             next_batch: stats.next_batch,
             ops: stats.ops,
@@ -109,6 +113,7 @@ impl Saved {
             ),
             ("era", self.era.clone(), about.era.clone()),
             ("oracle", self.oracle.clone(), about.oracle.clone()),
+            ("command", self.command.clone(), about.command.clone()),
         ];
         for (what, saved, now) in same {
             if saved != now {
@@ -134,6 +139,7 @@ impl Saved {
                 .collect(),
             hooks: named(&self.hooks),
             known: named(&self.known),
+            unfinished: Vec::new(),
             most_areas: self.most_areas,
             next_batch: self.next_batch,
             elapsed: Duration::try_from_secs_f64(self.seconds).unwrap_or_default(),

@@ -15,8 +15,8 @@
 //! first of them, in the order of the alphabet, is continued. That nothing is lost by this is tested in smaller worlds,
 //! where no sequence is left out: what follows a state does not depend on the way to it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,6 +28,7 @@ use vmalab_model::{
     Prot, Rules,
 };
 
+use crate::known::{self, Known};
 use crate::oracle::{Observation, Oracle, OracleError, World};
 use crate::runner::{Case, Runner, SHRINK_FOR, predict, restore};
 
@@ -40,6 +41,8 @@ pub struct Plan {
     pub length: u32,
     /// The alphabet.
     pub letters: Vec<Op>,
+    /// What is known to differ, usually [`KNOWN`](crate::known::KNOWN). What would follow it is left out.
+    pub known: &'static [Known],
     /// Whether symmetric sequences are left out.
     pub symmetric_once: bool,
     /// This part of that many: the longest sequences are shared out among machines.
@@ -59,6 +62,8 @@ pub struct Stats {
     pub compared: Vec<u64>,
     /// Operations that were played, with those that lead to a state.
     pub played: u64,
+    /// Divergences that are known, by name.
+    pub known: BTreeMap<&'static str, u64>,
     /// Time spent.
     pub elapsed: Duration,
 }
@@ -162,6 +167,7 @@ struct Behind {
     next: Vec<(u128, Path)>,
     compared: u64,
     played: u64,
+    known: BTreeMap<&'static str, u64>,
     found: Option<Case>,
 }
 
@@ -229,8 +235,18 @@ pub fn explore<O: Oracle + Send>(
         stats.sequences.push(u128::from(letters).pow(length));
         let mut compared = 0;
         let mut next = Vec::new();
+        let mut error = None;
         for result in results {
-            let behind = result?;
+            let behind = match result {
+                Ok(behind) => behind,
+                Err(other) => {
+                    error = error.or(Some(other));
+                    continue;
+                }
+            };
+            for (name, count) in behind.known {
+                *stats.known.entry(name).or_default() += count;
+            }
             compared += behind.compared;
             stats.played += behind.played;
             for (key, path) in behind.next {
@@ -246,6 +262,10 @@ pub fn explore<O: Oracle + Send>(
                 let short = Runner::new(oracle, plan.rules)?.shrink(&case, SHRINK_FOR)?;
                 end = End::Found(Box::new((case, short)));
             }
+        }
+        // A finding is told even if another oracle could not go on.
+        if let (Some(error), false) = (error, matches!(end, End::Found(_))) {
+            return Err(error);
         }
         stats.compared.push(compared);
         if matches!(end, End::Agreed) && stop.load(Ordering::Relaxed) {
@@ -295,6 +315,7 @@ impl<'a, O: Oracle> Worker<'a, O> {
             next: Vec::new(),
             compared: 0,
             played: 0,
+            known: BTreeMap::new(),
             found: None,
         };
         let mut ops = Vec::new();
@@ -314,6 +335,12 @@ impl<'a, O: Oracle> Worker<'a, O> {
                 behind.compared += 1;
                 behind.played += ops.len() as u64;
                 if let Some(case) = self.differs(&ops)? {
+                    let name = self.oracle.name();
+                    if let Some(known) = known::find(self.plan.known, &name, &case, &self.world) {
+                        *behind.known.entry(known.name).or_default() += 1;
+                        ops.pop();
+                        continue;
+                    }
                     behind.found = Some(case);
                     return Ok(behind);
                 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use vmalab_differ::known::Known;
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::peer::Peer;
 use vmalab_differ::small::{End, Plan, Stats, alphabet, explore, state_of};
@@ -14,6 +15,7 @@ fn plan(peer: &Peer, rules: Rules, pages: u64, length: u32, symmetric_once: bool
         rules,
         length,
         letters: alphabet(&peer.worlds()[0], pages, false).unwrap(),
+        known: &[],
         symmetric_once,
         shard: (0, 1),
     }
@@ -94,6 +96,33 @@ fn each_mistake_that_all_sequences_show_is_found() {
         found += u32::from(all.is_some());
     }
     assert!(found >= 5, "{found}");
+}
+
+/// What is known is counted, and the other sequences are played on.
+#[test]
+fn what_is_known_does_not_end_it() {
+    const HOLES: &[Known] = &[Known {
+        name: "holes",
+        reason: "a test",
+        oracle: "model",
+        aspect: "result",
+        shown_by: |_, _| true,
+    }];
+    let played = |known| {
+        let mut peers = [Peer::new(Rules::V7_2)];
+        let rules = Rules::V7_2.with_mistake(Mistake::MunmapOfHoleFails);
+        let plan = Plan {
+            known,
+            ..plan(&peers[0], rules, 2, 3, true)
+        };
+        explore(&mut peers, &plan, |_, _, _| ControlFlow::Continue(())).unwrap()
+    };
+    let (stats, end) = played(HOLES);
+    assert!(matches!(end, End::Agreed), "{end:?}");
+    assert!(stats.known["holes"] > 0, "{stats:?}");
+    let (stats, end) = played(&[]);
+    assert!(matches!(end, End::Found(_)));
+    assert!(stats.known.is_empty());
 }
 
 /// The parts of all shards are the whole.

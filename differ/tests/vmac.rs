@@ -16,6 +16,7 @@ use std::{env, fs};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vmalab_differ::generate::Generator;
+use vmalab_differ::known::KNOWN;
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::runner::{BATCH, End, Finding, Plan, Runner, Stats, What};
 use vmalab_differ::small::{self, alphabet, state_of};
@@ -515,6 +516,7 @@ fn small_worlds() -> Result<(), Failed> {
         rules: Rules::V7_2,
         length: 3,
         letters,
+        known: KNOWN,
         symmetric_once: true,
         shard: (0, 1),
     };

@@ -17,7 +17,7 @@ for target in differ/fuzz/fuzz_targets/*.rs; do
 	target=$(basename "$target" .rs)
 	printf '[libfuzzer]\nmax_len = 4096\n' >"$work/$target.options"
 	if [[ -n $(ls "build/fuzz/$target" 2>/dev/null) ]]; then
-		python3 -m zipfile -c "$work/${target}_seed_corpus.zip" "build/fuzz/$target"/*
+		python3 -m zipfile -c "$work/${target}_seed_corpus.zip" "build/fuzz/$target"
 	fi
 done
 rm -f "$archive" "$work"/*.made "$work"/*.lock

@@ -13,7 +13,8 @@
 #SBATCH --time=09:00:00
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --signal=TERM@60
+# To the shell of the batch, which becomes vmalab: there are no job steps.
+#SBATCH --signal=B:TERM@60
 
 set -eu
 shard=${SLURM_ARRAY_TASK_ID:?start it by sbatch --array=0-N}

@@ -23,6 +23,7 @@
 
 mod child;
 mod device;
+mod guard;
 mod machine;
 mod template;
 mod wire;
@@ -32,7 +33,7 @@ use std::fs::OpenOptions;
 use std::io::{IoSliceMut, Write as _};
 use std::num::NonZeroU32;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ use vmalab_model::{
 };
 
 use self::device::Watched;
+use self::guard::Guard;
 use self::template::Template;
 use self::wire::{Call, EVERYWHERE, FORK, MAX_OPS, RawArea, Record, STEER, Shared, device_number};
 use crate::contents;
@@ -194,6 +196,8 @@ pub struct Host {
     closely: bool,
     /// The objects of anonymous memory that this batch has seen: device and inode.
     inodes: Vec<(u64, u64)>,
+    /// Restores `vm.max_map_count`; it ends after the templates, which are dropped before it.
+    _guard: Option<Guard>,
 }
 
 impl Host {
@@ -253,7 +257,7 @@ impl Host {
             Err(errno) => skipped.push(format!("System V shared memory: shmget: {errno}")),
         }
         let scratch = numbers()?;
-        let limit_file = match options.tight {
+        let limit_file: Option<OwnedFd> = match options.tight {
             Tight::Sysctl => Some(
                 OpenOptions::new()
                     .write(true)
@@ -262,6 +266,13 @@ impl Host {
                     .into(),
             ),
             _ => None,
+        };
+        let guard = match &limit_file {
+            Some(file) => Some(Guard::start(
+                file.as_fd(),
+                machine::limits()?.max_map_count,
+            )?),
+            None => None,
         };
         let mut host = Self {
             release: machine::release()?,
@@ -278,6 +289,7 @@ impl Host {
             closely: false,
             skipped,
             inodes: Vec::new(),
+            _guard: guard,
         };
         host.settle(named)?;
         Ok(host)

@@ -25,6 +25,7 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use vmalab_differ::eras;
+use vmalab_differ::known::KNOWN;
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::peer::Peer;
 use vmalab_differ::runner::{End, Plan, Runner};
@@ -60,6 +61,7 @@ fn play(library: &Path, ops: u64) -> anyhow::Result<()> {
         rules,
         length: 2,
         letters,
+        known: KNOWN,
         symmetric_once: true,
         shard: (0, 1),
     };
