@@ -15,8 +15,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vmalab_differ::host::HostOptions;
 use vmalab_differ::jobs;
 use vmalab_differ::oracle::{Oracle, OracleError, World};
-use vmalab_differ::page::{self, Written};
-use vmalab_differ::report::{About, Report, finding_text, result_name};
+use vmalab_differ::page;
+use vmalab_differ::report::{About, Report, finding_text, origin, result_name};
 use vmalab_differ::runner::{BATCH, End, Plan, Stats};
 use vmalab_differ::saved::Saved;
 use vmalab_differ::small::{part, shard};
@@ -24,6 +24,7 @@ use vmalab_differ::vmac::VmaC;
 use vmalab_model::Rules;
 
 use crate::oracles::{Choice, Which};
+use crate::report;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -314,13 +315,16 @@ fn conclude(
     end: &End,
     worlds: &[World],
 ) -> anyhow::Result<ExitCode> {
-    let report = Report::new(about, stats, end, worlds);
+    let machine = Report::new(about, stats, end, worlds);
     // A finding is told even where it cannot be written.
     let written = match end {
-        End::Found(finding) => Some(page::write(&args.out, finding, about, worlds)),
+        End::Found(finding) => {
+            let origin = origin(about, finding);
+            Some(page::write(&args.out, &finding.short, &origin, worlds))
+        }
         _ => None,
     };
-    let text = serde_json::to_string_pretty(&report)?;
+    let text = serde_json::to_string_pretty(&machine)?;
     if let Some(path) = &args.report {
         fs::write(path, text.clone() + "\n")
             .with_context(|| format!("cannot write the report to {}", path.display()))?;
@@ -335,10 +339,8 @@ fn conclude(
             End::Found(finding) => {
                 println!("result  DIVERGENCE\n");
                 print!("{}", finding_text(finding, about, worlds));
-                match written.expect("what was found was to be written") {
-                    Ok(written) => print_written(&written),
-                    Err(error) => println!("\nnot written to {}: {error}", args.out.display()),
-                }
+                let written = written.expect("what was found was to be written");
+                report::print(&args.out, &written);
             }
         }
     }
@@ -347,15 +349,6 @@ fn conclude(
     } else {
         ExitCode::SUCCESS
     })
-}
-
-fn print_written(written: &Written) {
-    println!("\nwritten:\n  {}", written.sequence.display());
-    match &written.program {
-        Ok(program) => println!("  {}", program.display()),
-        Err(why) => println!("  no program of C: {why}"),
-    }
-    println!("  {}", written.page.display());
 }
 
 fn progress_bar(args: &Args, total: u64) -> ProgressBar {

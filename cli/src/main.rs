@@ -6,6 +6,7 @@ mod eras;
 mod export;
 mod oracles;
 mod replay;
+mod report;
 mod shrink;
 mod stats;
 mod watch;
@@ -37,6 +38,8 @@ enum Command {
     Export(export::Args),
     /// Play sequences of operations on an oracle, and recordings of real kernels on the model
     Replay(replay::Args),
+    /// Put all findings of some directories on one page of HTML
+    Report(report::Args),
     /// Make a sequence that shows a divergence as short and simple as can be
     Shrink(shrink::Args),
     /// Show what /dev/vmalab counts: live objects, areas and pages, and calls of its hooks
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Eras(args) => eras::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Shrink(args) => shrink::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Watch(args) => watch::run(&args),

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use serde_json::json;
-use vmalab_differ::oracle::{NamedFile, World};
-use vmalab_differ::page::what;
+use vmalab_differ::oracle::NamedFile;
+use vmalab_differ::page::{self, Origin, what};
 use vmalab_differ::report::{case_text, outcome_json, result_text};
 use vmalab_differ::runner::Runner;
 use vmalab_differ::sequence::{self, Sequence};
@@ -17,6 +17,7 @@ use vmalab_model::{Area, File, Op, Rules};
 use vmalab_vectors::{Difference, Recording, replay};
 
 use crate::oracles::{Choice, Chosen};
+use crate::report;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Print one JSON object for each file
     #[arg(long)]
     json: bool,
+    /// Where a finding is written: the sequence, a program of C, a page of HTML
+    #[arg(long, value_name = "DIRECTORY", default_value = "build/report")]
+    out: PathBuf,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -95,6 +99,10 @@ fn sequence(args: &Args, path: &Path) -> anyhow::Result<bool> {
     let mut runner = Runner::new(&mut *chosen.oracle, chosen.rules)?;
     let found = runner.replay(world, &ops)?;
     let description = runner.worlds()[world].clone();
+    let written = found.as_ref().map(|case| {
+        let origin = origin(args, path, &oracle, chosen.rules.name, ops.len());
+        page::write(&args.out, case, &origin, runner.worlds())
+    });
     if args.json {
         let seen = runner.steps().1.iter();
         let steps: Vec<_> = seen
@@ -138,15 +146,33 @@ fn sequence(args: &Args, path: &Path) -> anyhow::Result<bool> {
                 "DIVERGENCE at operation {}\n",
                 case.ops.len().saturating_sub(1)
             );
-            print!("{}", case_text(case, &worlds_of(world, description)));
+            print!("{}", case_text(case, runner.worlds()));
+            let written = written.expect("what was found was to be written");
+            report::print(&args.out, &written);
         }
     }
     Ok(found.is_none())
 }
 
-/// As a list in which it has its place.
-fn worlds_of(place: usize, world: World) -> Vec<World> {
-    vec![world; place + 1]
+/// Where a finding comes from.
+fn origin(args: &Args, path: &Path, oracle: &str, era: &str, length: usize) -> Origin {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut words = args.choice.words();
+    if let Some(world) = &args.world {
+        words += &format!(" --world '{world}'");
+    }
+    Origin {
+        // As often as it is replayed.
+        name: format!(
+            "replay-{}",
+            stem.trim_start_matches("finding-")
+                .trim_start_matches("replay-")
+        ),
+        oracle: oracle.into(),
+        era: era.into(),
+        found_in: format!("{}, {length} operations", path.display()),
+        command: format!("vmalab replay {}{words}", path.display()),
+    }
 }
 
 /// Replays one recording on the model; gives whether all agreed.

@@ -13,9 +13,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use vmalab_differ::known::KNOWN;
 use vmalab_differ::oracle::Oracle;
-use vmalab_differ::page::what;
+use vmalab_differ::page::{self, Origin};
 use vmalab_differ::report::case_text;
-use vmalab_differ::sequence::{to_json, to_text};
+use vmalab_differ::sequence::to_json;
 use vmalab_differ::small::{End, KINDS, Plan, Stats, alphabet, explore, shard};
 use vmalab_model::Rules;
 
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     /// Write a report for machines to this file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Where a finding is written, as a sequence to replay
+    /// Where a finding is written: a sequence to replay, a program of C, a page of HTML
     #[arg(long, value_name = "DIRECTORY", default_value = "build/report")]
     out: PathBuf,
 }
@@ -151,13 +151,11 @@ fn explore_with<O: Oracle + Send>(
                 short.ops.len()
             );
             print!("{}", case_text(short, oracles[0].worlds()));
-            let world = &oracles[0].worlds()[short.world];
-            report["finding"] = to_json(world, rules.name, &short.ops);
-            fs::create_dir_all(&args.out)?;
-            let path = args.out.join("finding-worlds.ops");
-            fs::write(&path, to_text(world, rules.name, &short.ops, &what(short)))
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            println!("\nwritten:\n  {}", path.display());
+            let worlds = oracles[0].worlds();
+            report["finding"] = to_json(&worlds[short.world], rules.name, &short.ops);
+            let origin = origin(args, &name, &rules, case.ops.len());
+            let written = page::write(&args.out, short, &origin, worlds);
+            crate::report::print(&args.out, &written);
             ExitCode::FAILURE
         }
     };
@@ -166,6 +164,27 @@ fn explore_with<O: Oracle + Send>(
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(code)
+}
+
+/// Where a finding comes from.
+fn origin(args: &Args, oracle: &str, rules: &Rules, length: usize) -> Origin {
+    let (part, parts) = args.shard;
+    let mut command = format!("vmalab worlds --ops {} --pages {}", args.ops, args.pages);
+    for (option, given) in [("locks", args.locks), ("all", args.all)] {
+        if given {
+            command += &format!(" --{option}");
+        }
+    }
+    Origin {
+        name: format!("worlds-{part}-{parts}"),
+        oracle: oracle.into(),
+        era: rules.name.into(),
+        found_in: format!(
+            "a small world of {} pages, after {length} operations",
+            args.pages
+        ),
+        command: format!("{command} --shard {part}/{parts}{}", args.choice.words()),
+    }
 }
 
 fn print_stats(stats: &Stats) {

@@ -64,6 +64,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// An empty directory of a test.
+fn scratch(name: &str) -> String {
+    let path = format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
 fn usage_errors_are_2() {
     for (arguments, says) in [
         (&["diff", "--ops", "many"][..], "--ops"),
@@ -171,10 +179,40 @@ fn worlds() {
         said.contains("length 2: 625 sequences") && said.contains("no divergence"),
         "{said}"
     );
-    let out = ["--out", env!("CARGO_TARGET_TMPDIR")];
-    let wrong = vmalab(&[&small[..], &out, &["--mistake", "SplitLosesOffset"]].concat());
-    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stderr));
-    assert!(text(&wrong.stdout).contains("DIVERGENCE"));
+    let directory = scratch("worlds");
+    let wrong = ["--mistake", "NoMergeForward", "--out", &directory];
+    let found = vmalab(&[&small[..], &wrong].concat());
+    assert_eq!(found.status.code(), Some(1), "{}", text(&found.stderr));
+    assert!(text(&found.stdout).contains("DIVERGENCE"));
+    // All that a finding of `diff` has; and so has what a replay finds. The last page has both.
+    let ops = format!("{directory}/finding-worlds-0-1.ops");
+    let replay = ["replay", &ops, "--oracle", "model"];
+    let replayed = vmalab(&[&replay[..], &wrong].concat());
+    assert_eq!(
+        replayed.status.code(),
+        Some(1),
+        "{}",
+        text(&replayed.stderr)
+    );
+    for finding in ["worlds-0-1", "replay-worlds-0-1"] {
+        let read = |extension| {
+            let path = format!("{directory}/finding-{finding}.{extension}");
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+        };
+        assert!(read("ops").contains("mmap(arena+0x0, "));
+        assert!(read("c").contains("int main"));
+        assert!(read("html").contains("<svg "));
+    }
+    let all = std::fs::read_to_string(format!("{directory}/index.html")).unwrap();
+    assert!(all.contains("<h1>2 findings</h1>") && all.contains("vmalab worlds --ops 2 --pages 2"));
+    assert_eq!(all.matches("<article ").count(), 2);
+    // Of several directories on one page.
+    let page = format!("{directory}/all.html");
+    let report = vmalab(&["report", &directory, &directory, "--out", &page]);
+    assert_eq!(report.status.code(), Some(0), "{}", text(&report.stderr));
+    let pages = std::fs::read_to_string(page).unwrap();
+    assert_eq!(pages.matches("<article ").count(), 4);
+    assert!(pages.matches("<svg ").count() >= 4 && !pages.contains("src="));
 }
 
 fn unreadable() {
@@ -363,7 +401,7 @@ fn finding() {
     };
     let ops = written(".ops");
     let mistake = &with_mistake[4..];
-    let replayed = vmalab(&[&["replay", &ops], mistake].concat());
+    let replayed = vmalab(&[&["replay", &ops, "--out", out], mistake].concat());
     assert_eq!(
         replayed.status.code(),
         Some(1),

@@ -21,6 +21,7 @@ mod contents;
 pub mod eras;
 pub mod generate;
 pub mod host;
+pub mod index;
 pub mod jobs;
 pub mod known;
 pub mod oracle;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! [`write()`]: a finding as files: a sequence to replay, a program of C, and a page of HTML with all of it.
+//! [`write()`]: a finding as files: a sequence to replay, a program of C, and a page of HTML with all of it;
+//! and it comes on the page of all findings of the directory.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,10 +8,11 @@ use std::{fs, io};
 
 use vmalab_model::Area;
 
+use crate::index;
 use crate::oracle::World;
 use crate::program::program;
-use crate::report::{About, command, result_text};
-use crate::runner::{Case, Differs, Finding, What};
+use crate::report::result_text;
+use crate::runner::{Case, Differs, What};
 use crate::sequence::to_text;
 use crate::show;
 
@@ -23,6 +25,23 @@ pub struct Written {
     pub program: Result<PathBuf, String>,
     /// The page with all of it.
     pub page: PathBuf,
+    /// The page of all findings that are there.
+    pub index: PathBuf,
+}
+
+/// Where a finding comes from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// What its files are called, but for `finding-` before it and the extension.
+    pub name: String,
+    /// The oracle's name.
+    pub oracle: String,
+    /// The era's name.
+    pub era: String,
+    /// In what it was found, for people.
+    pub found_in: String,
+    /// The command that shows it again.
+    pub command: String,
 }
 
 /// Writes a finding into a directory, which is made if it is not there.
@@ -31,34 +50,34 @@ pub struct Written {
 /// Those of the file system.
 pub fn write(
     directory: &Path,
-    finding: &Finding,
-    about: &About,
+    case: &Case,
+    origin: &Origin,
     worlds: &[World],
 ) -> io::Result<Written> {
     fs::create_dir_all(directory)?;
-    let case = &finding.short;
-    let name = format!("finding-{}-{}", about.seed, finding.batch);
-    let path = |extension| directory.join(format!("{name}.{extension}"));
+    let path = |extension| directory.join(format!("finding-{}.{extension}", origin.name));
     let title = format!(
         "{}: {}\n{}, predicted by the rules {}",
         last_op(case, worlds),
         what(case),
-        about.oracle,
-        about.era
+        origin.oracle,
+        origin.era
     );
-    let sequence = to_text(&worlds[case.world], &about.era, &case.ops, &title);
+    let sequence = to_text(&worlds[case.world], &origin.era, &case.ops, &title);
     let program = program(case, worlds, &title);
-    let page = html(finding, about, worlds, &sequence, &program);
+    let page = html(case, origin, worlds, &sequence, &program);
     let written = Written {
         sequence: path("ops"),
         program: program.as_ref().map(|_| path("c")).map_err(Clone::clone),
         page: path("html"),
+        index: directory.join(index::NAME),
     };
     fs::write(&written.sequence, sequence)?;
     if let (Ok(path), Ok(text)) = (&written.program, &program) {
         fs::write(path, text)?;
     }
     fs::write(&written.page, page)?;
+    index::write(&[directory.to_owned()], &written.index)?;
     Ok(written)
 }
 
@@ -76,25 +95,27 @@ fn last_op(case: &Case, worlds: &[World]) -> String {
     last.map_or_else(String::new, |op| show::op(op, files))
 }
 
-const STYLE: &str = "body { font: 15px/1.5 sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; color: #222 }
+pub(crate) const STYLE: &str = "body { font: 15px/1.5 sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; color: #222 }
 h1 { font-size: 1.3em } h2 { font-size: 1.1em; margin-top: 2em }
 pre { background: #f6f6f6; padding: .7em; overflow-x: auto } table { border-collapse: collapse }
 td, th { border: 1px solid #ccc; padding: .2em .6em; text-align: left } .differs { background: #ffe0e0 }";
+/// Between these is what the page of all findings takes.
+pub(crate) const BODY: &str = "</style>\n";
+pub(crate) const END: &str = "</html>\n";
 
 /// The page: nothing in it comes from elsewhere.
 fn html(
-    finding: &Finding,
-    about: &About,
+    case: &Case,
+    origin: &Origin,
     worlds: &[World],
     sequence: &str,
     program: &Result<String, String>,
 ) -> String {
-    let case = &finding.short;
     let world = &worlds[case.world];
     let e = show::escaped;
     let op = last_op(case, worlds);
     let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{}</title>\n<style>{STYLE}</style>\n\
+        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{}</title>\n<style>{STYLE}{BODY}\
          <h1>{}</h1>\n<p><b>{}</b></p>\n",
         e(&what(case)),
         e(&op),
@@ -102,15 +123,12 @@ fn html(
     );
     let _ = writeln!(
         page,
-        "<table><tr><th>oracle<td>{}<tr><th>model<td>rules {}<tr><th>world<td>{}<tr><th>found in<td>batch {}, \
-         {} operations, of which {} are enough<tr><th>again<td><code>{}</code></table>",
-        e(&about.oracle),
-        e(&about.era),
+        "<table><tr><th>oracle<td>{}<tr><th>model<td>rules {}<tr><th>world<td>{}<tr><th>found in<td>{}<tr><th>again<td><code>{}</code></table>",
+        e(&origin.oracle),
+        e(&origin.era),
         e(&world.name),
-        finding.batch,
-        finding.full.ops.len(),
-        case.ops.len(),
-        e(&command(about, finding)),
+        e(&origin.found_in),
+        e(&origin.command),
     );
     if let What::Differs(differs) = &case.what {
         outcomes(&mut page, differs, world);
@@ -134,7 +152,7 @@ fn html(
             e(why)
         ),
     };
-    page += "</html>\n";
+    page += END;
     page
 }
 

@@ -11,6 +11,7 @@ use crate::compare::result;
 use crate::generate;
 use crate::known::KNOWN;
 use crate::oracle::{NamedFile, World};
+use crate::page::Origin;
 use crate::runner::{Case, Differs, End, Finding, Stats, What};
 use crate::sequence;
 use crate::show;
@@ -197,8 +198,24 @@ pub fn result_name(number: i32) -> String {
     }
 }
 
+/// Where a finding of a run comes from.
+pub fn origin(about: &About, finding: &Finding) -> Origin {
+    Origin {
+        name: format!("{}-{}", about.seed, finding.batch),
+        oracle: about.oracle.clone(),
+        era: about.era.clone(),
+        found_in: format!(
+            "batch {}, {} operations, of which {} are enough",
+            finding.batch,
+            finding.full.ops.len(),
+            finding.short.ops.len()
+        ),
+        command: command(about, finding),
+    }
+}
+
 /// The command that repeats a finding.
-pub(crate) fn command(about: &About, finding: &Finding) -> String {
+fn command(about: &About, finding: &Finding) -> String {
     format!(
         "{} --batch {} --ops {}",
         about.command,

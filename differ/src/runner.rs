@@ -427,6 +427,11 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         Ok(broke.map(|(index, what)| (index, What::Broke(what))))
     }
 
+    /// The name of the oracle.
+    pub fn oracle(&self) -> String {
+        self.oracle.name()
+    }
+
     /// The worlds of the oracle.
     pub fn worlds(&self) -> &[World] {
         self.oracle.worlds()

@@ -2,16 +2,14 @@
 //! What the targets share: the oracle, and what becomes of a finding.
 
 use std::env;
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use vmalab_differ::oracle::Oracle;
-use vmalab_differ::page::what;
+use vmalab_differ::page::{self, Origin};
 use vmalab_differ::report::case_text;
 use vmalab_differ::runner::{Case, Runner};
-use vmalab_differ::sequence::to_text;
 use vmalab_differ::vmac::VmaC;
 use vmalab_model::Rules;
 
@@ -44,7 +42,7 @@ pub fn rules(oracle: &VmaC) -> Rules {
     *Rules::for_kernel(oracle.kernel()).expect("an era is as old as this kernel")
 }
 
-/// Makes a finding short, prints it, and writes the sequence for `vmalab replay`.
+/// Makes a finding short, prints it, and writes what `vmalab diff` writes of one.
 ///
 /// # Panics
 /// Always: this is how libFuzzer learns of it.
@@ -53,15 +51,29 @@ pub fn report<O: Oracle>(runner: &mut Runner<'_, O>, bytes: &[u8], case: &Case) 
     println!("{}", case_text(&short, runner.worlds()));
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
-    let out = env::var_os(OUT).map_or_else(PathBuf::new, PathBuf::from);
-    let path = out.join(format!("finding-{:016x}.ops", hasher.finish()));
-    let world = &runner.worlds()[short.world];
-    let text = to_text(world, runner.rules().name, &short.ops, &what(&short));
-    match fs::write(&path, text) {
-        Ok(()) => panic!(
-            "a divergence: vmalab replay --oracle vmac {}",
-            path.display()
+    let out = env::var_os(OUT).map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let name = format!("{:016x}", hasher.finish());
+    let command = format!(
+        "vmalab replay --oracle vmac {}/finding-{name}.ops",
+        out.display()
+    );
+    let origin = Origin {
+        name,
+        oracle: runner.oracle(),
+        era: runner.rules().name.into(),
+        found_in: format!(
+            "{} bytes of libFuzzer's, {} operations, of which {} are enough",
+            bytes.len(),
+            case.ops.len(),
+            short.ops.len()
         ),
-        Err(error) => panic!("a divergence, and cannot write {}: {error}", path.display()),
+        command: command.clone(),
+    };
+    match page::write(&out, &short, &origin, runner.worlds()) {
+        Ok(_) => panic!("a divergence: {command}"),
+        Err(error) => panic!(
+            "a divergence, and cannot write to {}: {error}",
+            out.display()
+        ),
     }
 }
