@@ -4,6 +4,7 @@
 mod diff;
 mod eras;
 mod export;
+mod man;
 mod oracles;
 mod replay;
 mod report;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 /// prove the prediction.
 #[derive(Parser)]
 #[command(
+    name = "vmalab",
     version,
     after_help = "Exit status: 0 all agreed, 1 something was found, 2 wrong usage or environment."
 )]
@@ -36,6 +38,8 @@ enum Command {
     Eras(eras::Args),
     /// Write cases for other systems that answer the mmap family: calls, and what each era answers
     Export(export::Args),
+    /// Write manual pages of this command, one for each subcommand
+    Man(man::Args),
     /// Play sequences of operations on an oracle, and recordings of real kernels on the model
     Replay(replay::Args),
     /// Put all findings of some directories on one page of HTML
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Eras(args) => eras::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Shrink(args) => shrink::run(&args),

@@ -28,6 +28,8 @@ fn main() {
         Trial::test("a_campaign_goes_on_where_it_stopped", || holds(campaign)),
         Trial::test("shards_do_what_one_run_does", || holds(shards)),
         Trial::test("small_worlds_are_played_whole", || holds(worlds)),
+        Trial::test("exported_cases_are_as_the_schema_says", || holds(export)),
+        Trial::test("man_pages_are_of_all_subcommands", || holds(man)),
         Trial::test("a_sequence_that_cannot_be_read_says_where", || {
             holds(unreadable)
         }),
@@ -213,6 +215,64 @@ fn worlds() {
     let pages = std::fs::read_to_string(page).unwrap();
     assert_eq!(pages.matches("<article ").count(), 4);
     assert!(pages.matches("<svg ").count() >= 4 && !pages.contains("src="));
+}
+
+fn export() {
+    let directory = scratch("export");
+    let output = vmalab(&["export", &directory, "--cases", "30", "--seed", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let read = |name: &str| -> Value {
+        let text = std::fs::read(format!("{directory}/{name}")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let schema = jsonschema::validator_for(&read("schema.json")).unwrap();
+    let case = |number| read(&format!("case-{number:05}.json"));
+    for number in 0..30 {
+        if let Err(error) = schema.validate(&case(number)) {
+            panic!("case {number}, {}: {error}", error.instance_path());
+        }
+    }
+    // It is not one that all files fit.
+    let spoiled = [
+        ("/format", Value::from(2)),
+        ("/calls/0/call", "mseal".into()),
+        ("/calls/0/args/0", 4096.into()),
+        ("/calls/0/args/0", "arena + 1".into()),
+        ("/expected/0/eras/0/since", Vec::<u64>::new().into()),
+        ("/expected/0/outcomes/0/areas", "none".into()),
+    ];
+    for (place, value) in spoiled {
+        let mut case = case(0);
+        *case.pointer_mut(place).expect("it is there") = value;
+        assert!(!schema.is_valid(&case), "{place}");
+    }
+    // Nothing is written over.
+    let again = vmalab(&["export", &directory]);
+    assert_eq!(again.status.code(), Some(2));
+}
+
+fn man() {
+    let directory = scratch("man");
+    let output = vmalab(&["man", &directory]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let help = text(&vmalab(&["--help"]).stdout);
+    let (_, commands) = help.split_once("Commands:\n").expect("a list");
+    let commands = commands.lines().take_while(|line| !line.is_empty());
+    let names: Vec<_> = commands
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(names.len() >= 10, "{names:?}");
+    for name in names {
+        let page = std::fs::read_to_string(format!("{directory}/vmalab-{name}.1"));
+        let page = page.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(
+            page.contains(".TH ") && page.contains(".SH OPTIONS"),
+            "{page}"
+        );
+    }
+    let page = std::fs::read_to_string(format!("{directory}/vmalab.1")).unwrap();
+    assert!(page.contains("Exit status"), "{page}");
 }
 
 fn unreadable() {

@@ -7,10 +7,10 @@
 
 use serde::Serialize;
 use vmalab_model::{
-    AddressSpace, Area, Backing, Errno, File, FileId, Limits, MlockFlags, Object, Op, Outcome,
-    PAGE_SIZE, Rules, VmFlags,
+    AddressSpace, Area, Errno, File, FileId, Limits, Object, Op, Outcome, PAGE_SIZE, Rules, VmFlags,
 };
 
+use crate::call::{self, Kind};
 use crate::generate::{self, Generator};
 use crate::oracle::{Heap, NamedFile, World};
 use crate::show;
@@ -263,65 +263,23 @@ fn length(value: u64) -> Option<String> {
     (value <= 2 * PAGES * PAGE_SIZE || value >= 1 << 47).then(|| format!("{value:#x}"))
 }
 
+/// What others can have.
+const CALLS: [&str; 9] = [
+    "mmap", "munmap", "mprotect", "mremap", "mlock", "mlock2", "munlock", "madvise", "touch",
+];
+
 /// The call that an operation is, if others can have it.
 fn words(op: &Op, world: &World) -> Option<(&'static str, Vec<String>)> {
-    let number = |value: u64| format!("{value:#x}");
-    let call = match *op {
-        Op::Mmap(mmap) => {
-            let file = match mmap.backing {
-                Backing::File(FileId(id)) => world.files.get(usize::from(id))?.name.clone(),
-                Backing::None => "-1".into(),
-            };
-            let args = vec![
-                address(mmap.addr)?,
-                length(mmap.len)?,
-                number(mmap.prot.0.into()),
-                number(mmap.flags.0.into()),
-                file,
-                number(mmap.offset),
-            ];
-            ("mmap", args)
-        }
-        Op::Munmap { addr, len } => ("munmap", vec![address(addr)?, length(len)?]),
-        Op::Mprotect { addr, len, prot } => (
-            "mprotect",
-            vec![address(addr)?, length(len)?, number(prot.0.into())],
-        ),
-        Op::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } => (
-            "mremap",
-            vec![
-                address(addr)?,
-                length(old_len)?,
-                length(new_len)?,
-                number(flags.0.into()),
-                address(new_addr)?,
-            ],
-        ),
-        Op::Mlock { addr, len, flags } if flags == MlockFlags::empty() => {
-            ("mlock", vec![address(addr)?, length(len)?])
-        }
-        Op::Mlock { addr, len, flags } => (
-            "mlock2",
-            vec![address(addr)?, length(len)?, number(flags.0.into())],
-        ),
-        Op::Munlock { addr, len } => ("munlock", vec![address(addr)?, length(len)?]),
-        Op::Madvise { addr, len, advice } => (
-            "madvise",
-            vec![address(addr)?, length(len)?, number(advice.0.into())],
-        ),
-        Op::Touch { addr, write } => {
-            let how = if write { "write" } else { "read" };
-            ("touch", vec![address(addr)?, how.into()])
-        }
-        _ => return None,
+    let call = call::Call::from(op);
+    let word = |(_, kind, value): (_, Kind, u64)| match kind {
+        Kind::Addr => address(value),
+        Kind::Len => length(value),
+        Kind::File | Kind::Access => Some(kind.word(value, &world.files, None)),
+        _ => Some(format!("{value:#x}")),
     };
-    Some(call)
+    let name = call.signature.name;
+    let args = call.args().map(word).collect::<Option<_>>()?;
+    CALLS.contains(&name).then_some((name, args))
 }
 
 #[cfg(test)]
