@@ -6,6 +6,7 @@ mod eras;
 mod export;
 mod man;
 mod oracles;
+mod record;
 mod replay;
 mod report;
 mod shrink;
@@ -40,6 +41,8 @@ enum Command {
     Export(export::Args),
     /// Write manual pages of this command, one for each subcommand
     Man(man::Args),
+    /// Make a sequence of what a real program does with its memory, by strace
+    Record(record::Args),
     /// Play sequences of operations on an oracle, and recordings of real kernels on the model
     Replay(replay::Args),
     /// Put all findings of some directories on one page of HTML
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Eras(args) => eras::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Record(args) => record::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Shrink(args) => shrink::run(&args),

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     print!("{}", case_text(&short, runner.worlds()));
     if let Some(out) = &args.out {
         let world = &runner.worlds()[short.world];
-        let text = to_text(world, chosen.rules.name, &short.ops, &what(&short));
+        let text = to_text(world, Some(chosen.rules.name), &short.ops, &what(&short));
         fs::write(out, text).with_context(|| format!("cannot write {}", out.display()))?;
     }
     Ok(ExitCode::FAILURE)

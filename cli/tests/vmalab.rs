@@ -29,6 +29,7 @@ fn main() {
         Trial::test("shards_do_what_one_run_does", || holds(shards)),
         Trial::test("small_worlds_are_played_whole", || holds(worlds)),
         Trial::test("exported_cases_are_as_the_schema_says", || holds(export)),
+        Trial::test("what_strace_saw_can_be_replayed", || holds(record)),
         Trial::test("man_pages_are_of_all_subcommands", || holds(man)),
         Trial::test("a_sequence_that_cannot_be_read_says_where", || {
             holds(unreadable)
@@ -249,6 +250,45 @@ fn export() {
     // Nothing is written over.
     let again = vmalab(&["export", &directory]);
     assert_eq!(again.status.code(), Some(2));
+}
+
+/// What a dynamic linker does, of which `true` does nothing more.
+fn record() {
+    let directory = scratch("record");
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/true.strace");
+    let ops = format!("{directory}/true.ops");
+    let recorded = vmalab(&["record", "--from", trace, "--out", &ops]);
+    assert_eq!(
+        recorded.status.code(),
+        Some(0),
+        "{}",
+        text(&recorded.stderr)
+    );
+    let said = text(&recorded.stdout);
+    assert!(said.contains("10 operations in "), "{said}");
+    assert!(
+        said.contains("Left out: 2 calls about memory that was there before"),
+        "{said}"
+    );
+    let replayed = vmalab(&["replay", &ops, "--oracle", "model"]);
+    assert_eq!(
+        replayed.status.code(),
+        Some(0),
+        "{}",
+        text(&replayed.stderr)
+    );
+    assert!(text(&replayed.stdout).contains("all 10 operations did as predicted"));
+    // A real program, where strace is.
+    let real = vmalab(&["record", "--", "/bin/true"]);
+    let error = text(&real.stderr);
+    if error.contains("apt install strace") {
+        eprintln!("not recorded by strace, which is not there");
+        assert_eq!(real.status.code(), Some(2));
+    } else {
+        assert_eq!(real.status.code(), Some(0), "{error}");
+        assert!(text(&real.stdout).contains("munmap(arena+"));
+    }
+    assert_eq!(vmalab(&["record"]).status.code(), Some(2));
 }
 
 fn man() {

@@ -35,4 +35,5 @@ pub mod sequence;
 pub mod show;
 pub mod shrink;
 pub mod small;
+pub mod strace;
 pub mod vmac;

@@ -63,7 +63,7 @@ pub fn write(
         origin.oracle,
         origin.era
     );
-    let sequence = to_text(&worlds[case.world], &origin.era, &case.ops, &title);
+    let sequence = to_text(&worlds[case.world], Some(&origin.era), &case.ops, &title);
     let program = program(case, worlds, &title);
     let page = html(case, origin, worlds, &sequence, &program);
     let written = Written {

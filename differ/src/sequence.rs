@@ -248,13 +248,17 @@ impl Sequence {
     }
 }
 
-/// The file for people; `comment` may have several lines.
-pub fn to_text(world: &World, era: &str, ops: &[Op], comment: &str) -> String {
+/// The file for people; `comment` may have several lines. Without an era it is played by the rules of the
+/// kernel that answers.
+pub fn to_text(world: &World, era: Option<&str>, ops: &[Op], comment: &str) -> String {
     let mut text = String::new();
     for line in comment.lines() {
         let _ = writeln!(text, "{}", format!("# {line}").trim_end());
     }
-    let _ = writeln!(text, "world \"{}\"\nera {era}", world.name);
+    let _ = writeln!(text, "world \"{}\"", world.name);
+    if let Some(era) = era {
+        let _ = writeln!(text, "era {era}");
+    }
     for op in ops {
         let word = |kind: crate::call::Kind, value| kind.word(value, &world.files, Some(world));
         let _ = writeln!(text, "{}", Call::from(op).text(word));
@@ -433,7 +437,7 @@ mod tests {
                     generator.learn(&outcome);
                     ops.push(op);
                 }
-                let text = to_text(world, "V7_2", &ops, "two\nlines");
+                let text = to_text(world, Some("V7_2"), &ops, "two\nlines");
                 let json = to_json(world, "V7_2", &ops);
                 for written in [text, json.to_string()] {
                     let read = Sequence::parse(&written).unwrap();
