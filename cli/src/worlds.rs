@@ -14,7 +14,7 @@ use serde_json::json;
 use vmalab_differ::known::KNOWN;
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::page::{self, Origin};
-use vmalab_differ::report::case_text;
+use vmalab_differ::report::{Row, case_text};
 use vmalab_differ::sequence::to_json;
 use vmalab_differ::small::{End, KINDS, Plan, Stats, alphabet, explore, shard};
 use vmalab_model::Rules;
@@ -64,13 +64,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let mut oracles = args.choice.vmac(jobs)?;
             let kernel = oracles[0].kernel().to_owned();
             let rules = args.choice.rules(&kernel, None)?;
-            explore_with(args, &mut oracles, rules)
+            explore_with(args, &mut oracles, &kernel, rules)
         }
         Which::Model => {
             let peers = (0..jobs).map(|_| args.choice.peer(None));
             let mut peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
             let rules = args.choice.rules("", None)?;
-            explore_with(args, &mut peers, rules)
+            explore_with(args, &mut peers, "", rules)
         }
     }
 }
@@ -78,6 +78,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn explore_with<O: Oracle + Send>(
     args: &Args,
     oracles: &mut [O],
+    kernel: &str,
     rules: Rules,
 ) -> anyhow::Result<ExitCode> {
     let world = oracles[0].worlds()[0].clone();
@@ -124,7 +125,7 @@ fn explore_with<O: Oracle + Send>(
     bar.finish_and_clear();
     print_stats(&stats);
     let mut report = json!({
-        "target": "worlds", "oracle": name, "era": rules.name,
+        "target": "worlds", "kernel": kernel, "oracle": name, "era": rules.name,
         "pages": args.pages, "kinds": KINDS.len(), "letters": stats.letters,
         "shard": [args.shard.0, args.shard.1],
         "sequences": stats.sequences.iter().map(u128::to_string).collect::<Vec<_>>(),
@@ -133,6 +134,7 @@ fn explore_with<O: Oracle + Send>(
         "passed": u8::from(matches!(end, End::Agreed)),
         "failed": u8::from(matches!(end, End::Found(_))),
         "skipped": u8::from(matches!(end, End::Stopped)),
+        "rows": rows(&stats, &format!("{name} against {}", rules.name)),
     });
     let code = match &end {
         End::Agreed => {
@@ -164,6 +166,28 @@ fn explore_with<O: Oracle + Send>(
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(code)
+}
+
+/// Figures in the shape that all reports have.
+fn rows(stats: &Stats, subject: &str) -> Vec<Row> {
+    let row = |name: String, value, unit: &str| Row {
+        name,
+        subject: subject.into(),
+        value,
+        unit: unit.into(),
+    };
+    let lengths = (1..).zip(&stats.compared);
+    let compared = lengths.map(|(length, count)| {
+        row(
+            format!("compared, length {length}"),
+            json!(count),
+            "operations",
+        )
+    });
+    let known = stats.known.iter();
+    let known =
+        known.map(|(name, count)| row(format!("known: {name}"), json!(count), "divergences"));
+    compared.chain(known).collect()
 }
 
 /// Where a finding comes from.

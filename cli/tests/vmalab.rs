@@ -527,16 +527,14 @@ fn finding() {
 }
 
 fn ctrl_c() {
-    let mut child = command(&[
-        "diff",
-        "--ops",
-        "1000000000",
-        "--seed",
-        "1",
-        "--limit",
-        "never",
-    ]);
+    let directory = scratch("ctrl_c");
+    let (report, state) = (format!("{directory}/report"), format!("{directory}/state"));
+    let run = [
+        "diff", "--seed", "1", "--limit", "never", "--resume", &state,
+    ];
+    let mut child = command(&run);
     let child = child
+        .args(["--ops", "1000000000", "--report", &report])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -562,4 +560,19 @@ fn ctrl_c() {
         "{}",
         text(&output.stdout)
     );
+    // The report says how far it got, and from there the same command goes on to the end.
+    let stopped = ops(&std::fs::read(&report).unwrap());
+    assert!(stopped >= 256 && stopped % 256 == 0, "{stopped}");
+    let rest = (stopped + 1000).to_string();
+    let ended = vmalab(&[&run[..], &["--ops", &rest, "--json"]].concat());
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert_eq!(ops(&ended.stdout), stopped + 1000);
+}
+
+/// How many operations were compared, by a report.
+fn ops(report: &[u8]) -> u64 {
+    let report: Value = serde_json::from_slice(report).unwrap();
+    let mut rows = report["rows"].as_array().unwrap().iter();
+    let row = rows.find(|row| row["name"] == "ops").unwrap();
+    row["value"].as_u64().unwrap()
 }

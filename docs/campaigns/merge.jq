@@ -11,12 +11,12 @@
 	failed: (map(.failed) | add),
 	skipped: (map(.skipped) | add),
 	rows: (
-		map(.rows[])
+		map(.rows[]?)
 		| map(select(.name | IN("seed", "first batch", "generator") or startswith("all areas") or startswith("counters looked") | not))
 		| group_by([.name, .subject])
 		| map(.[0] + {value: (if .[0].name == "most areas" then map(.value) | max else map(.value) | add end)})
 	),
-	failures: map(.failures[]),
-	known: (map(.known[]) | unique),
+	failures: map(.failures[]?),
+	known: (map(.known[]?) | unique),
 	findings: map(.finding // empty)
 }
