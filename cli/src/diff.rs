@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vmalab_differ::host::HostOptions;
-use vmalab_differ::jobs;
+use vmalab_differ::jobs::{self, Progress};
 use vmalab_differ::oracle::{Oracle, OracleError, World};
 use vmalab_differ::page;
+use vmalab_differ::reach::Reach;
 use vmalab_differ::report::{About, Report, finding_text, origin, result_name};
 use vmalab_differ::runner::{BATCH, End, Plan, Stats};
 use vmalab_differ::saved::Saved;
@@ -214,8 +215,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Told how many operations were compared, it says whether to go on.
-type Progress<'a> = &'a (dyn Fn(u64) -> ControlFlow<()> + Sync);
+/// Told how far the run has come, it says whether to go on.
+type Tell<'a> = &'a (dyn Fn(&Progress) -> ControlFlow<()> + Sync);
 
 fn compare(
     args: &Args,
@@ -223,7 +224,7 @@ fn compare(
     rules: Rules,
     looks: &str,
     worlds: &[World],
-    mut run: impl FnMut(&Plan, Progress) -> Result<(Stats, End), OracleError>,
+    mut run: impl FnMut(&Plan, Tell) -> Result<(Stats, End), OracleError>,
 ) -> anyhow::Result<ExitCode> {
     let saved = saved(args)?;
     let (_, total) = share(args);
@@ -243,7 +244,9 @@ fn compare(
     let stop = stop_flag()?;
     let begin = Instant::now();
     let earlier = stats.elapsed;
-    let bar = progress_bar(args, total);
+    // What was done in earlier runs says nothing of the rate of this one.
+    let bar = progress_bar(args, total).with_position(stats.ops);
+    bar.reset_eta();
     let end = loop {
         let planned = (stats.next_batch - about.first_batch) * BATCH;
         let plan = Plan {
@@ -256,9 +259,11 @@ fn compare(
         let slice = Instant::now();
         let rests = || args.resume.is_some() && slice.elapsed() >= KEPT_EVERY;
         let late = || args.time.is_some_and(|time| begin.elapsed() >= time);
-        let before = stats.ops;
-        let (more, end) = run(&plan, &|done| {
-            bar.set_position(before + done);
+        let (more, end) = run(&plan, &|progress| {
+            bar.set_position(stats.ops + progress.ops);
+            let mut reach = stats.reach.clone();
+            reach.merge(&progress.reach);
+            bar.set_message(reach.text());
             match stop.load(Ordering::Relaxed) || rests() || late() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -359,11 +364,14 @@ fn progress_bar(args: &Args, total: u64) -> ProgressBar {
     };
     // How long is known only where it is not the time that ends the run.
     let style = ProgressStyle::with_template(match args.time {
-        Some(_) => "{spinner} {human_pos} operations, {per_sec}, for {elapsed}",
-        None => "{bar:30} {human_pos} of {human_len} operations, {per_sec}, {eta} left",
+        Some(_) => "{spinner} {human_pos} operations, {per_sec}, {msg}, for {elapsed}",
+        None => "{bar:30} {human_pos} of {human_len} operations, {per_sec}, {msg}, {eta} left",
     });
-    ProgressBar::with_draw_target(Some(total), target)
+    let bar = ProgressBar::with_draw_target(Some(total), target)
         .with_style(style.expect("the template is well-formed"))
+        .with_message(Reach::default().text());
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
 }
 
 fn print_stats(stats: &Stats) {
@@ -384,6 +392,7 @@ fn print_stats(stats: &Stats) {
             .collect();
         println!("        {kind}: {}", results.join(", "));
     }
+    println!("reached {}", stats.reach.text());
     if !stats.hooks.is_empty() {
         let hooks: Vec<String> = stats
             .hooks

@@ -141,6 +141,9 @@ fn campaign() {
     let first = figures(&run(&["--seed", "5", "--time", "0s"]));
     assert!(first["ops"].as_u64().unwrap() < 30_000, "{first:?}");
     let all = figures(&run(&[]));
+    // It has met more than in its first moments, and what it met then is not forgotten.
+    let outcomes = |figures: &BTreeMap<String, Value>| figures["distinct outcomes"].as_u64();
+    assert!(outcomes(&first) > Some(50) && outcomes(&all) > outcomes(&first));
     let once = figures(&vmalab(&[&MODEL[..], &["--seed", "5"]].concat()));
     for (name, value) in &once {
         if name != "rate" {

@@ -6,15 +6,26 @@
 //! the lowest batch is the one that is told, however many threads there are.
 
 use std::ops::ControlFlow;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use crate::oracle::{Oracle, OracleError};
+use crate::reach::Reach;
 use crate::runner::{BATCH, End, Plan, Runner, Stats};
 
 /// So many batches are taken at a time.
 const TAKEN: u64 = 16;
+
+/// How far all threads together have come.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Operations that were compared.
+    pub ops: u64,
+    /// What they reached.
+    pub reach: Reach,
+}
 
 /// What the threads have in common.
 struct Shared<'a, F> {
@@ -23,8 +34,7 @@ struct Shared<'a, F> {
     taken: AtomicU64,
     /// No more are to be taken.
     stop: AtomicBool,
-    /// Operations that were compared.
-    done: AtomicU64,
+    done: Mutex<Progress>,
     progress: F,
     begin: Instant,
 }
@@ -37,8 +47,7 @@ struct Done {
     unfinished: Option<u64>,
 }
 
-/// Runs the plan. `progress` is told how many operations were compared, by any of the threads, and may
-/// stop the run.
+/// Runs the plan. `progress` is told how far all threads have come, and may stop the run.
 ///
 /// # Errors
 /// [`OracleError::Environment`] if one of the oracles cannot go on for a reason of its own, and no other one
@@ -49,7 +58,7 @@ struct Done {
 pub fn run<O: Oracle + Send>(
     oracles: &mut [O],
     plan: &Plan,
-    progress: impl Fn(u64) -> ControlFlow<()> + Sync,
+    progress: impl Fn(&Progress) -> ControlFlow<()> + Sync,
 ) -> Result<(Stats, End), OracleError> {
     let shared = Shared::new(plan, progress);
     let results = thread::scope(|scope| {
@@ -71,20 +80,23 @@ pub fn run<O: Oracle + Send>(
 pub fn run_here<O: Oracle + ?Sized>(
     oracle: &mut O,
     plan: &Plan,
-    progress: impl Fn(u64) -> ControlFlow<()> + Sync,
+    progress: impl Fn(&Progress) -> ControlFlow<()> + Sync,
 ) -> Result<(Stats, End), OracleError> {
     let shared = Shared::new(plan, progress);
     let result = shared.work(oracle);
     shared.merge(vec![result])
 }
 
-impl<'a, F: Fn(u64) -> ControlFlow<()>> Shared<'a, F> {
+impl<'a, F: Fn(&Progress) -> ControlFlow<()>> Shared<'a, F> {
     fn new(plan: &'a Plan, progress: F) -> Self {
         Self {
             plan,
             taken: AtomicU64::new(0),
             stop: AtomicBool::new(false),
-            done: AtomicU64::new(0),
+            done: Mutex::new(Progress {
+                ops: 0,
+                reach: Reach::default(),
+            }),
             progress,
             begin: Instant::now(),
         }
@@ -129,8 +141,10 @@ impl<'a, F: Fn(u64) -> ControlFlow<()>> Shared<'a, F> {
             let (stats, end) = runner.run(&part, |stats| {
                 let more = stats.ops - told;
                 told = stats.ops;
-                let done = self.done.fetch_add(more, Ordering::Relaxed) + more;
-                if (self.progress)(done).is_break() {
+                let mut done = self.done.lock().expect("no panic");
+                done.ops += more;
+                done.reach.merge(&stats.reach);
+                if (self.progress)(&done).is_break() {
                     self.stop.store(true, Ordering::Relaxed);
                 }
                 ControlFlow::Continue(())
@@ -235,7 +249,7 @@ mod tests {
         let mut slices = 0;
         loop {
             let rest = plan(next, total - next * BATCH);
-            let stop = |_| ControlFlow::Break(());
+            let stop = |_: &Progress| ControlFlow::Break(());
             let (stats, end) = run(&mut oracles, &rest, stop).unwrap();
             all.add(&stats);
             next = stats.next_batch;

@@ -28,6 +28,7 @@ pub mod oracle;
 pub mod page;
 pub mod peer;
 pub mod program;
+pub mod reach;
 pub mod report;
 pub mod runner;
 pub mod saved;

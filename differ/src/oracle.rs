@@ -192,6 +192,12 @@ pub trait Oracle {
     /// The worlds that a batch can start from; the first is the usual one.
     fn worlds(&self) -> &[World];
 
+    /// Of each edge of its code whether it was taken since it was made, not 0 if so; empty where it does not
+    /// know. What runs beside it (another copy of the same library) has the same edges.
+    fn edges(&self) -> &[u8] {
+        &[]
+    }
+
     /// Whether all that can be seen is looked at after each operation, however long that takes. Without
     /// that an oracle may look closely now and then only.
     fn look_closely(&mut self, _closely: bool) {}

@@ -132,6 +132,15 @@ impl Report {
             row(&format!("hook {hook}"), json!(count), "calls");
         }
         row("most areas", json!(stats.most_areas), "areas");
+        row(
+            "distinct outcomes",
+            json!(stats.reach.outcomes()),
+            "outcomes",
+        );
+        if let Some((taken, all)) = stats.reach.edges() {
+            row("edges of mm/vma.c", json!(taken), "edges");
+            row("all edges of mm/vma.c", json!(all), "edges");
+        }
         for (name, count) in &stats.known {
             row(&format!("known: {name}"), json!(count), "divergences");
         }

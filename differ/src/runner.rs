@@ -13,6 +13,7 @@ use crate::contents::Contents;
 use crate::generate::Generator;
 use crate::known::{self, KNOWN, Known};
 use crate::oracle::{Fields, Observation, Oracle, OracleError, World};
+use crate::reach::Reach;
 use crate::shrink::{Shows, shrink};
 
 /// Operations in one batch. A batch is what one child process does.
@@ -48,6 +49,8 @@ pub struct Stats {
     pub hooks: BTreeMap<&'static str, u64>,
     /// The largest number of areas in the windows.
     pub most_areas: usize,
+    /// What was reached of all that can happen.
+    pub reach: Reach,
     /// Divergences that are known, by name.
     pub known: BTreeMap<&'static str, u64>,
     /// Why an oracle could not go on, where another one found something all the same.
@@ -87,6 +90,7 @@ impl Stats {
             *self.known.entry(name).or_default() += count;
         }
         self.unfinished.extend_from_slice(&other.unfinished);
+        self.reach.merge(&other.reach);
     }
 
     fn count(&mut self, op: &Op, outcome: &Outcome) {
@@ -226,9 +230,13 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             self.generate(generator, world, n, &mut ops);
             let found = self.ask(world, &ops)?;
             let compared = found.as_ref().map_or(ops.len(), |(index, _)| *index);
+            let mut areas = 0;
             for (op, outcome) in ops.iter().zip(&self.predicted).take(compared) {
                 stats.count(op, outcome);
+                stats.reach.add(op, areas, outcome);
+                areas = outcome.layout.len();
             }
+            stats.reach.add_edges(self.oracle.edges());
             stats.batches += 1;
             let name = &self.oracle.worlds()[world].name;
             *stats.worlds.entry(name.clone()).or_default() += 1;

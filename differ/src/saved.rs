@@ -9,6 +9,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 
 use crate::generate;
+use crate::reach::Reach;
 use crate::report::About;
 use crate::runner::Stats;
 
@@ -34,6 +35,8 @@ pub struct Saved {
     batches: u64,
     seconds: f64,
     most_areas: usize,
+    /// The outcomes that were reached, by number; edges belong to a library.
+    outcomes: Vec<usize>,
     worlds: BTreeMap<String, u64>,
     results: Vec<(String, i32, u64)>,
     hooks: BTreeMap<String, u64>,
@@ -60,6 +63,7 @@ impl Saved {
             batches: stats.batches,
             seconds: stats.elapsed.as_secs_f64(),
             most_areas: stats.most_areas,
+            outcomes: stats.reach.numbers(),
             worlds: stats.worlds.clone(),
             results: stats
                 .results
@@ -141,6 +145,7 @@ impl Saved {
             known: named(&self.known),
             unfinished: Vec::new(),
             most_areas: self.most_areas,
+            reach: Reach::of_numbers(&self.outcomes),
             next_batch: self.next_batch,
             elapsed: Duration::try_from_secs_f64(self.seconds).unwrap_or_default(),
         })

@@ -238,6 +238,7 @@ fn main() {
             failing_allocations,
         )
         .with_ignored_flag(ignored),
+        Trial::test("edges_are_counted", edges).with_ignored_flag(ignored || !has_clang()),
         Trial::test("two_side_by_side_agree", two_side_by_side_agree).with_ignored_flag(ignored),
         // It takes long: with -- --include-ignored.
         Trial::test("ten_thousand_operations_come_down_to_a_few", comes_down)
@@ -276,6 +277,37 @@ fn run(library: &Path, seed: u64, ops: u64) -> Result<(Stats, End), Failed> {
         ops,
     };
     Ok(Runner::new(&mut oracle, plan.rules)?.run(&plan, |_| ControlFlow::Continue(()))?)
+}
+
+fn has_clang() -> bool {
+    let clang = Command::new("clang").arg("--version").output();
+    if clang.is_err() {
+        eprintln!("ignored: there is no clang, by which edges are counted");
+    }
+    clang.is_ok()
+}
+
+/// A library that keeps flags tells more of them the more it plays; one that does not has none.
+fn edges() -> Result<(), Failed> {
+    let counted = scratch("libvmac-counted.so");
+    let build = Build {
+        counted: true,
+        ..Build::from_environment()?
+    };
+    build.once(&counted)?;
+    let few = must_agree(&counted, 1, BATCH)?.reach.edges();
+    let many = must_agree(&counted, 1, 40 * BATCH)?.reach.edges();
+    let ((few, all), (many, same)) = few.zip(many).ok_or("it does not count")?;
+    println!("{few} edges of {all}, then {many}");
+    // Those of mm/vma.c alone: there are thousands in all of the library.
+    if all != same || !(500..4000).contains(&all) || few < 100 || many <= few || many >= all {
+        return Err(format!("{few} edges of {all}, then {many} of {same}").into());
+    }
+    let none = must_agree(&library()?, 1, BATCH)?.reach;
+    if none.edges().is_some() || none.outcomes() < 50 {
+        return Err(format!("{}", none.text()).into());
+    }
+    Ok(())
 }
 
 fn must_agree(library: &Path, seed: u64, ops: u64) -> Result<Stats, Failed> {

@@ -6,6 +6,7 @@
 #ifndef VMAC_H
 #define VMAC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
@@ -183,6 +184,8 @@ struct vmac_limits {
 #define VMAC_API __attribute__((visibility("default")))
 
 VMAC_API uint32_t vmac_abi(void);
+/* Only with COUNTED=1: a flag for each edge of mm/vma.c, which is set when it is taken. */
+VMAC_API const bool *vmac_reached(uint64_t *count);
 
 /* The version of the kernel tree, as in 7.2.12. */
 VMAC_API const char *vmac_kernel(void);

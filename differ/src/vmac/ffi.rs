@@ -183,4 +183,6 @@ pub(super) struct Calls {
     pub(super) perform: unsafe extern "C" fn(*const Op, u32, *mut Seen),
     pub(super) find: unsafe extern "C" fn(*const u64, u32, *mut Seen),
     pub(super) memory: unsafe extern "C" fn() -> u64,
+    /// Only where it was built with `COUNTED=1`.
+    pub(super) reached: Option<unsafe extern "C" fn(*mut u64) -> *const u8>,
 }

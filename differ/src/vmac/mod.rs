@@ -56,6 +56,8 @@ pub struct Build {
     /// With ASan, UBSan and the kernel's own debugging checks. The program that loads it must run with
     /// the sanitizers' runtime preloaded.
     pub sanitize: bool,
+    /// With flags for the edges of `mm/vma.c`, which tell what was reached of it. It takes clang.
+    pub counted: bool,
     /// Without what the comparison adds to the kernel's code, and without what Debian's kernels leave out
     /// (`CONFIG_DEBUG_VM`): to be measured.
     pub bare: bool,
@@ -81,6 +83,7 @@ impl Build {
             source,
             vma_c: None,
             sanitize: false,
+            counted: false,
             bare: false,
         })
     }
@@ -111,6 +114,9 @@ impl Build {
         }
         if self.sanitize {
             command.env("SANITIZE", "1");
+        }
+        if self.counted {
+            command.env("COUNTED", "1").env("CC", "clang");
         }
         if self.bare {
             command.env("BARE", "1");
@@ -171,6 +177,7 @@ impl VmaC {
                     perform: *library.get(b"vmac_perform\0")?,
                     find: *library.get(b"vmac_find\0")?,
                     memory: *library.get(b"vmac_memory\0")?,
+                    reached: library.get(b"vmac_reached\0").ok().map(|reached| *reached),
                 })
             };
             (abi.map(|abi| abi()), calls())
@@ -321,6 +328,19 @@ impl Oracle for VmaC {
 
     fn worlds(&self) -> &[World] {
         &self.worlds
+    }
+
+    fn edges(&self) -> &[u8] {
+        let Some(reached) = self.calls.reached else {
+            return &[];
+        };
+        let mut count = 0;
+        // SAFETY: the flags are as many bytes of the library, which stays loaded, and writes them in calls
+        // alone: for those it takes `&mut self`.
+        unsafe {
+            let first = reached(&mut count);
+            std::slice::from_raw_parts(first, count as usize)
+        }
     }
 
     fn run(
