@@ -29,11 +29,18 @@ impl Counter {
 
     /// Adds to the count, if that does not make it larger than `max`; says whether it did.
     fn add_up_to(&self, n: u64, max: u64) -> bool {
-        let fits = self.0.fetch_add(n, Relaxed).saturating_add(n) <= max;
-        if !fits {
-            self.0.add(n.wrapping_neg(), Relaxed);
+        let mut old = self.get();
+        loop {
+            // What does not fit is never in the count, not even for a moment: it would keep out what does.
+            let new = match old.checked_add(n) {
+                Some(new) if new <= max => new,
+                _ => return false,
+            };
+            match self.0.cmpxchg(old, new, Relaxed) {
+                Ok(_) => return true,
+                Err(other) => old = other,
+            }
         }
-        fits
     }
 
     /// Where the count is, for debugfs to read.

@@ -29,6 +29,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("load::a_hundred_times", a_hundred_times),
     Test::device("load::while_others_open", while_others_open),
     Test::device("load::limits_of_all_objects", limits),
+    Test::device("load::what_fits_is_not_refused", what_fits),
+    Test::device("load::parameters", parameters).logs(),
+    Test::device("load::half_of_the_memory", half),
 ];
 
 const NAME: &CStr = c"vmalab";
@@ -253,5 +256,116 @@ fn limits(lab: &Lab) -> Verdict {
     });
     remove().unwrap();
     insert(&file);
+    Ok(())
+}
+
+/// An attempt that does not fit, of a piece or of an object, takes nothing from others, not even for a moment.
+fn what_fits(lab: &Lab) -> Verdict {
+    const PIECE: usize = 512;
+    let rounds = lab.many(100_000, 5_000);
+    let file = module(lab)?;
+    remove().unwrap();
+    // A piece and a page for the one object, a page for the other.
+    insert_with(&file, c"max_objects=2 max_pages=514");
+    child(|| {
+        let (large, small) = (lab.open(2 * PIECE), lab.open(1));
+        large.set_folio_size((PIECE * PAGE) as u64).unwrap();
+        letters(map(&large, SHARED, 0, 2 * PIECE), 1, 'A');
+        assert_eq!(large.stats().unwrap().pages as usize, PIECE);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // There is no room for the second piece, but for a page of it.
+                let second = (PIECE * PAGE) as u64;
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(pwrite(&large, b"x", second as i64), Ok(1));
+                    large.punch_hole(second..second + PAGE as u64).unwrap();
+                }
+            });
+            let refused = (0..rounds).find(|_| {
+                let written = pwrite(&small, b"x", 0);
+                small.punch_hole(0..PAGE as u64).unwrap();
+                written != Ok(1)
+            });
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(refused, None, "the round in which it was");
+        });
+    });
+    remove().unwrap();
+    insert(&file);
+    Ok(())
+}
+
+/// What the parameters say of fresh objects, and which values the module is not loaded with.
+fn parameters(lab: &Lab) -> Verdict {
+    let file = module(lab)?;
+    remove().unwrap();
+    let refused = [
+        c"max_object_size=9223372036854771713",
+        c"object_size=8192 max_object_size=8191",
+        c"folio_size=0",
+        c"folio_size=2048",
+        c"folio_size=12288",
+        c"folio_size=4194304",
+    ];
+    for parameters in refused {
+        assert_eq!(
+            try_insert(&file, parameters),
+            Err(Errno::EINVAL),
+            "{parameters:?}"
+        );
+    }
+    insert_with(
+        &file,
+        c"object_size=12289 max_object_size=65536 folio_size=16384",
+    );
+    child(|| {
+        let object = Device::open().unwrap();
+        // Whole pages.
+        assert_eq!(object.size().unwrap(), 4 * PAGE as u64);
+        assert_eq!(object.folio_size().unwrap(), 4 * PAGE as u64);
+        letters(map(&object, SHARED, 0, 4), 1, 'A');
+        assert_eq!(object.stats().unwrap().pages, 4);
+        object.set_folio_size(PAGE as u64).unwrap();
+        object.set_size(65536).unwrap();
+        assert_eq!(object.set_size(65537).unwrap_err().errno(), libc::EFBIG);
+    });
+    remove().unwrap();
+    // The largest that there can be.
+    insert_with(
+        &file,
+        c"object_size=9223372036854771712 max_object_size=9223372036854771712",
+    );
+    child(|| {
+        let object = Device::open().unwrap();
+        assert_eq!(object.size().unwrap(), i64::MAX as u64 - 4095);
+        assert_eq!(pwrite(&object, b"x", i64::MAX - 4096), Ok(1));
+    });
+    remove().unwrap();
+    insert(&file);
+    Ok(())
+}
+
+/// Pages are not swapped: all of them together are no more than half of the memory, if nothing else is said.
+fn half(lab: &Lab) -> Verdict {
+    const PIECE: usize = 512;
+    module(lab)?;
+    let memory = kilobytes("/proc/meminfo", "MemTotal:") as usize * 1024 / PAGE;
+    child(|| {
+        let object = Device::open().unwrap();
+        object.set_size((memory * PAGE) as u64).unwrap();
+        // In the largest pieces: the quickest way to many pages.
+        object.set_folio_size((PIECE * PAGE) as u64).unwrap();
+        let pages = || object.stats().unwrap().pages as usize;
+        let touch = |page: usize| pwrite(&object, b"x", (page * PAGE) as i64);
+        let mut at = 0;
+        while pages() + PIECE <= memory / 2 {
+            touch(at).unwrap();
+            at += PIECE;
+        }
+        let full = (at..).find(|page| touch(*page).is_err()).unwrap();
+        assert_eq!(touch(full), Err(Errno::ENOSPC));
+        assert_eq!(pages(), memory / 2);
+    });
     Ok(())
 }
