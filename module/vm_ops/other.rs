@@ -2,13 +2,14 @@
 
 //! What the hooks `access` and `get_policy` take and give.
 
-use core::{mem::MaybeUninit, slice};
+use core::slice;
 use kernel::ffi;
 
 /// Bytes that another process reads from an area, or writes to it.
 pub(crate) enum Access<'a> {
-    /// To be filled from the area.
-    Read(&'a mut [MaybeUninit<u8>]),
+    /// To be filled from the area. They are zeros at first, so that what a driver leaves out, or counts
+    /// wrongly, is nothing of the kernel's.
+    Read(&'a mut [u8]),
     /// To be copied to the area.
     Write(&'a [u8]),
 }
@@ -28,8 +29,11 @@ impl Access<'_> {
             // SAFETY: The caller's promise.
             Self::Write(unsafe { slice::from_raw_parts(buf, len) })
         } else {
-            // SAFETY: The caller's promise; the bytes need not be initialized.
-            Self::Read(unsafe { slice::from_raw_parts_mut(buf.cast(), len) })
+            // SAFETY: The caller's promise. The bytes are initialized, and only then referred to.
+            Self::Read(unsafe {
+                buf.write_bytes(0, len);
+                slice::from_raw_parts_mut(buf, len)
+            })
         }
     }
 }
