@@ -13,7 +13,10 @@
 //!
 //! - Rules that have an access tried again fire no more than [`VMALAB_MAX_REPEATS`] times, and not for a
 //!   task that is being killed.
-//! - A delay is at most [`VMALAB_MAX_DELAY_US`], and a task that is being killed, or exits, does not wait.
+//! - A delay is at most [`VMALAB_MAX_DELAY_US`], all those of a rule together [`VMALAB_MAX_DELAYS_US`], and
+//!   a task that is being killed, or exits, does not wait. So somebody who waits for the address space of a
+//!   program that delays itself (`ps`, for its command line) waits for ten seconds for each of the rules that
+//!   the program has added, and no longer, however many areas it has.
 
 use crate::{
     helpers,
@@ -116,6 +119,13 @@ impl Steered {
 /// EHWPOISON, the last that user space knows.
 const LAST_ERRNO: i32 = kernel::bindings::EHWPOISON as i32;
 
+/// Whether all that a rule delays comes to an end soon enough.
+fn delays_end(rule: &vmalab_rule) -> bool {
+    let all = u64::from(rule.delay_us).checked_mul(rule.times);
+    rule.delay_us == 0
+        || rule.times > 0 && all.is_some_and(|all| all <= u64::from(VMALAB_MAX_DELAYS_US))
+}
+
 /// A rule, and what has become of it.
 struct Rule {
     raw: vmalab_rule,
@@ -136,6 +146,7 @@ impl Rule {
             || !whole(raw.length)
             || raw.offset.checked_add(raw.length).is_none()
             || raw.delay_us > VMALAB_MAX_DELAY_US
+            || !delays_end(&raw)
             || repeats && !(1..=u64::from(VMALAB_MAX_REPEATS)).contains(&raw.times)
             || raw.reserved != 0
         {
@@ -186,7 +197,7 @@ pub(crate) struct Rules {
 
 struct List {
     rules: KVec<Rule>,
-    /// The number of the next one.
+    /// The number of the next one; 0 if there are no more numbers.
     next: u32,
 }
 
@@ -243,7 +254,7 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// ENOSPC if there are as many as there may be, ENOMEM.
+    /// ENOSPC if there are as many as there may be, or have been as many as there are numbers; ENOMEM.
     fn add(&self, mut rule: Rule) -> Result<u32> {
         // Memory for all that there may be: nothing is allocated under the lock. Whichever is not needed is
         // freed after it.
@@ -254,11 +265,11 @@ impl Rules {
         }
         let id = list.next;
         rule.raw.id = id;
-        if list.rules.len() >= VMALAB_MAX_RULES as usize {
+        if list.rules.len() >= VMALAB_MAX_RULES as usize || id == 0 {
             return Err(ENOSPC);
         }
         list.rules.push_within_capacity(rule).map_err(|_| ENOSPC)?;
-        list.next = id.checked_add(1).unwrap_or(1);
+        list.next = id.wrapping_add(1);
         self.hooks.store(list.hooks(), Relaxed);
         Ok(id)
     }

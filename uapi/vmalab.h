@@ -556,8 +556,9 @@ enum vmalab_answer {
 	VMALAB_ANSWER_NOTHING = 8,
 };
 
-/* The longest delay, in microseconds. */
+/* The longest delay, and the longest that all delays of a rule may come to, in microseconds. */
 #define VMALAB_MAX_DELAY_US	1000000
+#define VMALAB_MAX_DELAYS_US	10000000
 /* How often a rule may have something tried again: OOM, NOPAGE, RETRY. */
 #define VMALAB_MAX_REPEATS	1000
 /* How many rules an object may have. */
@@ -582,14 +583,17 @@ enum vmalab_answer {
  * @answer:    enum vmalab_answer, one of those that the hook has
  * @error:     with ERRNO: an errno, 1 to EHWPOISON; else 0
  * @delay_us:  so many microseconds before the answer, not in MAP_PAGES; the
- *             only thing that OPEN and CLOSE can be told
+ *             only thing that OPEN and CLOSE can be told. At most
+ *             VMALAB_MAX_DELAY_US, and @times of them VMALAB_MAX_DELAYS_US
  * @offset:    of the range in the object, in bytes: a multiple of the page size
  * @length:    of the range, likewise; 0: all from @offset on
  * @nth:       from 1
- * @times:     0: from then on for ever, not for OOM, NOPAGE and RETRY
+ * @times:     0: from then on for ever, not for OOM, NOPAGE and RETRY, nor
+ *             with a delay
  * @n_calls:   zero for ADD; out: calls that the rule was about
  * @n_fired:   zero for ADD; out: those that it answered, or delayed
- * @id:        zero for ADD; out: by which the other requests know it
+ * @id:        zero for ADD; out: by which the other requests know it; no
+ *             other rule of the object ever has it
  * @reserved:  zero
  */
 struct vmalab_rule {
@@ -609,7 +613,8 @@ struct vmalab_rule {
 
 /*
  * Add a rule to the object. EINVAL: the hook has no such answer, or a number is
- * not as said above. ENOSPC: there are VMALAB_MAX_RULES. EBADF: the descriptor is
+ * not as said above. ENOSPC: there are VMALAB_MAX_RULES, or there have been as
+ * many as there are numbers. EBADF: the descriptor is
  * not open for writing.
  */
 #define VMALAB_IOC_ADD_RULE	_IOWR(VMALAB_IOC_TYPE, 0x31, struct vmalab_rule)

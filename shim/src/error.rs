@@ -177,8 +177,8 @@ impl Error {
             }
             (Action::AddRule(_), Errno::EINVAL) => {
                 "the hook cannot answer this; or the range is empty or not of whole pages, the delay is \
-                 longer than a second or of map_pages, nth is 0, or something would be tried again more \
-                 than 1000 times"
+                 longer than a second, or ten for all calls, or of map_pages, nth is 0, or something would \
+                 be tried again more than 1000 times"
             }
             (Action::AddRule(_), Errno::ENOSPC) => {
                 "the object has 64 rules: remove some, or choose a wider range"

@@ -187,7 +187,8 @@ impl Rule<'_> {
         })
     }
 
-    /// Waits before the answer, in microseconds of at most a second. Alone, the answer is the usual one.
+    /// Waits before the answer, in microseconds of at most a second, and ten seconds for all calls of the
+    /// rule together, so not [`always`](Self::always). Alone, the answer is the usual one.
     ///
     /// Not in `map_pages`, which must not wait; and `open` and `close` can do nothing else.
     pub fn delay(self, delay: Duration) -> Self {
@@ -249,7 +250,8 @@ impl Rule<'_> {
         self.times(1)
     }
 
-    /// For `times` calls, not 0: at most 1000 of those answers that have something tried again.
+    /// For `times` calls, not 0: at most 1000 of those answers that have something tried again, and ten
+    /// seconds of delays.
     ///
     /// # Errors
     /// Those of [`once`](Self::once).
@@ -260,7 +262,7 @@ impl Rule<'_> {
         self.with(|raw| raw.times = times).add()
     }
 
-    /// For all calls from then on; not for answers that have something tried again.
+    /// For all calls from then on; not for answers that have something tried again, nor with a delay.
     ///
     /// # Errors
     /// Those of [`once`](Self::once).
