@@ -55,14 +55,19 @@ use kernel::{
     types::ForeignOwnable,
 };
 
-/// The mode of the nodes: they give nobody more than a memfd does.
+/// The mode of the nodes. They give everybody what a memfd gives, and memory that is never swapped, of which
+/// there is no more than `max_pages`.
 const MODE: u16 = 0o666;
 
 /// Whether the nodes can be opened, 1 or 0.
 ///
 /// The kernel takes away a module whose `init` fails, users or not. With two nodes, the second may fail
-/// to come into being when the first is there. So neither can be opened before both are. That is
-/// enough: `misc_deregister` waits for an open that is under way, and that one fails.
+/// to come into being when the first is there. So neither can be opened before both are:
+/// `misc_deregister` waits for an open that is under way, and that one fails.
+///
+/// What is left is the kernel's: after such a failure, the opener still looks up in our table which module
+/// to let go of (`do_dentry_open`), and does not hold off the end of one whose `init` has failed. Nothing
+/// that a driver does can close that gap of some instructions.
 static OPEN: Atomic<u32> = Atomic::new(0);
 
 /// All nodes are there, and nothing of the module's `init` can fail any more.
