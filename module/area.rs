@@ -18,7 +18,9 @@
 //! - `name`: an area with a file is shown with the path of the file whatever this hook says. But an
 //!   area that has a name is in each core dump.
 //! - `pagesize`: an area has no size of pages that would hold for all of it.
-//! - `set_policy`, `get_policy`: the kernel keeps the policy of an area itself.
+//! - `set_policy`, `get_policy`: the kernel keeps the policy of an area itself, and pages that are first touched
+//!   through the area are allocated by it. A memfd keeps it with its pages, for all areas, in a structure that
+//!   is not for modules (`shared_policy`).
 
 use crate::{
     folio::Folio,
@@ -219,10 +221,10 @@ where
         let object = fault.area().data();
         let call = || Call::fault(Hook::Fault, &fault);
         let found = object.on(Hook::Fault, call, || {
-            let (index, gfp) = (fault.index(), fault.gfp());
+            let (index, how) = (fault.index(), fault.alloc());
             let kind = fault.area().flags() & (flags::PFNMAP | flags::MIXEDMAP);
             if kind == flags::PFNMAP {
-                return match object.frame(index, gfp) {
+                return match object.frame(index, how) {
                     // SAFETY: The object is mapped by frames only: `map_by_frame` has seen to it.
                     Ok(frame) => Found::Answer(unsafe { fault.insert_frame(&frame) }),
                     Err(error) => error.into(),
@@ -230,7 +232,7 @@ where
             }
             // The page stays locked until it is in the page table, so that a shrinking object cannot
             // miss it.
-            match object.page(index, gfp) {
+            match object.page(index, how) {
                 // Where a write is to be asked for, the kernel does so for a page that it is given.
                 Ok(page) if kind == flags::MIXEDMAP && !TRACKED => {
                     Found::Answer(fault.insert(&page))
@@ -264,7 +266,7 @@ where
                 return HugeFaultAnswer::FALLBACK;
             };
             // The folio stays locked until it is in the page table, as in `fault`.
-            match object.page(fault.index(), fault.gfp()) {
+            match object.page(fault.index(), fault.alloc()) {
                 Ok(folio) if folio.indices().start == first => fault.insert_folio(&folio),
                 // It is a smaller one, or there is none: `fault` will find out.
                 _ => HugeFaultAnswer::FALLBACK,

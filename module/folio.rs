@@ -12,7 +12,59 @@ use core::{
     ops::{Deref, Range},
     ptr::NonNull, //
 };
-use kernel::{alloc::AllocError, bindings, prelude::*};
+use kernel::{alloc::AllocError, bindings, prelude::*, types::Opaque};
+
+/// How memory is allocated: with which flags, and by whose memory policy, which says on which nodes.
+///
+/// # Invariants
+///
+/// The area, if there is one, is locked for 'a: the mmap lock is held, or its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Alloc<'a> {
+    gfp: bindings::gfp_t,
+    /// The area whose policy holds, and for which address of it; else that of the running task.
+    place: Option<(&'a Opaque<bindings::vm_area_struct>, usize)>,
+}
+
+impl<'a> Alloc<'a> {
+    /// By the policy of the running task.
+    pub(crate) fn new(gfp: bindings::gfp_t) -> Self {
+        // INVARIANT: There is no area.
+        Self { gfp, place: None }
+    }
+
+    /// By the policy of an area for an address of it (`get_vma_policy`), which is that of the running task if
+    /// the area has none.
+    ///
+    /// # Safety
+    ///
+    /// The area is valid, and locked for 'a.
+    pub(crate) unsafe fn within(
+        gfp: bindings::gfp_t,
+        area: &'a Opaque<bindings::vm_area_struct>,
+        address: usize,
+    ) -> Self {
+        // INVARIANT: The caller's promise.
+        Self {
+            gfp,
+            place: Some((area, address)),
+        }
+    }
+
+    /// The flags.
+    pub(crate) fn gfp(&self) -> bindings::gfp_t {
+        self.gfp
+    }
+
+    /// The same for an allocation that may well fail, as there is a way without it: no effort, no word, and
+    /// nobody is killed for it.
+    pub(crate) fn optional(self) -> Self {
+        // SAFETY: It only computes.
+        let gfp = unsafe { helpers::vmalab_gfp_optional(self.gfp) };
+        // INVARIANT: The area is the same.
+        Self { gfp, ..self }
+    }
+}
 
 /// A reference to a folio. Dropping it gives the reference back, and with the last one the memory.
 ///
@@ -34,25 +86,25 @@ impl Folio {
     /// Allocates a folio of 2 to the power of `order` pages, filled with zeros and marked as up to date.
     ///
     /// The allocator has no order larger than [`MAX_ORDER`](Self::MAX_ORDER).
-    pub(crate) fn zeroed(gfp: bindings::gfp_t, order: u32) -> Result<Self, AllocError> {
+    pub(crate) fn zeroed(how: Alloc<'_>, order: u32) -> Result<Self, AllocError> {
         if order > Self::MAX_ORDER {
             return Err(AllocError);
         }
-        // SAFETY: It may be called with any flags that the context allows; a flag that sleeps where
-        // that is forbidden is a bug, but not unsound.
-        let raw = unsafe { helpers::vmalab_folio_alloc(gfp | bindings::__GFP_ZERO, order) };
+        let gfp = how.gfp | bindings::__GFP_ZERO;
+        // SAFETY: They may be called with any flags that the context allows; a flag that sleeps where
+        // that is forbidden is a bug, but not unsound. By the invariants of `Alloc`, the area is valid, and
+        // its policy does not change.
+        let raw = unsafe {
+            match how.place {
+                Some((area, at)) => helpers::vmalab_vma_alloc_folio(gfp, order, area.get(), at),
+                None => helpers::vmalab_folio_alloc(gfp, order),
+            }
+        };
         let folio = NonNull::new(raw).ok_or(AllocError)?;
         // SAFETY: The folio is new: nobody else knows it.
         unsafe { helpers::vmalab_folio_mark_uptodate_new(raw) };
         // INVARIANT: The allocation comes with one reference.
         Ok(Self(folio))
-    }
-
-    /// The flags for an allocation that may well fail, as there is a way without it: no effort, no
-    /// word, and nobody is killed for it.
-    pub(crate) fn optional(gfp: bindings::gfp_t) -> bindings::gfp_t {
-        // SAFETY: It only computes.
-        unsafe { helpers::vmalab_gfp_optional(gfp) }
     }
 
     /// # Safety

@@ -103,6 +103,12 @@ struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order)
 	return folio_alloc(gfp, order);
 }
 
+struct folio *vmalab_vma_alloc_folio(gfp_t gfp, unsigned int order, struct vm_area_struct *vma,
+				     unsigned long addr)
+{
+	return vma_alloc_folio(gfp, order, vma, addr);
+}
+
 gfp_t vmalab_gfp_optional(gfp_t gfp)
 {
 	return gfp | __GFP_NORETRY | __GFP_NOWARN;
@@ -388,6 +394,11 @@ bool vmalab_interrupted(void)
 {
 	cond_resched();
 	return fatal_signal_pending(current);
+}
+
+unsigned long vmalab_totalram_pages(void)
+{
+	return totalram_pages();
 }
 
 void vmalab_account_reclaimed(unsigned long pages)

@@ -39,6 +39,8 @@ bool vmalab_is_admin(void);
 
 /* folio: <linux/mm.h>, <linux/pagemap.h>, <linux/gfp.h> */
 struct folio *vmalab_folio_alloc(gfp_t gfp, unsigned int order);
+struct folio *vmalab_vma_alloc_folio(gfp_t gfp, unsigned int order, struct vm_area_struct *vma,
+				     unsigned long addr);
 gfp_t vmalab_gfp_optional(gfp_t gfp);
 unsigned long vmalab_folio_pfn(struct folio *folio);
 pgoff_t vmalab_folio_index(struct folio *folio);
@@ -83,6 +85,7 @@ size_t vmalab_write_to_folio(struct folio *folio, loff_t pos, size_t bytes, stru
 bool vmalab_interrupted(void);
 
 /* shrinker: <linux/swap.h> */
+unsigned long vmalab_totalram_pages(void);
 void vmalab_account_reclaimed(unsigned long pages);
 
 /* misc: <linux/fs.h> */

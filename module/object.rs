@@ -10,7 +10,7 @@
 //! atomic, and the seals change under the lock of the cache only.
 
 use crate::{
-    folio::{Folio, LockedFolio},
+    folio::{Alloc, Folio, LockedFolio},
     hook::{
         Answer,
         Call,
@@ -28,7 +28,6 @@ use crate::{
 };
 use core::{cmp::Ordering, ops::Range};
 use kernel::{
-    bindings,
     iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
     prelude::*,
@@ -115,7 +114,10 @@ impl Object {
             rules: Rules::new()?,
             mapped: Atomic::new(0),
         };
-        let max = limit(*module_parameters::max_objects.value());
+        let max = match *module_parameters::max_objects.value() {
+            0 => u64::MAX,
+            max => max,
+        };
         if !object.stats.add_up_to(|s| &s.objects, 1, max) {
             return Err(ENOSPC);
         }
@@ -427,8 +429,8 @@ impl Object {
     /// # Errors
     ///
     /// ENXIO past the end, ENOSPC if there are as many pages as `max_pages` allows, ENOMEM.
-    pub(crate) fn page(&self, index: usize, gfp: bindings::gfp_t) -> Result<LockedFolio> {
-        self.cache.lock_page(index, gfp, self)
+    pub(crate) fn page(&self, index: usize, how: Alloc<'_>) -> Result<LockedFolio> {
+        self.cache.lock_page(index, how, self)
     }
 
     /// The same page, to be mapped by its frame number.
@@ -436,12 +438,13 @@ impl Object {
     /// # Errors
     ///
     /// As [`page`](Self::page).
-    pub(crate) fn frame(&self, index: usize, gfp: bindings::gfp_t) -> Result<Frame<'_>> {
-        self.cache.frame(index, gfp, self)
+    pub(crate) fn frame(&self, index: usize, how: Alloc<'_>) -> Result<Frame<'_>> {
+        self.cache.frame(index, how, self)
     }
 }
 
-/// Pages are counted, and may be as many as the module's parameter `max_pages` says, in all objects.
+/// Pages are counted, and may be as many as the module's parameter `max_pages` says, in all objects: as many
+/// as half of the memory, if it says nothing, as a tmpfs (`shmem_default_max_blocks`).
 impl Account for Object {
     fn folio_order(&self) -> u32 {
         // A frame is mapped alone: see the top of `page_cache.rs`.
@@ -452,7 +455,10 @@ impl Account for Object {
     }
 
     fn charge(&self, pages: usize) -> Result {
-        let max = limit(*module_parameters::max_pages.value());
+        let max = match *module_parameters::max_pages.value() {
+            0 => (shrinker::memory() / 2) as u64,
+            max => max,
+        };
         if self.stats.add_up_to(|s| &s.pages, pages as u64, max) {
             Ok(())
         } else {
@@ -476,15 +482,6 @@ fn size_for(bytes: u64) -> Result<u64> {
     bytes
         .checked_next_multiple_of(PAGE_SIZE as u64)
         .ok_or(EFBIG)
-}
-
-/// The largest number that a parameter allows, of which 0 means that there is none.
-fn limit(parameter: u64) -> u64 {
-    if parameter == 0 {
-        u64::MAX
-    } else {
-        parameter
-    }
 }
 
 impl Drop for Object {

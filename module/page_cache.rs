@@ -93,7 +93,7 @@
 #![allow(dead_code, reason = "a driver uses the part of this that it needs")]
 
 use crate::{
-    folio::{Folio, LockedFolio},
+    folio::{Alloc, Folio, LockedFolio},
     helpers,
 };
 use core::{ops::Range, ptr::NonNull};
@@ -264,7 +264,7 @@ impl PageCache {
     pub(crate) fn lock_page(
         &self,
         index: usize,
-        gfp: bindings::gfp_t,
+        how: Alloc<'_>,
         account: &impl Account,
     ) -> Result<LockedFolio> {
         // What is there needs no more than its own lock: see the top.
@@ -284,12 +284,12 @@ impl PageCache {
             return Err(ENXIO);
         }
         if looked {
-            match self.add(index, gfp, account) {
+            match self.add(index, how, account) {
                 Err(error) if error == EEXIST => {}
                 result => return result,
             }
         }
-        self.find_or_add(index, gfp, account)
+        self.find_or_add(index, how, account)
             .map(|(folio, _)| folio)
     }
 
@@ -302,14 +302,14 @@ impl PageCache {
     pub(crate) fn frame(
         &self,
         index: usize,
-        gfp: bindings::gfp_t,
+        how: Alloc<'_>,
         account: &impl Account,
     ) -> Result<Frame<'_>> {
         // SAFETY: `as_ptr` is valid, and the operations are a static.
         unsafe { helpers::vmalab_set_a_ops(self.as_ptr(), &FIXED) };
         loop {
             let held = self.invalidate_lock_shared();
-            let folio = held.lock_page(index, gfp, account)?;
+            let folio = held.lock_page(index, how, account)?;
             if folio.indices().len() == 1 {
                 folio.mark_dirty();
                 // INVARIANT: It was locked in the cache, under the invalidate lock, after the operations
@@ -371,14 +371,14 @@ impl PageCache {
     fn find_or_add(
         &self,
         index: usize,
-        gfp: bindings::gfp_t,
+        how: Alloc<'_>,
         account: &impl Account,
     ) -> Result<(LockedFolio, bool)> {
         loop {
             if let Some(folio) = self.find(index) {
                 return Ok((folio, false));
             }
-            match self.add(index, gfp, account) {
+            match self.add(index, how, account) {
                 Ok(folio) => return Ok((folio, true)),
                 // Another was faster, with this page or with one beside it.
                 Err(error) if error == EEXIST => {}
@@ -574,23 +574,18 @@ impl PageCache {
     /// # Errors
     ///
     /// EEXIST, ENOMEM, and those of `account`.
-    fn add(
-        &self,
-        index: usize,
-        gfp: bindings::gfp_t,
-        account: &impl Account,
-    ) -> Result<LockedFolio> {
+    fn add(&self, index: usize, how: Alloc<'_>, account: &impl Account) -> Result<LockedFolio> {
         let order = (1..=account.folio_order().min(Folio::MAX_ORDER))
             .rev()
             .find(|&order| self.has_room(index, order));
         if let Some(order) = order {
-            let gfp = Folio::optional(gfp);
-            match self.add_folio(index >> order << order, order, gfp, account) {
+            let how = how.optional();
+            match self.add_folio(index >> order << order, order, how, account) {
                 Err(error) if error != EEXIST => {}
                 result => return result,
             }
         }
-        self.add_folio(index, 0, gfp, account)
+        self.add_folio(index, 0, how, account)
     }
 
     /// Whether a folio of this order, with the page at `index`, fits: it begins at a multiple of its size,
@@ -614,12 +609,12 @@ impl PageCache {
         &self,
         index: usize,
         order: u32,
-        gfp: bindings::gfp_t,
+        how: Alloc<'_>,
         account: &impl Account,
     ) -> Result<LockedFolio> {
         account.charge(1 << order)?;
         let not_added = ScopeGuard::new(|| account.uncharge(1 << order));
-        let folio = Folio::zeroed(gfp, order)?;
+        let folio = Folio::zeroed(how, order)?;
         // SAFETY: The cache and the folio are valid, the folio is new and not locked, and the index is
         // a multiple of its size. On success the cache has taken references of its own, and the folio
         // is locked for us.
@@ -628,7 +623,7 @@ impl PageCache {
                 self.as_ptr(),
                 folio.as_ptr(),
                 index,
-                gfp,
+                how.gfp(),
             ))?;
             LockedFolio::from_locked(folio)
         };
@@ -665,9 +660,16 @@ impl PageCache {
 
 impl Drop for PageCache {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, the reference is ours. It is the last one, with which the
-        // kernel removes all pages.
-        unsafe { bindings::iput(self.inode.as_ptr()) };
+        // The file that came with the inode may still be in the middle of being closed, and hold it for a
+        // moment after it has let go of this module. So nothing of ours is left in it.
+        //
+        // SAFETY: By the type invariants, the reference is ours. No file maps the cache any more, nor does
+        // an area, so that no page comes any more.
+        unsafe {
+            bindings::truncate_inode_pages(self.as_ptr(), 0);
+            helpers::vmalab_set_a_ops(self.as_ptr(), &raw const bindings::empty_aops);
+            bindings::iput(self.inode.as_ptr());
+        }
     }
 }
 
@@ -683,7 +685,7 @@ impl Held<'_> {
     fn lock_page(
         &self,
         index: usize,
-        gfp: bindings::gfp_t,
+        how: Alloc<'_>,
         account: &impl Account,
     ) -> Result<LockedFolio> {
         let cache = self.0;
@@ -691,7 +693,7 @@ impl Held<'_> {
             return Err(ENXIO);
         }
         cache
-            .find_or_add(index, gfp, account)
+            .find_or_add(index, how, account)
             .map(|(folio, _)| folio)
     }
 }
@@ -824,10 +826,10 @@ impl Locked<'_> {
         let pages = (range.start / PAGE_SIZE as u64) as usize
             ..range.end.div_ceil(PAGE_SIZE as u64) as usize;
         // SAFETY: `as_ptr` is valid.
-        let gfp = unsafe { helpers::vmalab_mapping_gfp_mask(cache.as_ptr()) };
+        let how = Alloc::new(unsafe { helpers::vmalab_mapping_gfp_mask(cache.as_ptr()) });
         let result = pages.into_iter().try_for_each(|index| {
             let _invalidate = cache.invalidate_lock_shared();
-            let (folio, is_new) = cache.find_or_add(index, gfp, &Singly(account))?;
+            let (folio, is_new) = cache.find_or_add(index, how, &Singly(account))?;
             if is_new {
                 // SAFETY: `as_ptr` is valid. The folio is locked, so that it is there.
                 unsafe { helpers::vmalab_mark_ahead(cache.as_ptr(), index, true) };
@@ -897,8 +899,8 @@ impl Locked<'_> {
         let cache = self.0;
         let part = Part::of(at, from.len(), cache.size()).ok_or(ENOSPC)?;
         // SAFETY: `as_ptr` is valid.
-        let gfp = unsafe { helpers::vmalab_mapping_gfp_mask(cache.as_ptr()) };
-        let folio = cache.lock_page(part.index, gfp, account)?;
+        let how = Alloc::new(unsafe { helpers::vmalab_mapping_gfp_mask(cache.as_ptr()) });
+        let folio = cache.lock_page(part.index, how, account)?;
         // SAFETY: The folio is locked, and the part is within it. An `IovIterSource` may be read.
         Ok(unsafe {
             helpers::vmalab_write_to_folio(

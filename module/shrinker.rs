@@ -41,6 +41,12 @@ pub(crate) fn accounted(pages: usize) {
     unsafe { helpers::vmalab_account_reclaimed(pages) };
 }
 
+/// How many pages the memory of the system has: what can be given to programs at most.
+pub(crate) fn memory() -> usize {
+    // SAFETY: It reads a number.
+    unsafe { helpers::vmalab_totalram_pages() }
+}
+
 /// A shrinker, registered as long as this lives.
 ///
 /// # Invariants

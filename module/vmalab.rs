@@ -79,7 +79,7 @@ module! {
         },
         max_pages: u64 {
             default: 0,
-            description: "How many pages all objects may have together; 0: any number",
+            description: "How many pages all objects may have together; 0: half of the memory",
         },
         // one page
         folio_size: u64 {

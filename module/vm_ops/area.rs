@@ -136,6 +136,11 @@ impl<T: VmOperations> Area<T> {
         unsafe { (*self.vma.get()).vm_policy }
     }
 
+    /// The same, for who may know about it what every area is.
+    pub(super) fn as_opaque(&self) -> &Opaque<bindings::vm_area_struct> {
+        &self.vma
+    }
+
     /// The area as the kernel knows it.
     pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
         self.vma.get()

@@ -5,7 +5,7 @@
 
 use super::{Area, VmOperations};
 use crate::{
-    folio::{Folio, LockedFolio},
+    folio::{Alloc, Folio, LockedFolio},
     helpers,
     page_cache::Frame,
 };
@@ -71,10 +71,13 @@ impl<T: VmOperations> FaultInfo<'_, T> {
         FaultFlags(self.raw().flags)
     }
 
-    /// The flags with which pages for this area are to be allocated: those of the page cache that
-    /// its file maps.
-    pub(crate) fn gfp(&self) -> bindings::gfp_t {
-        self.raw().__bindgen_anon_1.gfp_mask
+    /// How pages for this area are to be allocated: with the flags of the page cache that its file maps, by
+    /// the memory policy of the area.
+    pub(crate) fn alloc(&self) -> Alloc<'_> {
+        let gfp = self.raw().__bindgen_anon_1.gfp_mask;
+        // SAFETY: By the type invariants, the area is valid, and the lock of the fault held while `self` is
+        // borrowed.
+        unsafe { Alloc::within(gfp, self.area().as_opaque(), self.address()) }
     }
 
     /// Whether the area is shared: what is written there is written for all.

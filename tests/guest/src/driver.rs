@@ -233,6 +233,10 @@ fn each_refusal(driver: &Loaded) {
         .write_at(b"x", (addr + SEGV * PAGE) as u64)
         .unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EIO));
+    // What the driver did not write is zeros.
+    let rest = map(&file, SHARED, SEGV + 1, 1);
+    memory.read_exact_at(&mut bytes, rest as u64).unwrap();
+    assert_eq!(bytes, [0; 4]);
 
     // pagesize
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
@@ -245,14 +249,7 @@ fn each_refusal(driver: &Loaded) {
     assert_eq!(size.split_whitespace().nth(1), Some("8"));
 
     // set_policy and get_policy, if the kernel has NUMA.
-    let bind = |addr: usize| {
-        let nodes = 1_u64;
-        let whole = (addr, 2 * PAGE, MPOL_BIND, &raw const nodes);
-        // SAFETY: it reads one word, and changes no contents.
-        let done =
-            unsafe { libc::syscall(libc::SYS_mbind, whole.0, whole.1, whole.2, whole.3, 64, 0) };
-        Errno::result(done).map(drop)
-    };
+    let bind = |addr: usize| bind(addr, 2, 0);
     let policy = |addr: usize| {
         let mut mode = -1;
         let none = std::ptr::null::<u64>();
@@ -280,7 +277,6 @@ fn each_refusal(driver: &Loaded) {
 }
 
 // As in linux/mempolicy.h.
-const MPOL_BIND: i32 = 2;
 const MPOL_F_ADDR: i32 = 2;
 
 fn loaded(lab: &Lab) -> Verdict {

@@ -112,6 +112,18 @@ pub(crate) fn advise(addr: usize, pages: usize, advice: i32) -> Result<(), Errno
     Errno::result(unsafe { libc::madvise(pointer(addr).cast(), pages * PAGE, advice) }).map(drop)
 }
 
+/// As in linux/mempolicy.h.
+pub(crate) const MPOL_BIND: i32 = 2;
+
+/// mbind(2) to one node, in pages: ENOSYS if the kernel has no NUMA.
+pub(crate) fn bind(addr: usize, pages: usize, node: u32) -> Result<(), Errno> {
+    let nodes = 1_u64 << node;
+    let (length, nodes) = (pages * PAGE, &raw const nodes);
+    // SAFETY: it reads one word, and changes no contents.
+    let done = unsafe { libc::syscall(libc::SYS_mbind, addr, length, MPOL_BIND, nodes, 64, 0) };
+    Errno::result(done).map(drop)
+}
+
 pub(crate) fn pointer(addr: usize) -> *mut u8 {
     std::ptr::with_exposed_provenance_mut(addr)
 }

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::both("memory::mincore", mincore),
     Test::both("memory::guard_pages", guard_pages),
     Test::both("memory::futex_between_processes", futex),
+    Test::both("memory::mbind", mbind),
     Test::both("memory::mremap_leaves_a_private_place", leaves_private),
     Test::device("memory::the_file_is_the_node", the_file_is_the_node),
     Test::device("memory::no_userfaultfd", no_userfaultfd),
@@ -248,4 +249,44 @@ fn try_userfaultfd(addr: usize) -> Result<Result<(), Errno>, Skip> {
     // SAFETY: as above.
     let done = unsafe { libc::ioctl(fd.as_raw_fd(), REGISTER, range.as_mut_ptr()) };
     Ok(Errno::result(done).map(drop))
+}
+
+/// On which node a page is (move_pages(2), which moves none).
+fn node(addr: usize) -> i32 {
+    let (pages, mut status) = ([addr], [-1]);
+    let (pages, status) = (pages.as_ptr(), status.as_mut_ptr());
+    let none = std::ptr::null::<i32>();
+    // SAFETY: it reads one address, and writes one number.
+    let done = unsafe { libc::syscall(libc::SYS_move_pages, 0, 1_usize, pages, none, status, 0) };
+    assert_eq!(Errno::result(done), Ok(0));
+    // SAFETY: the array is alive.
+    unsafe { status.read() }
+}
+
+/// Pages come from the node that the area says (`vma_alloc_folio`; for a memfd `shmem_alloc_folio`).
+fn mbind(lab: &Lab) -> Verdict {
+    const NODES: &str = "/sys/devices/system/node/node1";
+    if !std::path::Path::new(NODES).exists() {
+        return Err(Skip::new(
+            "the machine has one memory node: qemu-image/run --nodes 2",
+        ));
+    }
+    for wanted in [1, 0, 1] {
+        let object = lab.open(64);
+        let addr = map(&object, SHARED, 0, 64);
+        bind(addr, 64, wanted).unwrap();
+        letters(addr, 20, 'A');
+        // Also where it is read first.
+        assert_eq!(look(addr + 40 * PAGE, 2), "00");
+        for page in (0..20).chain(40..42) {
+            assert_eq!(node(addr + page * PAGE), wanted as i32, "page {page}");
+        }
+        assert_eq!(look(addr, 3), "ABC");
+        // A copy comes by the private area.
+        let private = map(&object, PRIVATE, 0, 64);
+        bind(private, 64, 1 - wanted).unwrap();
+        letters(private, 1, 'a');
+        assert_eq!(node(private), 1 - wanted as i32);
+    }
+    Ok(())
 }
