@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use vmalab_model::{AnonVma, Area, Errno, Hook, HookCall, Object, Outcome, VmFlags};
+use vmalab_model::{AnonVma, Area, Errno, Hook, HookCall, Object, Outcome, Signal, VmFlags};
 
 use crate::oracle::{Fields, Observation, Sees};
 use crate::show;
@@ -97,6 +97,10 @@ impl Comparer {
         }
         if fields.contains(Fields::RESULT) && predicted.result != observed.result {
             return Difference::new("result", result(predicted.result), result(observed.result));
+        }
+        if fields.contains(Fields::SIGNALS) && predicted.signal != observed.signal {
+            let [p, o] = [predicted, observed].map(|outcome| signal(outcome.signal));
+            return Difference::new("signal", p, o);
         }
         if fields.contains(Fields::RANGES) {
             let looked = &seen.looked;
@@ -220,6 +224,10 @@ pub(crate) fn result(result: Result<u64, Errno>) -> String {
         Ok(value) => format!("{value:#x}"),
         Err(errno) => errno.to_string(),
     }
+}
+
+fn signal(signal: Option<Signal>) -> String {
+    signal.map_or("none".into(), |signal| signal.to_string())
 }
 
 fn hex(value: u64) -> String {

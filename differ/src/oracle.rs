@@ -39,6 +39,8 @@ bitflags::bitflags! {
         const ANON_VMAS_LAST = 1 << 13;
         /// What pages hold.
         const CONTENTS = 1 << 14;
+        /// The signal that a touch would have raised.
+        const SIGNALS = 1 << 15;
     }
 }
 

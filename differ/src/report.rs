@@ -284,6 +284,7 @@ pub fn outcome_json(outcome: &Outcome, files: &[NamedFile]) -> Value {
     let counters = &outcome.counters;
     json!({
         "ret": result(outcome.result),
+        "signal": outcome.signal.map(|signal| signal.to_string()),
         "areas": outcome.layout.iter().map(area).collect::<Vec<_>>(),
         "counters": {
             "map_count": counters.map_count, "total_vm": counters.total_vm,

@@ -14,42 +14,69 @@ use crate::unmapped_area::PMD_SIZE;
 use crate::vma::AnonVma;
 use crate::{
     AddressSpace, Allocation, Container, Errno, MapFlags, Object, PAGE_SHIFT, PAGE_SIZE, Rules,
-    VmFlags, Vma,
+    Signal, VmFlags, Vma,
 };
 
+/// Why a page cannot be had.
+enum Refused {
+    /// Who touches it by itself gets that signal.
+    With(Signal),
+    /// For want of memory: who touches it by itself does so again, until there is some.
+    NoMemory,
+}
+
+const UNMAPPED: Refused = Refused::With(Signal::Unmapped);
+
 impl<C: Container> AddressSpace<C> {
-    /// The kernel reads or writes one byte for the process (`copy_from_user`, `copy_to_user`).
+    /// The kernel reads or writes one byte for the process (`copy_from_user`, `copy_to_user`), or the process
+    /// does.
     pub(crate) fn touch(&mut self, addr: u64, write: bool) -> Result<(), Errno> {
+        self.do_user_addr_fault(addr, write).map_err(|refused| {
+            self.signal = match refused {
+                Refused::With(signal) => Some(signal),
+                Refused::NoMemory => None,
+            };
+            Errno::EFAULT
+        })
+    }
+
+    /// `do_user_addr_fault`
+    fn do_user_addr_fault(&mut self, addr: u64, write: bool) -> Result<(), Refused> {
         let page = addr & !(PAGE_SIZE - 1);
         if addr >= self.limits.task_size {
-            return Err(Errno::EFAULT);
+            // Of addresses of 48 bits, the upper half is the kernel's.
+            let canonical = matches!(addr >> 47, 0 | 0x1_ffff);
+            return Err(Refused::With(if canonical {
+                Signal::Unmapped
+            } else {
+                Signal::NoAddress
+            }));
         }
-        let mut vma = *self.areas.find(page).ok_or(Errno::EFAULT)?;
+        let mut vma = *self.areas.find(page).ok_or(UNMAPPED)?;
         if vma.start > page {
-            vma = self
-                .expand_downwards(&vma, page)
-                .map_err(|_| Errno::EFAULT)?;
+            vma = self.expand_downwards(&vma, page).map_err(|_| UNMAPPED)?;
         }
         self.fault(&vma, page, write)
     }
 
     /// One page is wanted (`access_error`, `handle_mm_fault`).
-    fn fault(&mut self, vma: &Vma, page: u64, write: bool) -> Result<(), Errno> {
-        let allowed = if write {
-            vma.flags.contains(VmFlags::WRITE)
-        } else {
-            let execute_only = self.limits.pkeys
-                && vma.flags.contains(VmFlags::EXEC)
-                && !vma.flags.intersects(VmFlags::READ | VmFlags::WRITE);
-            let readable = VmFlags::READ | VmFlags::EXEC;
-            (vma.flags.intersects(readable) || self.rules.write_implies_read && vma.is_accessible())
-                && !execute_only
+    fn fault(&mut self, vma: &Vma, page: u64, write: bool) -> Result<(), Refused> {
+        let execute_only = self.limits.pkeys
+            && vma.flags.contains(VmFlags::EXEC)
+            && !vma.flags.intersects(VmFlags::READ | VmFlags::WRITE);
+        let readable = VmFlags::READ | VmFlags::EXEC;
+        let readable =
+            vma.flags.intersects(readable) || self.rules.write_implies_read && vma.is_accessible();
+        let refused = match (write, vma.flags.contains(VmFlags::WRITE)) {
+            (true, writable) => (!writable).then_some(Signal::Denied),
+            (false, _) if execute_only => Some(Signal::Key),
+            (false, _) => (!readable).then_some(Signal::Denied),
         };
-        if !allowed {
-            return Err(Errno::EFAULT);
+        if let Some(signal) = refused {
+            return Err(Refused::With(signal));
         }
         if self.guards.contains(page) {
-            return Err(Errno::EFAULT);
+            return Err(UNMAPPED);
         }
         let grown = self.check_stack_guard_page(vma, page)?;
         let vma = &grown;
@@ -61,17 +88,17 @@ impl<C: Container> AddressSpace<C> {
             && (write || self.huge_fault(vma, page))
             && (!beyond || self.rules.anon_vma_before_page)
         {
-            self.anon_vma_prepare(vma).map_err(|_| Errno::EFAULT)?;
+            self.anon_vma_prepare(vma).map_err(|_| Refused::NoMemory)?;
         }
         if beyond {
-            return Err(Errno::EFAULT);
+            return Err(Refused::With(Signal::BeyondEnd));
         }
         Ok(())
     }
 
     /// The lowest page of a stack is never used: the stack grows, so that another one is the lowest
     /// (`check_stack_guard_page`).
-    fn check_stack_guard_page(&mut self, vma: &Vma, page: u64) -> Result<Vma, Errno> {
+    fn check_stack_guard_page(&mut self, vma: &Vma, page: u64) -> Result<Vma, Refused> {
         if self.rules.stack_guard != StackGuard::Page
             || !vma.flags.contains(VmFlags::GROWSDOWN)
             || page != vma.start
@@ -80,13 +107,13 @@ impl<C: Container> AddressSpace<C> {
         }
         match self.areas.prev(vma.start).filter(|prev| prev.end == page) {
             Some(prev) if prev.flags.contains(VmFlags::GROWSDOWN) => Ok(*vma),
-            Some(_) => Err(Errno::EFAULT),
+            Some(_) => Err(UNMAPPED),
             None => match page.checked_sub(PAGE_SIZE) {
                 Some(below) => self.expand_downwards(vma, below),
                 // Below the first address the sum wraps around, to where nothing has to grow.
                 None => self.anon_vma_prepare(vma),
             }
-            .map_err(|_| Errno::EFAULT),
+            .map_err(|_| UNMAPPED),
         }
     }
 

@@ -109,7 +109,7 @@
 //! | `split`, `merge` | one area into two, two or three into one | `mm/vma.c` |
 //! | `allocation` | memory for the kernel's own needs, and that it may fail | `kernel/fork.c`, `lib/maple_tree.c`, `mm/rmap.c` |
 //! | `account` | counters and limits | `mm/mmap.c`, `mm/util.c` |
-//! | `fault` | touching, stacks that grow | `mm/memory.c`, `mm/vma.c` |
+//! | `fault`, `signal` | touching, stacks that grow, SIGSEGV and SIGBUS | `mm/memory.c`, `mm/vma.c`, `arch/x86/mm/fault.c` |
 //! | `mprotect`, `mlock`, `madvise`, `mremap`, `mseal`, `brk`, `remap_file_pages`, `fork` | as they are called | the files of those names, `mm/mmap.c` |
 //! | `mempolicy` | from where pages are taken | `mm/mempolicy.c` |
 //! | `guards` | pages whose touch is refused | `mm/madvise.c` |
@@ -193,6 +193,8 @@ pub mod rules;
 #[cfg(feature = "alloc")]
 mod shm;
 #[cfg(feature = "alloc")]
+mod signal;
+#[cfg(feature = "alloc")]
 mod space;
 #[cfg(feature = "alloc")]
 mod split;
@@ -228,6 +230,8 @@ pub use op::{Backing, FileId, Mmap, NewName, Op};
 pub use outcome::{Area, Counters, Hook, HookCall, Object, Outcome};
 #[cfg(feature = "alloc")]
 pub use rules::{Field, Mistake, Rules};
+#[cfg(feature = "alloc")]
+pub use signal::Signal;
 #[cfg(feature = "alloc")]
 pub use space::{AddressSpace, RestoreError};
 #[cfg(feature = "alloc")]

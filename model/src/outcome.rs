@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::vma::{AnonVma, Name};
-use crate::{Errno, FileId, UffdEvent, VmFlags};
+use crate::{Errno, FileId, Signal, UffdEvent, VmFlags};
 
 /// What an area shows, in the terms of `/proc/PID/maps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,8 +115,12 @@ pub struct HookCall {
 /// What one operation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The value, or the error. `mmap` and `mremap` give an address, all others 0.
+    /// The value, or the error. `mmap`, `mremap`, `shmat` and `brk` give an address, all others 0.
     pub result: Result<u64, Errno>,
+    /// What a program would get that touched the memory by itself, where [`Op::Touch`](crate::Op::Touch) is
+    /// EFAULT. None if that was for want of memory, and of all other operations. An oracle that touches by
+    /// system calls does not see it.
+    pub signal: Option<Signal>,
     /// The hook calls that a driver's areas saw, in order. The model does not predict
     /// [`Hook::Fault`]: it does not know which pages are present.
     pub hooks: Vec<HookCall>,
@@ -136,6 +140,7 @@ impl Default for Outcome {
     fn default() -> Self {
         Self {
             result: Ok(0),
+            signal: None,
             hooks: Vec::new(),
             events: Vec::new(),
             discarded: Vec::new(),

@@ -13,7 +13,7 @@ use crate::rules::StackGuard;
 use crate::userfaultfd::Pending;
 use crate::{
     Area, Break, Container, Counters, Errno, FileId, Hook, HookCall, Limits, MdweFlags, Object, Op,
-    Outcome, PAGE_SIZE, Rules, UffdEvent, VmFlags, Vma,
+    Outcome, PAGE_SIZE, Rules, Signal, UffdEvent, VmFlags, Vma,
 };
 
 /// The address space of a process, and what operations do to it by the rules of an era.
@@ -65,6 +65,8 @@ pub struct AddressSpace<C: Container = BTree> {
     pub(crate) guards: Guards,
     /// What it discarded.
     pub(crate) discarded: Vec<Range<u64>>,
+    /// What the last touch would have raised.
+    pub(crate) signal: Option<Signal>,
     pub(crate) uffd: Pending,
     pub(crate) uffd_events: Vec<UffdEvent>,
     pub(crate) failing: Option<Failing>,
@@ -113,6 +115,7 @@ impl<C: Container> AddressSpace<C> {
             went_back: false,
             guards: Guards::default(),
             discarded: Vec::new(),
+            signal: None,
             uffd: Pending::default(),
             uffd_events: Vec::new(),
             failing: None,
@@ -205,6 +208,7 @@ impl<C: Container> AddressSpace<C> {
     /// Re-uses the vectors of the outcome, so that nothing is allocated for it.
     pub fn apply_into(&mut self, op: &Op, window: Range<u64>, outcome: &mut Outcome) {
         outcome.result = self.execute(op);
+        outcome.signal = self.signal;
         core::mem::swap(&mut self.hooks, &mut outcome.hooks);
         core::mem::swap(&mut self.uffd_events, &mut outcome.events);
         core::mem::swap(&mut self.discarded, &mut outcome.discarded);
@@ -245,6 +249,7 @@ impl<C: Container> AddressSpace<C> {
     }
 
     fn forget_effects(&mut self) {
+        self.signal = None;
         self.hooks.clear();
         self.uffd_events.clear();
         self.discarded.clear();
@@ -253,6 +258,11 @@ impl<C: Container> AddressSpace<C> {
     /// The hook calls of the last [`execute`](Self::execute), as [`Outcome::hooks`].
     pub fn hooks(&self) -> &[HookCall] {
         &self.hooks
+    }
+
+    /// The signal that the last [`execute`](Self::execute) would have raised, as [`Outcome::signal`].
+    pub fn signal(&self) -> Option<Signal> {
+        self.signal
     }
 
     /// What a userfaultfd is told of the last [`execute`](Self::execute), as [`Outcome::events`].

@@ -321,7 +321,7 @@ impl Oracle for VmaC {
 
     fn sees(&self) -> Sees {
         Sees {
-            fields: Fields::all() - Fields::CONTENTS,
+            fields: Fields::all() - Fields::CONTENTS - Fields::SIGNALS,
             flags: VmFlags(u64::MAX),
         }
     }
@@ -645,7 +645,7 @@ fn fail(what: u32, nth: u32) -> ffi::Op {
 
 /// Fills an observation in.
 fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String> {
-    observation.fields = Fields::all();
+    observation.fields = Fields::all() - Fields::SIGNALS;
     observation.looked = 0..u64::MAX;
     let outcome = &mut observation.outcome;
     outcome.result = match u64::try_from(raw.result) {

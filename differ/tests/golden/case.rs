@@ -290,7 +290,10 @@ impl Step {
         }
         let _ = match after.result {
             Ok(value) => writeln!(text, "    = {value:#x}"),
-            Err(errno) => writeln!(text, "    = {errno}"),
+            Err(errno) => match after.signal {
+                Some(signal) => writeln!(text, "    = {errno}, or {signal}"),
+                None => writeln!(text, "    = {errno}"),
+            },
         };
         for call in &after.hooks {
             let _ = writeln!(text, "    {}", show::hook_call(call, &files()));

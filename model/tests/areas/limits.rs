@@ -3,8 +3,8 @@
 
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
-    AddressSpace, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, MlockFlags,
-    MlockallFlags, Mmap, MremapFlags, Op, PAGE_SIZE, Prot, Rules, VmFlags,
+    AddressSpace, Advice, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags,
+    MlockFlags, MlockallFlags, Mmap, MremapFlags, Op, PAGE_SIZE, Prot, Rules, VmFlags,
 };
 
 use crate::world::{BASE, World};
@@ -140,6 +140,28 @@ fn protection_moves_between_counters() {
         w.apply(&protect(1, 3, prot)).unwrap();
         assert_eq!(counted(&w.space.counters()), expected, "{prot:?}");
     }
+}
+
+/// What can be executed of a file was a sort of its own always, and what a child does not get is counted no more.
+#[test]
+fn what_was_counted_before_4_5() {
+    let mut w = World::with(Rules::V2_6_11, Limits::default(), File::regular(64));
+    w.apply(&map(0, 4, READ, MapFlags::PRIVATE)).unwrap();
+    for (prot, exec) in [(EXEC, 2), (ALL, 0), (EXEC, 2), (READ, 0), (EXEC, 2)] {
+        w.apply(&protect(1, 3, prot)).unwrap();
+        assert_eq!(counted(&w.space.counters()), [4, 0, 0, exec], "{prot:?}");
+    }
+    let mut w = World::with(Rules::V4_9, Limits::default(), File::regular(64));
+    w.apply(&map(0, 4, WRITE, PRIVATE)).unwrap();
+    let alone = Op::Madvise {
+        addr: at(0),
+        len: PAGE_SIZE,
+        advice: Advice::DONTFORK,
+    };
+    w.apply(&alone).unwrap();
+    w.apply(&Op::Fork).unwrap();
+    assert_eq!(counted(&w.space.counters()), [3, 3, 0, 0]);
+    assert_eq!(w.space.counters().map_count, 1);
 }
 
 /// Memory of devices and of huge pages was no part of `VmSize` once.

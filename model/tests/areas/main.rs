@@ -12,7 +12,8 @@ mod world;
 use vmalab_model::file::MaySplit;
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
-    Backing, Errno, File, Limits, MapFlags, Mistake, Mmap, Op, PAGE_SIZE, Prot, Rules,
+    Advice, Allocation, Backing, Errno, File, Limits, MapFlags, Mistake, Mmap, Op, PAGE_SIZE, Prot,
+    Rules, Signal,
 };
 use world::{BASE, World};
 
@@ -484,16 +485,84 @@ fn locked_memory_is_limited() {
 fn touching_needs_permission_and_a_page() {
     let mut w = World::with(Rules::V7_2, Limits::default(), File::device(2));
     w.draw_in("DddRr.Aa");
-    assert_eq!(w.touch(0, true), Ok(()));
+    let mut touch = |page, write, expected: Option<Signal>| {
+        let refused = w.touch(page, write).err();
+        assert_eq!(refused, expected.map(|_| Errno::EFAULT), "page {page}");
+        assert_eq!(w.signal, expected, "page {page}");
+    };
+    touch(0, true, None);
     // The third page is past the end of the device.
-    assert_eq!(w.touch(2, false), Err(Errno::EFAULT));
-    assert_eq!(w.touch(3, false), Ok(()));
-    assert_eq!(w.touch(3, true), Err(Errno::EFAULT));
-    assert_eq!(w.touch(5, false), Err(Errno::EFAULT));
-    assert_eq!(w.touch(6, true), Ok(()));
+    touch(2, false, Some(Signal::BeyondEnd));
+    touch(3, false, None);
+    touch(3, true, Some(Signal::Denied));
+    touch(5, false, Some(Signal::Unmapped));
+    touch(6, true, None);
     let device = w.device;
     w.space.set_file_size(device, 3);
     assert_eq!(w.touch(2, false), Ok(()));
+    assert_eq!(w.signal, None);
+}
+
+/// What else is refused, and that the signal is of the touch alone.
+#[test]
+fn signals_of_a_touch() {
+    let limits = Limits {
+        pkeys: true,
+        ..Limits::default()
+    };
+    let mut w = World::with(Rules::V7_2, limits, File::device(64));
+    w.draw_in("AaRr");
+    let mut signal = |op: &Op| {
+        let result = w.apply(op);
+        (result.err(), w.signal)
+    };
+    let touch = |addr| Op::Touch { addr, write: false };
+    let guard = Op::Madvise {
+        addr: BASE,
+        len: PAGE_SIZE,
+        advice: Advice::GUARD_INSTALL,
+    };
+    let exec = Op::Mprotect {
+        addr: BASE + 2 * PAGE_SIZE,
+        len: PAGE_SIZE,
+        prot: Prot::EXEC,
+    };
+    assert_eq!(
+        (signal(&guard), signal(&exec)),
+        ((None, None), (None, None))
+    );
+    let fault = |signal| (Some(Errno::EFAULT), Some(signal));
+    assert_eq!(signal(&touch(BASE)), fault(Signal::Unmapped));
+    assert_eq!(signal(&touch(BASE + 2 * PAGE_SIZE)), fault(Signal::Key));
+    // The last page that a process cannot have, no address, and the kernel's own.
+    for (addr, expected) in [
+        ((1 << 47) - 1, Signal::Unmapped),
+        (1 << 47, Signal::NoAddress),
+        (u64::MAX << 47, Signal::Unmapped),
+        ((u64::MAX << 47) - 1, Signal::NoAddress),
+        (u64::MAX, Signal::Unmapped),
+    ] {
+        assert_eq!(signal(&touch(addr)), fault(expected), "{addr:#x}");
+    }
+    // Without memory the program would try again.
+    let starve = Op::FailAllocation {
+        what: Allocation::AnonVma,
+        nth: 1,
+    };
+    let write = Op::Touch {
+        addr: BASE + PAGE_SIZE,
+        write: true,
+    };
+    assert_eq!(signal(&starve), (None, None));
+    // Who installed the guards has made the anon_vma.
+    assert_eq!(signal(&write), (None, None));
+    let mut w = World::new();
+    w.draw_in("AaRr");
+    w.apply(&starve).unwrap();
+    assert_eq!((w.apply(&write), w.signal), (Err(Errno::EFAULT), None));
+    assert_eq!((w.unmap(0, 0), w.signal), (Err(Errno::EINVAL), None));
+    let numbers = [Signal::Denied, Signal::BeyondEnd].map(Signal::number);
+    assert_eq!(numbers, [11, 7]);
 }
 
 /// A stack grows down to what is touched, but not into the guard gap above another area.

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use vmalab_model::{
     AddressSpace, Area, Backing, Errno, File, FileId, Hook, HookCall, Limits, MapFlags, Mmap,
-    Object, Op, PAGE_SIZE, Prot, Rules, VmFlags,
+    Object, Op, PAGE_SIZE, Prot, Rules, Signal, VmFlags,
 };
 
 pub(crate) const BASE: u64 = 0x10_0000;
@@ -24,6 +24,8 @@ pub(crate) struct World {
     fixed: FileId,
     /// The hook calls of the last operation.
     pub(crate) calls: Vec<HookCall>,
+    /// What it would have raised.
+    pub(crate) signal: Option<Signal>,
 }
 
 impl World {
@@ -45,6 +47,7 @@ impl World {
             file,
             fixed,
             calls: Vec::new(),
+            signal: None,
         }
     }
 
@@ -57,6 +60,7 @@ impl World {
             .check_merged(&before, op, outcome.result)
             .unwrap();
         self.calls = outcome.hooks;
+        self.signal = outcome.signal;
         outcome.result
     }
 
