@@ -172,8 +172,8 @@ fn in_a_child(test: Test, lab: &Lab) -> Outcome {
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             drop(reader);
-            // A hang ends here, by SIGALRM.
-            alarm::set(lab.many(120, 900));
+            // A hang ends here, by SIGALRM. What goes on for a given time does so a few times over.
+            alarm::set(lab.many(120, 900) + 4 * lab.time.as_secs() as u32);
             let outcome = run_body(test, lab);
             let text = serde_json::to_vec(&outcome).expect("plain data");
             let _ = File::from(writer).write_all(&text);
