@@ -11,7 +11,7 @@ mod log;
 mod tap;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
     path::{Path, PathBuf},
@@ -142,7 +142,7 @@ fn read(path: &Path) -> Result<String, String> {
     }
 }
 
-fn report(results: &Results, known: &mut [Known]) -> Report {
+fn report(results: &Results, known: &mut [Known], by_name: &BTreeSet<String>) -> Report {
     let mut report = Report {
         target: "selftests",
         passed: 0,
@@ -179,7 +179,8 @@ fn report(results: &Results, known: &mut [Known]) -> Report {
                 });
                 continue;
             };
-            let mut differences = compare::differences(suite, setting, other, run);
+            let mut differences =
+                compare::differences(suite, setting, other, run, by_name.contains(suite));
             for line in results.new_warnings(suite, setting, reference) {
                 differences.push(Difference::logged(suite, setting, line));
             }
@@ -283,8 +284,10 @@ fn table(results: &Results, report: &Report) -> String {
 
 fn run(args: &Args) -> Result<(), String> {
     let results = Results::read(&args.left)?;
-    let mut known = Known::read_all(&read(&args.differences)?)?;
-    let report = report(&results, &mut known);
+    let list = read(&args.differences)?;
+    let mut known = Known::read_all(&list)?;
+    let by_name = compare::compared_by_name(&list);
+    let report = report(&results, &mut known, &by_name);
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
     let write = |path: &Path, text: String| {
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
