@@ -26,7 +26,7 @@ use vmalab_model::{AddressSpace, Mistake, Op, Rules};
 /// Says to a copy of this program: play on that library, and print what was found.
 const PLAY: &str = "VMALAB_TEST_PLAY";
 /// So many of the changed lines are tried each time.
-const EACH_TIME: usize = 10;
+const EACH_TIME: usize = 12;
 /// Seconds that a changed line or a mistake may stay unnoticed.
 const LIMIT: u32 = 60;
 
@@ -110,6 +110,12 @@ const BUGS: &[Bug] = &[
         "__mmap_setup",
         "charged -= vms->nr_accounted",
         "charged -= 0",
+    ),
+    bug(
+        "charge_kept",
+        "__mmap_region",
+        "if (map.charged)",
+        "if (0)",
     ),
     bug(
         "no_reattach",

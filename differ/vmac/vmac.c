@@ -297,6 +297,17 @@ static unsigned int vmac_generation;
 #define vmac_mm (vmac_mms[vmac_generation])
 /* Pages of the older ones that count against the commit limit. */
 static unsigned long vmac_accounted_before;
+
+/* By what the charge that an operation loses is told (vmac_expected_loss), all in pages. */
+static struct {
+	unsigned long accounted;	/* of all areas, when they were last looked at */
+	/* Of this operation. */
+	unsigned long asked;		/* what it was last charged */
+	unsigned long grown;		/* by how much a stack grew that does not count */
+	unsigned long unaccounted;	/* the area from which mremap took VM_ACCOUNT, to unmap it */
+	unsigned long kept;		/* what that came to where it could not be unmapped */
+	bool sent_back;			/* a driver refused a move */
+} vmac_ledger;
 int sysctl_max_map_count;
 unsigned long mmap_min_addr;
 unsigned long dac_mmap_min_addr;
@@ -391,8 +402,6 @@ static inline unsigned long vma_kernel_pagesize(struct vm_area_struct *vma)
 /* ---- When something is wrong. ---- */
 
 static char vmac_broke[256];
-/* Whether a hook refused because it was told to. */
-static bool vmac_refused;
 static __thread sigjmp_buf *vmac_escape;
 
 void vmac_warn(const char *what, const char *file, int line)
@@ -831,6 +840,7 @@ static int vmac_guard_install(unsigned long start, unsigned long end, unsigned l
 
 static unsigned long vmac_move(unsigned long from, unsigned long to, unsigned long len)
 {
+	vmac_ledger.unaccounted = 0;
 	/* On the way back, what moved has not. */
 	if (vmac_n_moved && vmac_moved[vmac_n_moved - 1].start == to)
 		vmac_n_moved--;
@@ -923,10 +933,8 @@ static int vmac_ask(uint32_t kind, struct file *file, unsigned long start, unsig
 		    unsigned long pgoff, unsigned long addr, uint32_t error)
 {
 	vmac_record(kind, file, start, end, pgoff, addr);
-	if (file->steered.nth && file->steered.hook == kind && !--file->steered.nth) {
+	if (file->steered.nth && file->steered.hook == kind && !--file->steered.nth)
 		error = file->steered.error;
-		vmac_refused = true;
-	}
 	vmac_hooks[vmac_n_hooks - 1].error = error;
 	return -(int)error;
 }
@@ -960,10 +968,15 @@ static int vmac_mremap(struct vm_area_struct *vma)
 {
 	struct vmac_file *is = &vma->vm_file->is;
 
-	if (!is->hook_mremap)
-		return -(int)is->mremap_error;
-	return vmac_ask(VMAC_HOOK_MREMAP, vma->vm_file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0,
-			is->mremap_error);
+	int answer;
+
+	if (is->hook_mremap)
+		answer = vmac_ask(VMAC_HOOK_MREMAP, vma->vm_file, vma->vm_start, vma->vm_end, vma->vm_pgoff, 0,
+				  is->mremap_error);
+	else
+		answer = -(int)is->mremap_error;
+	vmac_ledger.sent_back |= answer != 0;
+	return answer;
 }
 
 static int vmac_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
@@ -1101,7 +1114,22 @@ static int security_vm_enough_memory_mm(struct mm_struct *mm, long pages)
 	if ((unsigned long)pages > vmac_limits.commit)
 		return -ENOMEM;
 	vm_acct_memory(pages);
+	vmac_ledger.asked = pages;
 	return 0;
+}
+
+/* Of calls.h, unmap_source_vma alone calls these two. */
+static void vmac_clear_flags(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	if (flags & VM_ACCOUNT)
+		vmac_ledger.unaccounted = vma_pages(vma);
+	vm_flags_clear(vma, flags);
+}
+
+static void vmac_charge_source(long pages)
+{
+	vmac_ledger.kept += vmac_ledger.unaccounted ?: pages;
+	vm_acct_memory(pages);
 }
 
 static int security_mmap_addr(unsigned long addr)
@@ -1284,7 +1312,10 @@ static void anon_vma_chain_ctor(void *object)
 #define madvise_willneed(behavior)	0
 #define madvise_cold(behavior)		(can_madv_lru_vma((behavior)->vma) ? 0 : -EINVAL)
 #define madvise_pageout(behavior)	madvise_cold(behavior)
-#define madvise_collapse(vma, start, end, dropped)	(-EINVAL)
+/* Of pages nothing is known here: where there is room for a huge one, there is one. */
+#define madvise_collapse(vma, start, end, dropped)	(!(vma)->anon_vma ||		\
+	(vma)->vm_flags & (VM_SPECIAL | VM_HUGETLB | VM_NOHUGEPAGE) ||			\
+	ALIGN((vma)->vm_start, PMD_SIZE) + PMD_SIZE > (vma)->vm_end ? -EINVAL : 0)
 #define walk_page_range_vma_unsafe(vma, start, end, ops, pages)	vmac_guard_install(start, end, pages)
 #define walk_page_range_mm_unsafe(mm, start, end, ops, pages)	vmac_guard_install(start, end, pages)
 #define walk_page_range_vma(vma, start, end, ops, private)	(vmac_guard_remove(start, end), 0)
@@ -1384,12 +1415,13 @@ enum { MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL, MPO
 #include VMA_C
 /* Advice that depends on the configuration is known. */
 #define CONFIG_KSM
+#define vm_flags_clear			vmac_clear_flags
+#define vm_acct_memory			vmac_charge_source
 #include "calls.h"
+#undef vm_flags_clear
+#undef vm_acct_memory
 
 /* ---- Page faults without pages. ---- */
-
-/* Whether a stack that does not count against the commit limit grew. */
-static bool vmac_grown;
 
 static unsigned long vmac_object_pages(struct vm_area_struct *vma)
 {
@@ -1412,9 +1444,12 @@ static int vmac_touch(unsigned long addr, bool write)
 	if (!vma)
 		return -EFAULT;
 	if (vma->vm_start > page) {
+		unsigned long start = vma->vm_start;
+
 		if (!(vma->vm_flags & VM_GROWSDOWN) || expand_downwards(vma, page))
 			return -EFAULT;
-		vmac_grown = !(vma->vm_flags & VM_ACCOUNT);
+		if (!(vma->vm_flags & VM_ACCOUNT))
+			vmac_ledger.grown = PHYS_PFN(start - vma->vm_start);
 	}
 	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ | VM_WRITE | VM_EXEC)) ||
 	    vmac_guarded(page, page + 1))
@@ -1769,41 +1804,45 @@ static uint32_t vmac_number(struct anon_vma *anon_vma)
 	return anon_vma->number;
 }
 
-/* By how many pages an mremap makes its area smaller or larger. */
-static unsigned long vmac_resized(const struct vmac_op *op)
-{
-	return abs_diff(PAGE_ALIGN(op->len), PAGE_ALIGN(op->new_len)) >> PAGE_SHIFT;
-}
-
 /*
- * Three defects of Linux are known, by which the commit charge of the whole machine grows for ever. What
- * they lose is set right here, and counted; any other difference is a finding.
+ * Four defects of Linux are known, by which the commit charge of the whole machine grows for ever. What each
+ * of them loses is known to the page, too: that much is set right, and counted. Any other difference is a
+ * finding.
  *
  * An mmap with MAP_FIXED that fails after the old areas went does not give back what they were charged
  * (seen on 6.18 too): __mmap_setup sets vms->nr_accounted to 0, because the new area takes the charge
- * over, and the error path gives back map->charged alone, which is the difference.
+ * over, and the error path gives back map->charged alone, which is the difference. It loses all of their
+ * charge, or, if the new area has none of its own, nothing.
  *
  * An mremap to another place that shrinks is charged for what it gives up (seen on 6.18 too), and one
  * that grows and is sent back by its driver keeps the charge: vrm_calc_charge takes the difference that
  * was there before the tail was unmapped, and unmap_source_vma leaves the charge of the copy alone.
  *
  * With failing allocations, and with drivers that refuse a cut, a source that cannot be unmapped is
- * charged once more and stays without VM_ACCOUNT (unmap_source_vma).
+ * charged once more, and the whole area stays without VM_ACCOUNT (unmap_source_vma).
  *
  * A stack that grows is charged for it, even if it does not count against the limit (MAP_NORESERVE, or
  * not writable), so that unmapping it gives nothing back: acct_stack_growth does not ask for VM_ACCOUNT.
  */
-static unsigned long vmac_lost(const struct vmac_op *op, long result, unsigned long accounted, bool grown)
+static unsigned long vmac_expected_loss(const struct vmac_op *op, long result, unsigned long accounted)
 {
 	unsigned long lost = vmac_committed - vmac_shmem_committed - accounted;
+	unsigned long len, new_len;
 
-	if (!op || (long)lost <= 0)
+	switch (op ? op->kind : VMAC_FAIL) {
+	case VMAC_MMAP:
+		return lost && result < 0 ? vmac_ledger.accounted - accounted : 0;
+	case VMAC_TOUCH:
+		return vmac_ledger.grown;
+	case VMAC_MREMAP:
+		len = PAGE_ALIGN(op->len);
+		new_len = PAGE_ALIGN(op->new_len);
+		if (len != new_len && (vmac_ledger.sent_back || (len > new_len && result >= 0)))
+			return vmac_ledger.kept + vmac_ledger.asked;
+		return vmac_ledger.kept;
+	default:
 		return 0;
-	if (!(op->kind == VMAC_MMAP && result < 0) && !(op->kind == VMAC_TOUCH && grown) &&
-	    !(op->kind == VMAC_MREMAP && (vmac_failed || vmac_refused || lost <= vmac_resized(op))))
-		return 0;
-	vmac_committed -= lost;
-	return lost;
+	}
 }
 
 /* Whether it hangs in them with the range it has. */
@@ -1888,8 +1927,10 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	WARN_ON(stack != mm->stack_vm);
 	WARN_ON(exec != mm->exec_vm);
 	accounted += vmac_accounted_before;
-	seen->lost = vmac_lost(op, seen->result, accounted, vmac_grown);
-	WARN_ON(accounted + vmac_shmem_committed != vmac_committed);
+	seen->lost = vmac_committed - vmac_shmem_committed - accounted;
+	WARN_ON(seen->lost != vmac_expected_loss(op, seen->result, accounted));
+	vmac_committed -= seen->lost;
+	vmac_ledger.accounted = accounted;
 	seen->n_areas = area - vmac_areas;
 	seen->discarded = vmac_discarded;
 	seen->n_discarded = vmac_n_discarded;
@@ -1926,8 +1967,7 @@ VMAC_API const char *vmac_kernel(void)
 VMAC_API int vmac_apply(const struct vmac_op *op, struct vmac_seen *seen)
 {
 	vmac_failed = false;
-	vmac_refused = false;
-	vmac_grown = false;
+	vmac_ledger = (typeof(vmac_ledger)) { .accounted = vmac_ledger.accounted };
 	VMAC_GUARDED(seen, {
 		seen->result = vmac_do(op);
 		vmac_rcu_drain();
@@ -1941,6 +1981,7 @@ VMAC_API void vmac_perform(const struct vmac_op *ops, uint32_t n_ops, struct vma
 	VMAC_GUARDED(seen, {
 		for (uint32_t i = 0; i < n_ops; i++) {
 			vmac_n_hooks = 0;
+			vmac_n_moved = 0;
 			if (IS_ERR_VALUE(vmac_do(&ops[i])))
 				seen->result++;
 			vmac_rcu_drain();
@@ -2048,12 +2089,12 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 		vmac_caches[i].live = 0;
 	}
 	vmac_rcu = NULL;
-	vmac_sheaf = NULL;
 	vmac_next_shmem = 0;
 	vmac_next_anon_vma = 0;
 	vmac_n_guards = 0;
 	vmac_committed = 0;
 	vmac_shmem_committed = 0;
+	vmac_ledger = (typeof(vmac_ledger)) {};
 
 	vmac_limits = *limits;
 	sysctl_max_map_count = min_t(uint64_t, limits->max_map_count, INT_MAX);
