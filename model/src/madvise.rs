@@ -315,7 +315,13 @@ impl<C: Container> AddressSpace<C> {
                 ..*vma
             };
             let result = space.modify(prev.as_ref(), vma, new);
-            result.map_err(|error| space.try_again(error))
+            let mut named = result.map_err(|error| space.try_again(error))?;
+            // madvise_update_vma writes the flags of before over those that the merge inherited.
+            if named.flags != vma.flags {
+                named.flags = vma.flags;
+                space.areas.replace(named.start, named);
+            }
+            Ok(named)
         })
     }
 

@@ -7,6 +7,7 @@ use vmalab_model::mempolicy::mode;
 use vmalab_model::{
     AddressSpace, Advice, Break, Errno, File, FileId, Limits, MapFlags, MdweFlags, MlockFlags,
     MlockallFlags, Mmap, MremapFlags, Name, NewName, Object, Op, PAGE_SIZE, Prot, Rules, ShmFlags,
+    VmFlags,
 };
 
 use crate::world::{BASE, World};
@@ -563,6 +564,29 @@ fn a_guard_is_of_pages_and_moves_with_them() {
     assert_eq!(w.touch(9, true), Err(Errno::EFAULT));
     w.apply(&guard(8, 12, Advice::GUARD_REMOVE)).unwrap();
     w.touch(9, true).unwrap();
+}
+
+/// A name that is given writes back the flags of before over those that a merge has inherited.
+#[test]
+fn a_name_forgets_guards_that_it_merges_with() {
+    let mut w = nameable(Rules::V7_2);
+    w.draw_in("Aaaa");
+    w.apply(&name(2, 4, 1)).unwrap();
+    let guard = Op::Madvise {
+        addr: at(3),
+        len: PAGE_SIZE,
+        advice: Advice::GUARD_INSTALL,
+    };
+    w.apply(&guard).unwrap();
+    let flagged = |w: &World| {
+        let areas = w.space.areas();
+        let flags = areas.map(|area| area.flags.contains(VmFlags::MAYBE_GUARD));
+        flags.collect::<Vec<_>>()
+    };
+    assert_eq!(flagged(&w), [false, true]);
+    w.apply(&name(0, 2, 1)).unwrap();
+    assert_eq!((w.draw().as_str(), flagged(&w)), ("Aaaa", vec![false]));
+    assert_eq!(w.touch(3, true), Err(Errno::EFAULT), "the guard is there");
 }
 
 // What is discarded
