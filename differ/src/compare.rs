@@ -106,7 +106,9 @@ impl Comparer {
             let looked = &seen.looked;
             let touches = |area: &&Area| area.start < looked.end && area.end > looked.start;
             let predicted = predicted.layout.iter().filter(touches);
-            if let Some(difference) = self.layouts(predicted, observed.layout.iter(), fields) {
+            let flags = VmFlags(self.flags.0 & seen.flags.0);
+            let observed = observed.layout.iter();
+            if let Some(difference) = self.layouts(predicted, observed, fields, flags) {
                 return Some(difference);
             }
         }
@@ -151,6 +153,7 @@ impl Comparer {
         mut predicted: impl Iterator<Item = &'a Area>,
         mut observed: impl Iterator<Item = &'a Area>,
         fields: Fields,
+        flags: VmFlags,
     ) -> Option<Difference> {
         let ends = |area: &Area| format!("{:#x}-{:#x}", area.start, area.end);
         loop {
@@ -167,7 +170,7 @@ impl Comparer {
             if p.end != o.end {
                 return Difference::new(name("end"), hex(p.end), hex(o.end));
             }
-            let [pf, of] = [p, o].map(|area| VmFlags(area.flags.0 & self.flags.0));
+            let [pf, of] = [p, o].map(|area| VmFlags(area.flags.0 & flags.0));
             if fields.contains(Fields::FLAGS) && pf != of {
                 return Difference::new(name("flags"), format!("{pf:?}"), format!("{of:?}"));
             }

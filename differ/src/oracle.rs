@@ -60,6 +60,8 @@ pub struct Observation {
     pub outcome: Outcome,
     /// Which fields were seen.
     pub fields: Fields,
+    /// Which of the areas' flags were seen, of those that [`Sees::flags`] has.
+    pub flags: VmFlags,
     /// The areas that were looked at: those that touch this range, and a window of the world.
     pub looked: Range<u64>,
     /// Of each area of the whole address space, a number for its `anon_vma`, 0 for none; empty where that
@@ -74,6 +76,7 @@ impl Default for Observation {
         Self {
             outcome: Outcome::default(),
             fields: Fields::empty(),
+            flags: VmFlags(u64::MAX),
             looked: 0..u64::MAX,
             anon_vmas: Vec::new(),
             contents: Vec::new(),

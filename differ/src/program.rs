@@ -10,6 +10,7 @@ use vmalab_model::file::Kind as FileKind;
 use vmalab_model::{Area, Errno, NewName, Object, Op, Outcome, PAGE_SIZE, VmFlags};
 
 use crate::call::{Anchor, Call, Kind, NO_FILE};
+use crate::host::smaps;
 use crate::oracle::{NamedFile, World};
 use crate::runner::{Case, Differs, What};
 use crate::show;
@@ -427,16 +428,16 @@ impl Program<'_> {
             "result" => Ok(self.check_result(predicted.result)),
             "area at flags" => {
                 let mask = VmFlags::READ | VmFlags::WRITE | VmFlags::EXEC | VmFlags::MAYSHARE;
-                let all = SMAPS.iter().fold(0, |all, (_, flag)| all | flag.0);
                 let pairs = || predicted.layout.iter().zip(&observed.layout);
                 let differ = |p: &Area, o: &Area| p.flags.0 ^ o.flags.0;
                 if pairs().any(|(p, o)| differ(p, o) & mask.0 != 0) {
                     return Ok(self.check_areas(predicted));
                 }
+                let all = smaps::shown().0;
                 let pair = pairs().find(|(p, o)| differ(p, o) & all != 0);
                 let (p, o) = pair.ok_or("no file of /proc shows the flag that differs")?;
                 let changed = differ(p, o);
-                let shown = SMAPS.iter().find(|(_, flag)| changed & flag.0 != 0);
+                let shown = smaps::SHOWN.iter().find(|(_, flag)| changed & flag.0 != 0);
                 let (letters, flag) =
                     shown.ok_or("no file of /proc shows the flag that differs")?;
                 let begin = self.address(p.start);
@@ -618,24 +619,6 @@ fn hidden_offset(predicted: &Outcome, observed: &Outcome) -> bool {
         .find(|(p, o)| p.offset != o.offset)
         .is_some_and(|(p, _)| p.object == Object::Anon)
 }
-
-/// How `/proc/PID/smaps` calls flags that `maps` does not show.
-const SMAPS: [(&str, VmFlags); 14] = [
-    ("lo", VmFlags::LOCKED),
-    ("sr", VmFlags::SEQ_READ),
-    ("rr", VmFlags::RAND_READ),
-    ("dc", VmFlags::DONTCOPY),
-    ("de", VmFlags::DONTEXPAND),
-    ("ac", VmFlags::ACCOUNT),
-    ("nr", VmFlags::NORESERVE),
-    ("wf", VmFlags::WIPEONFORK),
-    ("dd", VmFlags::DONTDUMP),
-    ("hg", VmFlags::HUGEPAGE),
-    ("nh", VmFlags::NOHUGEPAGE),
-    ("mg", VmFlags::MERGEABLE),
-    ("gd", VmFlags::GROWSDOWN),
-    ("sl", VmFlags::SEALED),
-];
 
 /// What the headers of any C library of today have; all else is written as a number.
 const IN_HEADERS: [&str; 37] = [

@@ -5,16 +5,20 @@
 //! the reason is printed.
 
 use std::fs;
+use std::num::NonZeroU8;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use vmalab_differ::compare::Comparer;
 use vmalab_differ::host::{Host, HostOptions, Tight};
 use vmalab_differ::oracle::{Fields, Oracle, OracleError};
 use vmalab_differ::program::program;
 use vmalab_differ::runner::{End, Plan, Runner, Stats, What};
-use vmalab_model::{Backing, MapFlags, Mistake, Mmap, Op, Prot, Rules};
+use vmalab_model::{
+    Advice, Backing, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op, Prot, Rules, VmFlags,
+};
 
 /// Only a driver's hooks show the first four, the others take long here; mistakes.rs and vmac.rs have
 /// them.
@@ -42,6 +46,7 @@ fn main() {
         trial("agrees".into(), agrees),
         trial("agrees_with_a_close_look".into(), agrees_with_a_close_look),
         trial("agrees_with_the_text_of_maps".into(), agrees_with_the_text),
+        trial("sees_exact_flags".into(), sees_exact_flags),
         trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
         trial("children_are_alike".into(), children_are_alike),
         trial("programs_show_what_was_found".into(), programs),
@@ -111,9 +116,10 @@ fn agrees_with_a_close_look() -> Result<(), Failed> {
     let closely = HostOptions {
         counters_every: 1,
         layout_every: 1,
+        flags_every: 1,
         ..options(Tight::Never)
     };
-    must_agree(closely, 10_000)
+    must_agree(closely, 5_000)
 }
 
 fn agrees_with_the_text() -> Result<(), Failed> {
@@ -124,6 +130,93 @@ fn agrees_with_the_text() -> Result<(), Failed> {
         },
         5_000,
     )
+}
+
+/// All flags of areas and, where the kernel has them, names; and any that is not as predicted is a difference.
+fn sees_exact_flags() -> Result<(), Failed> {
+    let mut host = Host::new(options(Tight::Never))?;
+    let addr = host.worlds()[0].arena.start;
+    let len = 0x3000;
+    let mmap = Op::Mmap(Mmap {
+        addr,
+        len,
+        prot: Prot::READ | Prot::WRITE,
+        flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+        backing: Backing::None,
+        offset: 0,
+    });
+    let advise = |advice| Op::Madvise { addr, len, advice };
+    let ops = [
+        mmap,
+        Op::Mlock {
+            addr,
+            len,
+            flags: MlockFlags::ONFAULT,
+        },
+        advise(Advice::DONTFORK),
+        advise(Advice::SEQUENTIAL),
+        Op::SetName {
+            addr,
+            len,
+            name: NewName::Some(Name(NonZeroU8::MIN)),
+        },
+    ];
+    host.look_closely(true);
+    let mut seen = Vec::new();
+    host.run(0, &ops, &mut seen)?;
+    let last = seen.last().ok_or("nothing was seen")?;
+    let flags = VmFlags::READ
+        | VmFlags::WRITE
+        | VmFlags::MAYREAD
+        | VmFlags::MAYWRITE
+        | VmFlags::MAYEXEC
+        | VmFlags::LOCKED
+        | VmFlags::DONTCOPY
+        | VmFlags::SEQ_READ
+        | VmFlags::ACCOUNT;
+    let area = last.outcome.layout.first().ok_or("there is no area")?;
+    // Kernels before 6.3 have no name for this one.
+    let unnamed = VmFlags::LOCKONFAULT;
+    if area.flags.without(unnamed) != flags || !last.flags.contains(flags) {
+        return Err(format!("{:?} of {:?}", area.flags, last.flags).into());
+    }
+    let names = host.sees().fields.contains(Fields::NAMES);
+    if last.fields.contains(Fields::NAMES) != names || area.name.is_some() != names {
+        return Err(format!("{:?}, {:?}", area.name, last.fields).into());
+    }
+    let mut changed = Vec::new();
+    for (_, flag) in VmFlags::NAMED {
+        if last.flags.contains(*flag) {
+            let mut other = last.outcome.clone();
+            other.layout[0].flags.0 ^= flag.0;
+            changed.push(other);
+        }
+    }
+    if names {
+        let mut other = last.outcome.clone();
+        other.layout[0].name = None;
+        changed.push(other);
+    }
+    for other in &changed {
+        if Comparer::new(host.sees()).compare(other, last).is_none() {
+            return Err(format!("{:?} is overlooked", other.layout[0]).into());
+        }
+    }
+    if changed.len() < 20
+        || Comparer::new(host.sees())
+            .compare(&last.outcome, last)
+            .is_some()
+    {
+        return Err(format!("{} flags", changed.len()).into());
+    }
+    // Not only where it looks closely: at the end of a batch, too.
+    host.look_closely(false);
+    host.run(0, &ops, &mut seen)?;
+    let known: Vec<bool> = seen.iter().map(|seen| seen.flags.contains(flags)).collect();
+    if known != [false, false, false, false, true] {
+        return Err(format!("{known:?}").into());
+    }
+    Ok(())
 }
 
 /// It takes its own code away.

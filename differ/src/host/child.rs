@@ -3,7 +3,7 @@
 //!
 //! # What may be called here
 //! The address space is the thing under test, and the other threads of the parent are gone. So:
-//! - system calls by `libc::syscall` alone; it touches no memory but `errno` of this thread;
+//! - system calls by `libc::syscall` alone; it touches no memory but `errno` of this thread; and `memchr`;
 //! - memory that was mapped before: [`Shared`], and a stack of bounded depth;
 //! - no allocation, no buffered I/O, no formatting, no lock, no panic: indexing is checked by hand and
 //!   trouble is written down as a number.
@@ -18,6 +18,7 @@ use linux_raw_sys::general::{self, procmap_query, procmap_query_flags as query};
 use vmalab_model::{PAGE_SHIFT, PAGE_SIZE};
 
 use super::device::{self, Watched};
+use super::smaps::{self, number};
 use super::wire::{
     Call, EVERYWHERE, FORK, MAX_AREAS, MAX_HOOKS, MAX_OPS, MAX_WINDOWS, RawArea, Record, STEER,
     Shared, Trouble, device_number,
@@ -267,6 +268,7 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
     let all = What {
         counters: true,
         contents: false,
+        exact: false,
         whole,
         range: EVERYWHERE,
     };
@@ -274,6 +276,7 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
     let n = (shared.n_calls as usize).min(MAX_OPS);
     let counters_every = shared.counters_every.max(1) as usize;
     let layout_every = shared.layout_every.max(1) as usize;
+    let flags_every = shared.flags_every as usize;
     for index in 0..n {
         let Some(&Call {
             nr,
@@ -297,9 +300,10 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
         };
         let done = index + 1;
         let last = done == n;
+        let exact = flags_every != 0 && (last || done % flags_every == 0);
         let contents = last || done % layout_every == 0;
         let range = match look_at_result {
-            _ if contents => EVERYWHERE,
+            _ if contents || exact => EVERYWHERE,
             0 => look,
             _ if ret < 0 => EVERYWHERE,
             _ => look.map(|byte| byte.wrapping_add(ret as u64)),
@@ -307,6 +311,7 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
         let what = What {
             counters: last || done % counters_every == 0,
             contents: contents && shared.want_contents != 0,
+            exact,
             whole: last && whole,
             range,
         };
@@ -323,6 +328,8 @@ struct What {
     counters: bool,
     /// The pages of the areas.
     contents: bool,
+    /// Their exact flags and names.
+    exact: bool,
     /// All areas of the process.
     whole: bool,
     /// Else those that touch this range, in the windows.
@@ -356,6 +363,8 @@ fn record(
         looked: what.range,
         counters: [0; 5],
         map_count: 0,
+        known: 0,
+        has_names: 0,
         first_hook: shared.n_hooks,
         n_hooks: 0,
         first_page: shared.n_contents,
@@ -380,6 +389,10 @@ fn record(
         if what.whole {
             new.map_count = new.n_areas.into();
         }
+    }
+    if what.exact {
+        let (known, named) = read_exact(shared, first_area as usize)?;
+        (new.known, new.has_names) = (known, named.into());
     }
     if what.contents {
         read_contents(shared, first_area as usize)?;
@@ -444,6 +457,8 @@ fn look(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Result<([u64
                     device: device_number(area.dev_major, area.dev_minor),
                     inode: area.ino,
                     anon_vma: area.anon_vma.into(),
+                    exact: 0,
+                    name: 0,
                 },
             )?;
         }
@@ -519,6 +534,37 @@ fn read_pages(shared: &mut Shared, pid: u64, at: u64, end: u64) -> Result<u64, S
     Ok(at + next * PAGE_SIZE)
 }
 
+/// Looks up the exact flags and the names of the areas from that one on in `/proc/self/smaps`. Gives which
+/// flags are seen by that, and whether the names are.
+fn read_exact(shared: &mut Shared, first_area: usize) -> Result<(u64, bool), Stuck> {
+    read_smaps(shared)?;
+    let (mut known, mut named) = (smaps::shown().0, true);
+    let (mut from, len) = (0, shared.n_text as usize);
+    let mut index = first_area;
+    while index < shared.n_areas as usize {
+        let Some((entry, used)) = shared.text.get(from..len).and_then(smaps::entry) else {
+            return Err((Trouble::ReadSmaps, 0));
+        };
+        from += used;
+        let Some(area) = shared.areas.get_mut(index) else {
+            break;
+        };
+        if entry.start == area.start {
+            if entry.end != area.end {
+                return Err((Trouble::ReadSmaps, 0));
+            }
+            let (flags, seen) = entry.flags();
+            area.exact = flags.0;
+            known &= seen.0;
+            let name = entry.name();
+            area.name = name.unwrap_or(0);
+            named &= name.is_some();
+            index += 1;
+        }
+    }
+    Ok((known, named))
+}
+
 /// Appends an area.
 fn push(shared: &mut Shared, area: RawArea) -> Result<(), Stuck> {
     match shared.areas.get_mut(shared.n_areas as usize) {
@@ -580,6 +626,8 @@ fn query_areas(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Resul
                     device: device_number(area.dev_major, area.dev_minor),
                     inode: area.inode,
                     anon_vma: 0,
+                    exact: 0,
+                    name: 0,
                 },
             )?;
             addr = area.vma_end;
@@ -657,18 +705,11 @@ fn parse_line(text: &[u8]) -> Option<(RawArea, usize)> {
             device,
             inode,
             anon_vma: 0,
+            exact: 0,
+            name: 0,
         },
         len,
     ))
-}
-
-/// A number of digits only.
-fn number(digits: &[u8], radix: u32) -> Option<u64> {
-    let mut value = 0u64;
-    for &digit in digits {
-        value = value * u64::from(radix) + u64::from((digit as char).to_digit(radix)?);
-    }
-    Some(value)
 }
 
 /// Reads the counters of `/proc/self/status`.

@@ -5,10 +5,8 @@ use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
-use procfs_core::FromBufRead;
-use procfs_core::process::{MemoryMaps, VmFlags as Shown};
+use vmalab_model::PAGE_SIZE;
 use vmalab_model::limits::{Limits, Overcommit, Thp};
-use vmalab_model::{PAGE_SIZE, VmFlags};
 
 use crate::oracle::OracleError;
 
@@ -171,52 +169,4 @@ fn chosen(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let (_, rest) = text.split_once('[')?;
     Some(rest.split_once(']')?.0.into())
-}
-
-/// The flags of each area of an `smaps` text: where it starts, and what it is.
-pub(super) fn flags(smaps: &[u8]) -> Result<Vec<(u64, VmFlags)>, OracleError> {
-    let maps = MemoryMaps::from_buf_read(smaps)
-        .map_err(|error| OracleError::system("cannot understand /proc/self/smaps", error))?;
-    let known = [
-        (Shown::RD, VmFlags::READ),
-        (Shown::WR, VmFlags::WRITE),
-        (Shown::EX, VmFlags::EXEC),
-        (Shown::SH, VmFlags::SHARED),
-        (Shown::MR, VmFlags::MAYREAD),
-        (Shown::MW, VmFlags::MAYWRITE),
-        (Shown::ME, VmFlags::MAYEXEC),
-        (Shown::MS, VmFlags::MAYSHARE),
-        (Shown::GD, VmFlags::GROWSDOWN),
-        (Shown::PF, VmFlags::PFNMAP),
-        (Shown::LO, VmFlags::LOCKED),
-        (Shown::IO, VmFlags::IO),
-        (Shown::DC, VmFlags::DONTCOPY),
-        (Shown::DE, VmFlags::DONTEXPAND),
-        (Shown::AC, VmFlags::ACCOUNT),
-        (Shown::NR, VmFlags::NORESERVE),
-        (Shown::DD, VmFlags::DONTDUMP),
-        (Shown::MM, VmFlags::MIXEDMAP),
-    ];
-    // Newer than the crate: what the C library has its random numbers in since 6.11.
-    let text = String::from_utf8_lossy(smaps);
-    let droppable = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("VmFlags:"))
-        .map(|words| words.split_whitespace().any(|word| word == "dp"));
-    Ok(maps
-        .into_iter()
-        .zip(droppable)
-        .map(|(map, droppable)| {
-            let mut flags = VmFlags::empty();
-            if droppable {
-                flags |= VmFlags::DROPPABLE;
-            }
-            for (shown, flag) in known {
-                if map.extension.vm_flags.contains(shown) {
-                    flags |= flag;
-                }
-            }
-            (map.address.0, flags)
-        })
-        .collect())
 }

@@ -10,7 +10,8 @@
 //! Each batch runs in a child of its own, which looks at itself after every call: at its areas through
 //! `PROCMAP_QUERY` (since 6.11; 0.3 µs an area) or the text of `/proc/self/maps`, in the windows only,
 //! and at its counters through `/proc/self/status` (3 µs). All areas are counted at the end of a batch.
-//! Where it looks at all windows it reads the pages, too (`contents.rs`).
+//! Where it looks at all windows it reads the pages, too (`contents.rs`), and a few times in a batch the
+//! exact flags and names in `/proc/self/smaps` (2 µs an area of the process).
 //!
 //! With the device it asks that instead, which tells all there is to know of areas and counters in one
 //! reading, and each hook call by a ring in memory.
@@ -25,13 +26,14 @@ mod child;
 mod device;
 mod guard;
 mod machine;
+pub(crate) mod smaps;
 mod template;
 mod wire;
 
 use std::ffi::CStr;
 use std::fs::OpenOptions;
 use std::io::{IoSliceMut, Write as _};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -112,6 +114,9 @@ pub struct HostOptions {
     /// All areas of the windows are looked at after every n-th operation, and after the last of a
     /// batch; in between, the areas that touch the operation's range or are next to it.
     pub layout_every: u32,
+    /// The exact flags and the names of areas are read after every n-th operation, and after the last of
+    /// a batch; in between, whether they are readable, writable, executable and shared.
+    pub flags_every: u32,
     /// Run near RLIMIT_DATA, too. When that is first exceeded, the kernel logs a warning.
     pub data_limit: bool,
     /// Try what is deprecated, too: `remap_file_pages`, and `mremap` with an old length of 0. The kernel logs
@@ -128,6 +133,7 @@ impl Default for HostOptions {
             tight: Tight::Fill,
             counters_every: 4,
             layout_every: 16,
+            flags_every: 64,
             data_limit: false,
             deprecated: false,
             text: false,
@@ -501,7 +507,12 @@ impl Host {
         template.order(child::RUN, LIMIT)?;
         let shared = template.shared();
         shared.want_smaps = 0;
-        let flags = machine::flags(&shared.text[..shared.n_text as usize])?;
+        let mut text = &shared.text[..shared.n_text as usize];
+        let mut flags = Vec::new();
+        while let Some((entry, used)) = smaps::entry(text) {
+            flags.push((entry.start, entry.flags().0));
+            text = &text[used..];
+        }
         let record = shared.records[0];
         let start = areas(shared, &record).to_vec();
 
@@ -819,12 +830,17 @@ impl Oracle for Host {
 
     fn sees(&self) -> Sees {
         let counters = Fields::MAP_COUNT | Fields::COUNTERS;
+        let names = if self.worlds[0].limits.anon_vma_name {
+            Fields::NAMES
+        } else {
+            Fields::empty()
+        };
         Sees {
-            fields: self.fields() | counters,
+            fields: self.fields() | counters | names,
             flags: if self.has_devices() {
                 device::SEEN_FLAGS
             } else {
-                SEEN_FLAGS
+                smaps::shown()
             },
         }
     }
@@ -848,17 +864,27 @@ impl Oracle for Host {
         let calls = ops.iter().enumerate();
         let calls = calls.map(|(index, op)| self.call(index, op, &windows));
         let calls: Vec<Call> = calls.collect::<Result<_, _>>()?;
-        let (counters_every, layout_every) = if self.closely {
-            (1, 1)
+        let (counters_every, layout_every, flags_every) = if self.closely {
+            (1, 1, 1)
         } else {
-            (self.options.counters_every, self.options.layout_every)
+            let options = &self.options;
+            let flags_every = options.flags_every.max(1);
+            (options.counters_every, options.layout_every, flags_every)
         };
         let setting = &self.settings[world];
-        let template = &mut self.places[setting.place].template;
+        let Place {
+            template,
+            filler_pages,
+            ..
+        } = &mut self.places[setting.place];
+        let filler_pages = *filler_pages;
         template.set_calls(calls.into_iter());
         let shared = template.shared();
         shared.counters_every = counters_every;
         shared.layout_every = layout_every;
+        // The device tells them anyway, and a filler is too long a text.
+        let told = self.options.devices.is_empty() && filler_pages == 0;
+        shared.flags_every = if told { flags_every } else { 0 };
         shared.n_rlimits = setting.rlimits.len() as u32;
         for (slot, rlimit) in shared.rlimits.iter_mut().zip(&setting.rlimits) {
             *slot = *rlimit;
@@ -936,9 +962,18 @@ impl Host {
         }
         let world = &self.worlds[world];
         let windows = world.windows();
+        let names = world.limits.anon_vma_name;
         for (index, (op, seen)) in ops.iter().zip(seen).enumerate() {
             let record = shared.records[index + 1];
             seen.fields = fields;
+            seen.flags = match record.known {
+                _ if exact => device::SEEN_FLAGS,
+                0 => SEEN_FLAGS,
+                known => VmFlags(known),
+            };
+            if record.has_names != 0 && names {
+                seen.fields |= Fields::NAMES;
+            }
             seen.looked = record.looked[0]..record.looked[1];
             let outcome = &mut seen.outcome;
             outcome.result = if record.ret >= 0 {
@@ -969,13 +1004,15 @@ impl Host {
                     end: raw.end,
                     flags: if exact {
                         VmFlags(raw.flags & device::SEEN_FLAGS.0)
+                    } else if record.known != 0 {
+                        VmFlags(raw.exact)
                     } else {
                         vm_flags(raw.flags)
                     },
                     offset: raw.offset,
                     object: object(raw, &self.files, &self.segments, &mut self.inodes),
                     anon_vma: NonZeroU32::new(raw.anon_vma as u32).map(AnonVma),
-                    name: None,
+                    name: NonZeroU8::new(raw.name as u8).map(Name),
                 });
             }
             if record.has_counters != 0 {

@@ -66,6 +66,10 @@ pub(super) struct RawArea {
     pub(super) inode: u64,
     /// A number for its `anon_vma` among the areas that were looked at together, 0 for none; from the device.
     pub(super) anon_vma: u64,
+    /// `VM_*`, as far as `smaps` shows them: of a record with [`Record::known`].
+    pub(super) exact: u64,
+    /// The number that ends its name, 0 without one; of such a record, too.
+    pub(super) name: u64,
 }
 
 /// A hook call as the device tells it.
@@ -110,6 +114,10 @@ pub(super) struct Record {
     pub(super) counters: [u64; 5],
     /// How many areas the process has; 0 if that was not seen.
     pub(super) map_count: u64,
+    /// Which of the areas' exact flags were seen; 0 if none.
+    pub(super) known: u64,
+    /// Whether the areas' names were seen.
+    pub(super) has_names: u32,
     /// Index of its first hook call in [`Shared::hooks`].
     pub(super) first_hook: u32,
     /// How many.
@@ -134,7 +142,7 @@ pub(super) enum Trouble {
     ReadMaps = 3,
     /// The counters could not be read.
     ReadStatus = 4,
-    /// `/proc/self/smaps` could not be read, or is too long.
+    /// `/proc/self/smaps` could not be read, is too long, or lacks an area that `maps` has.
     ReadSmaps = 5,
     /// The device did not answer.
     Device = 6,
@@ -157,6 +165,8 @@ pub(super) struct Shared {
     pub(super) counters_every: u32,
     /// After every n-th call it is looked everywhere, whatever the call says, and after the last.
     pub(super) layout_every: u32,
+    /// After every n-th call the exact flags are read, and after the last; 0: never.
+    pub(super) flags_every: u32,
     /// How many of `rlimits` the child sets.
     pub(super) n_rlimits: u32,
     /// Resource, soft and hard limit.
