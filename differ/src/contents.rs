@@ -3,13 +3,15 @@
 //!
 //! Each operation that writes to memory writes a number of its own to the begin of the page. From what the
 //! model predicts (which ranges lose their pages, where a range moves to) follows which number every page
-//! has, or none. What cannot be known is not compared: a page of a file that was not written to in this
-//! batch, what the kernel may drop when it likes.
+//! has, or none. Pages of files begin with a pattern that says which page of which file it is, so that it is
+//! seen if another one is mapped there, too. What cannot be known is not compared: what the kernel may drop when it
+//! likes, and a private page of a file that others write to, which may have been copied before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use vmalab_model::{Advice, Area, MremapFlags, Object, Op, Outcome, PAGE_SIZE, VmFlags};
+use vmalab_model::file::Kind;
+use vmalab_model::{Advice, Area, FileId, MremapFlags, Object, Op, Outcome, PAGE_SIZE, VmFlags};
 
 use crate::compare::Difference;
 use crate::oracle::{NamedFile, Observation};
@@ -18,6 +20,12 @@ use crate::oracle::{NamedFile, Observation};
 pub(crate) const fn number(index: usize) -> u64 {
     // Neither 0 nor what anything else would write.
     (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
+}
+
+/// What a page of a file holds at the start of a batch: which page it is, and of the file in which place.
+pub(crate) const fn pattern(file: usize, page: u64) -> u64 {
+    // Neither 0 nor a number of an operation, which are odd.
+    (((file as u64 + 1) << 32) | (page + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15) << 1
 }
 
 /// Which number each page has; `None`: it is not known.
@@ -177,37 +185,40 @@ impl Contents {
         if area.flags.contains(VmFlags::DROPPABLE) {
             return None;
         }
+        let offset = area.offset + (page - area.start);
         let fresh = match area.object {
             Object::Anon | Object::Shmem(_) => Some(0),
-            Object::File(id) => {
-                let named = files.get(usize::from(id.0))?;
-                // Each batch begins with empty ones.
-                let empty = named.file.kind == vmalab_model::file::Kind::Shmem;
-                (empty && shares(area)).then_some(0)
+            Object::File(FileId(id)) => {
+                let place = usize::from(id);
+                let patterned = files.get(place)?.file.kind == Kind::Shmem;
+                patterned.then(|| pattern(place, offset / PAGE_SIZE))
             }
             Object::Other => None,
         };
-        match Shared::of(area).filter(|_| shares(area)) {
-            Some(object) => {
-                let offset = area.offset + (page - area.start);
-                *self.shared.get(&(object, offset)).unwrap_or(&fresh)
-            }
-            // A private page of an object is a copy once it was written to.
-            None if area.object == Object::Anon => *self.private.get(&page).unwrap_or(&fresh),
-            None => *self.private.get(&page)?,
+        let private = || self.private.get(&page).copied();
+        let Some(object) = Shared::of(area) else {
+            return private().unwrap_or(fresh);
+        };
+        let written = self.shared.get(&(object, offset)).copied();
+        if shares(area) {
+            return written.unwrap_or(fresh);
         }
+        // A private page of an object is a copy once it was written to, which filling memory in does, too.
+        private().unwrap_or(if written.is_none() { fresh } else { None })
     }
 
-    /// The first page that holds something else.
+    /// The first page that holds something else. Counts those that were compared.
     pub(crate) fn compare(
         &self,
         predicted: &Outcome,
         seen: &Observation,
         files: &[NamedFile],
+        compared: &mut u64,
     ) -> Option<Difference> {
         seen.contents.iter().find_map(|&(page, observed)| {
             let area = area_at(&predicted.layout, page)?;
             let expected = self.expected(area, page, files)?;
+            *compared += 1;
             let name = format!("contents of the page at {page:#x}");
             Difference::new(name, describe(expected), describe(observed))
                 .filter(|_| expected != observed)
@@ -223,17 +234,25 @@ fn shares(area: &Area) -> bool {
 /// Who wrote that.
 fn describe(value: u64) -> String {
     const MOST: usize = 4096;
-    match (0..MOST).find(|&index| number(index) == value) {
-        _ if value == 0 => "zeros".into(),
-        Some(index) => format!("what operation {index} wrote"),
-        None => format!("{value:#x}"),
+    const FILES: usize = 8;
+    if value == 0 {
+        return "zeros".into();
     }
+    if let Some(index) = (0..MOST).find(|&index| number(index) == value) {
+        return format!("what operation {index} wrote");
+    }
+    for file in 0..FILES {
+        if let Some(page) = (0..MOST as u64).find(|&page| pattern(file, page) == value) {
+            return format!("page {page} of file {file}");
+        }
+    }
+    format!("{value:#x}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmalab_model::{File, FileId};
+    use vmalab_model::File;
 
     const PAGE: u64 = 0x1_0000;
 
@@ -274,7 +293,7 @@ mod tests {
         let mut after = outcome(area(Object::Anon, VmFlags::WRITE));
         contents.apply(3, &WRITE, &[], &after);
         let shows = |contents: &Contents, after: &Outcome, page, value| {
-            contents.compare(after, &seen(page, value), &[])
+            contents.compare(after, &seen(page, value), &[], &mut 0)
         };
         assert_eq!(shows(&contents, &after, PAGE, number(3)), None);
         let lost = shows(&contents, &after, PAGE, 0).unwrap();
@@ -312,8 +331,40 @@ mod tests {
             name: "memfd".into(),
             file: File::memfd(4),
         }];
-        let compare = |value| contents.compare(&after, &seen(PAGE, value), &files);
+        let compare = |value| contents.compare(&after, &seen(PAGE, value), &files, &mut 0);
         assert_eq!(compare(number(0)), None);
         assert!(compare(0).is_some());
+    }
+
+    #[test]
+    fn pages_of_files_say_which_they_are() {
+        let files = [NamedFile {
+            name: "memfd".into(),
+            file: File::memfd(9),
+        }];
+        let mut private = area(Object::File(FileId(0)), VmFlags::WRITE);
+        private.offset = 3 * PAGE_SIZE;
+        let mut after = outcome(private);
+        let mut contents = Contents::default();
+        let second = PAGE + PAGE_SIZE;
+        let mut compared = 0;
+        let mut compare = |contents: &Contents, after: &Outcome, value| {
+            contents.compare(after, &seen(second, value), &files, &mut compared)
+        };
+        assert_eq!(compare(&contents, &after, pattern(0, 4)), None);
+        let wrong = compare(&contents, &after, pattern(0, 5)).unwrap();
+        assert_eq!(wrong.predicted, "page 4 of file 0");
+        assert_eq!(wrong.observed, "page 5 of file 0");
+        // Once others write to it, it is not known whether it was copied before.
+        let write = Op::Touch {
+            addr: second,
+            write: true,
+        };
+        after.layout[0].flags |= VmFlags::SHARED;
+        contents.apply(0, &write, &[], &after);
+        assert!(compare(&contents, &after, pattern(0, 4)).is_some());
+        after.layout[0].flags = VmFlags::WRITE;
+        assert_eq!(compare(&contents, &after, 7), None);
+        assert_eq!(compared, 3);
     }
 }

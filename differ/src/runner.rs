@@ -47,6 +47,8 @@ pub struct Stats {
     pub results: BTreeMap<(&'static str, i32), u64>,
     /// Hook calls that were predicted and compared, by the hook's name.
     pub hooks: BTreeMap<&'static str, u64>,
+    /// Pages whose contents were compared.
+    pub pages: u64,
     /// The largest number of areas in the windows.
     pub most_areas: usize,
     /// What was reached of all that can happen.
@@ -85,6 +87,7 @@ impl Stats {
         for (hook, count) in &other.hooks {
             *self.hooks.entry(hook).or_default() += count;
         }
+        self.pages += other.pages;
         self.most_areas = self.most_areas.max(other.most_areas);
         for (name, count) in &other.known {
             *self.known.entry(name).or_default() += count;
@@ -180,6 +183,8 @@ pub struct Runner<'a, O: Oracle + ?Sized> {
     starts: Vec<AddressSpace>,
     predicted: Vec<Outcome>,
     seen: Vec<Observation>,
+    /// Pages whose contents were compared.
+    pages: u64,
 }
 
 impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
@@ -198,6 +203,7 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             starts,
             predicted: Vec::new(),
             seen: Vec::new(),
+            pages: 0,
         })
     }
 
@@ -220,6 +226,7 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         let mut stats = Stats::default();
         let mut ops = Vec::new();
         let mut skipped = 0;
+        self.pages = 0;
         for batch in plan.first_batch.. {
             let n = (plan.ops - stats.ops - skipped).min(BATCH);
             if n == 0 {
@@ -238,6 +245,7 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             }
             stats.reach.add_edges(self.oracle.edges());
             stats.batches += 1;
+            stats.pages = self.pages;
             let name = &self.oracle.worlds()[world].name;
             *stats.worlds.entry(name.clone()).or_default() += 1;
             stats.elapsed = begin.elapsed();
@@ -416,7 +424,8 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
                     _ => &self.predicted[index - 1].layout,
                 };
                 contents.apply(index, &ops[index], before, predicted);
-                difference = difference.or_else(|| contents.compare(predicted, seen, files));
+                let pages = &mut self.pages;
+                difference = difference.or_else(|| contents.compare(predicted, seen, files, pages));
             }
             if let Some(difference) = difference {
                 let before = match index {

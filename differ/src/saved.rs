@@ -34,6 +34,8 @@ pub struct Saved {
     ops: u64,
     batches: u64,
     seconds: f64,
+    #[serde(default)]
+    pages: u64,
     most_areas: usize,
     /// The outcomes that were reached, by number; edges belong to a library.
     outcomes: Vec<usize>,
@@ -62,6 +64,7 @@ impl Saved {
             ops: stats.ops,
             batches: stats.batches,
             seconds: stats.elapsed.as_secs_f64(),
+            pages: stats.pages,
             most_areas: stats.most_areas,
             outcomes: stats.reach.numbers(),
             worlds: stats.worlds.clone(),
@@ -144,6 +147,7 @@ impl Saved {
             hooks: named(&self.hooks),
             known: named(&self.known),
             unfinished: Vec::new(),
+            pages: self.pages,
             most_areas: self.most_areas,
             reach: Reach::of_numbers(&self.outcomes),
             next_batch: self.next_batch,

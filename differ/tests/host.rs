@@ -17,7 +17,8 @@ use vmalab_differ::oracle::{Fields, Oracle, OracleError};
 use vmalab_differ::program::program;
 use vmalab_differ::runner::{End, Plan, Runner, Stats, What};
 use vmalab_model::{
-    Advice, Backing, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op, Prot, Rules, VmFlags,
+    Advice, Backing, FileId, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op, Prot, Rules,
+    VmFlags,
 };
 
 /// Only a driver's hooks show the first four, the others take long here; mistakes.rs and vmac.rs have
@@ -47,6 +48,7 @@ fn main() {
         trial("agrees_with_a_close_look".into(), agrees_with_a_close_look),
         trial("agrees_with_the_text_of_maps".into(), agrees_with_the_text),
         trial("sees_exact_flags".into(), sees_exact_flags),
+        trial("sees_contents".into(), sees_contents),
         trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
         trial("children_are_alike".into(), children_are_alike),
         trial("programs_show_what_was_found".into(), programs),
@@ -95,7 +97,10 @@ fn must_agree(options: HostOptions, ops: u64) -> Result<(), Failed> {
         End::Found(finding) => return Err(format!("{:#x?}", finding.short).into()),
         End::Stopped => return Err("stopped".into()),
     }
-    // Not vacuous: each kind of operation has both succeeded and failed.
+    // Not vacuous: pages were read, and each kind of operation has both succeeded and failed.
+    if stats.pages < ops {
+        return Err(format!("{} pages were compared", stats.pages).into());
+    }
     for kind in ["mmap", "munmap", "touch to read", "touch to write"] {
         let (mut ok, mut failed) = (0, 0);
         for ((_, errno), count) in stats.results.iter().filter(|((of, _), _)| *of == kind) {
@@ -215,6 +220,60 @@ fn sees_exact_flags() -> Result<(), Failed> {
     let known: Vec<bool> = seen.iter().map(|seen| seen.flags.contains(flags)).collect();
     if known != [false, false, false, false, true] {
         return Err(format!("{known:?}").into());
+    }
+    Ok(())
+}
+
+/// A page that was written to, one that was given back, and which page of a file is mapped, private or not.
+fn sees_contents() -> Result<(), Failed> {
+    const PAGE: u64 = 0x1000;
+    let mut host = Host::new(options(Tight::Never))?;
+    let addr = host.worlds()[0].arena.start;
+    let map = |page: u64, sharing, backing, offset: u64| {
+        Op::Mmap(Mmap {
+            addr: addr + page * PAGE,
+            len: 2 * PAGE,
+            prot: Prot::READ | Prot::WRITE,
+            flags: sharing | MapFlags::FIXED,
+            backing,
+            offset: offset * PAGE,
+        })
+    };
+    let memfd = Backing::File(FileId(0));
+    let ops = [
+        map(0, MapFlags::PRIVATE | MapFlags::ANONYMOUS, Backing::None, 0),
+        map(4, MapFlags::PRIVATE, memfd, 3),
+        map(8, MapFlags::SHARED, memfd, 4),
+        Op::Touch { addr, write: true },
+        Op::Madvise {
+            addr,
+            len: PAGE,
+            advice: Advice::DONTNEED,
+        },
+    ];
+    host.look_closely(true);
+    let mut seen = Vec::new();
+    host.run(0, &ops, &mut seen)?;
+    if !host.sees().fields.contains(Fields::CONTENTS) {
+        return Err("contents are not seen".into());
+    }
+    let held = |step: usize, page: u64| {
+        let pages = seen[step].contents.iter();
+        let mut held = pages.filter(|(at, _)| *at == addr + page * PAGE);
+        held.next().map(|(_, word)| *word)
+    };
+    let zero = Some(0);
+    let right = held(2, 0) == zero
+        && held(3, 0).is_some()
+        && held(3, 0) != zero
+        && held(3, 1) == zero
+        && held(4, 0) == zero
+        && held(4, 4).is_some()
+        && held(4, 4) != held(4, 5)
+        && held(4, 5) == held(4, 8)
+        && held(4, 8) != held(4, 9);
+    if !right {
+        return Err(format!("{seen:x?}").into());
     }
     Ok(())
 }

@@ -39,10 +39,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, major, minor};
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, pwrite};
 use nix::unistd::{Pid, ftruncate};
 use vmalab_model::file::Kind;
 use vmalab_model::{
@@ -133,7 +132,7 @@ impl Default for HostOptions {
             tight: Tight::Fill,
             counters_every: 4,
             layout_every: 16,
-            flags_every: 64,
+            flags_every: 128,
             data_limit: false,
             deprecated: false,
             text: false,
@@ -226,7 +225,11 @@ impl Host {
             ),
             (
                 "read_only_memfd",
-                for_reading(&memfd(FILE_PAGES)?)?,
+                {
+                    let fd = memfd(FILE_PAGES)?;
+                    number_pages(&fd, 2, FILE_PAGES)?;
+                    for_reading(&fd)?
+                },
                 read_only,
             ),
         ];
@@ -889,13 +892,10 @@ impl Oracle for Host {
         for (slot, rlimit) in shared.rlimits.iter_mut().zip(&setting.rlimits) {
             *slot = *rlimit;
         }
-        for (open, named) in self.files.iter().zip(&self.worlds[world].files) {
+        let files = self.files.iter().zip(&self.worlds[world].files);
+        for (place, (open, named)) in files.enumerate() {
             if named.file.kind == Kind::Shmem && named.file.write {
-                let bytes = (named.file.pages * PAGE_SIZE) as i64;
-                let how =
-                    FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-                fallocate(&open.fd, how, 0, bytes)
-                    .map_err(|errno| OracleError::system("cannot empty a memfd", errno))?;
+                number_pages(&open.fd, place, named.file.pages)?;
             }
         }
         shared.limit_fd = -1;
@@ -1299,6 +1299,16 @@ fn memfd(pages: u64) -> Result<OwnedFd, OracleError> {
     let fd = memfd_create(c"vmalab", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
     ftruncate(&fd, (pages * PAGE_SIZE) as i64).map_err(failed)?;
     Ok(fd)
+}
+
+/// Writes to each page which one it is, of the file in that place.
+fn number_pages(fd: &OwnedFd, place: usize, pages: u64) -> Result<(), OracleError> {
+    for page in 0..pages {
+        let number = contents::pattern(place, page).to_ne_bytes();
+        pwrite(fd, &number, (page * PAGE_SIZE) as i64)
+            .map_err(|errno| OracleError::system("cannot write to a memfd", errno))?;
+    }
+    Ok(())
 }
 
 /// The same file, opened for reading only.
