@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -25,6 +25,10 @@ use vmalab_model::{AddressSpace, Mistake, Op, Rules};
 
 /// Says to a copy of this program: play on that library, and print what was found.
 const PLAY: &str = "VMALAB_TEST_PLAY";
+/// With it: so many operations. Else as many as there is time for.
+const OPS: &str = "VMALAB_TEST_OPS";
+/// How AddressSanitizer is told to end a program, which nothing else does like that.
+const SANITIZED: i32 = 77;
 /// So many of the changed lines are tried each time.
 const EACH_TIME: usize = 12;
 /// Seconds that a changed line or a mistake may stay unnoticed.
@@ -111,12 +115,7 @@ const BUGS: &[Bug] = &[
         "charged -= vms->nr_accounted",
         "charged -= 0",
     ),
-    bug(
-        "charge_kept",
-        "__mmap_region",
-        "if (map.charged)",
-        "if (0)",
-    ),
+    bug("charge_kept", "__mmap_region", "if (map.charged)", "if (0)"),
     bug(
         "no_reattach",
         "vms_abort_munmap_vmas",
@@ -226,6 +225,14 @@ const BUGS: &[Bug] = &[
     bug("limit_of_splits", "split_vma", ">=", ">"),
 ];
 
+/// Read and written after it was freed: nothing but a sanitizer sees it.
+const USED_AFTER_FREE: Bug = bug(
+    "used_after_free",
+    "remove_vma",
+    "vm_area_free(vma);",
+    "vm_area_free(vma); vma->vm_lock_seq++;",
+);
+
 fn main() {
     if let Some(library) = env::var_os(PLAY) {
         play(Path::new(&library));
@@ -245,6 +252,7 @@ fn main() {
         )
         .with_ignored_flag(ignored),
         Trial::test("edges_are_counted", edges).with_ignored_flag(ignored || !has_clang()),
+        Trial::test("agrees_with_sanitizers", agrees_with_sanitizers).with_ignored_flag(ignored),
         Trial::test("two_side_by_side_agree", two_side_by_side_agree).with_ignored_flag(ignored),
         // It takes long: with -- --include-ignored.
         Trial::test("ten_thousand_operations_come_down_to_a_few", comes_down)
@@ -462,6 +470,56 @@ fn finds(bug: &Bug) -> Result<(), Failed> {
     Ok(())
 }
 
+/// With AddressSanitizer, UndefinedBehaviorSanitizer and the kernel's own checks nothing is found, and one
+/// line changed is, that is not found without.
+fn agrees_with_sanitizers() -> Result<(), Failed> {
+    const FEW: &str = "4000";
+    let mut build = Build::from_environment()?;
+    build.sanitize = true;
+    let library = scratch("libvmac-sanitized.so");
+    build.once(&library)?;
+    let agreed = |output: &Output| {
+        let said = String::from_utf8_lossy(&output.stdout);
+        output.status.success() && said.starts_with("overlooked")
+    };
+    let right = sanitized(&library, FEW)?;
+    if !agreed(&right) {
+        return Err(format!("{right:?}").into());
+    }
+    let plain = build_with(&USED_AFTER_FREE, false)?;
+    let unseen = Command::new(env::current_exe()?)
+        .env(PLAY, &plain)
+        .env(OPS, FEW)
+        .output()?;
+    if !agreed(&unseen) {
+        return Err(format!("without a sanitizer: {unseen:?}").into());
+    }
+    let found = sanitized(&build_with(&USED_AFTER_FREE, true)?, FEW)?;
+    let said = String::from_utf8_lossy(&found.stderr);
+    if found.status.code() != Some(SANITIZED) || !said.contains("heap-use-after-free") {
+        return Err(format!("{found:?}").into());
+    }
+    Ok(())
+}
+
+/// Plays on a library with sanitizers, in a process of its own that has what they need.
+fn sanitized(library: &Path, ops: &str) -> Result<Output, Failed> {
+    let compiler = env::var_os("CC").unwrap_or("gcc".into());
+    let mut runtimes = Vec::new();
+    for name in ["libasan.so", "libubsan.so"] {
+        let asked = format!("-print-file-name={name}");
+        let output = Command::new(&compiler).arg(asked).output()?;
+        runtimes.push(String::from_utf8(output.stdout)?.trim().to_owned());
+    }
+    let options = format!("handle_segv=0:detect_leaks=0:exitcode={SANITIZED}");
+    Ok(Command::new(env::current_exe()?)
+        .env(PLAY, library)
+        .env(OPS, ops)
+        .env("LD_PRELOAD", runtimes.join(" "))
+        .env("ASAN_OPTIONS", options)
+        .output()?)
+}
+
 /// One line of `mm/vma.c` changed shows in a few operations, as it did in a sequence of ten thousand.
 fn comes_down() -> Result<(), Failed> {
     let bug = BUGS.iter().find(|bug| bug.name == "seal_overlooked");
@@ -572,23 +630,24 @@ fn small_worlds() -> Result<(), Failed> {
 
 /// Builds the oracle with the bug in it.
 fn build(bug: &Bug) -> Result<PathBuf, Failed> {
+    build_with(bug, false)
+}
+
+fn build_with(bug: &Bug, sanitize: bool) -> Result<PathBuf, Failed> {
     let mut build = Build::from_environment()?;
+    build.sanitize = sanitize;
     let original = fs::read_to_string(build.source.join("mm/vma.c"))?;
-    let changed = scratch(&format!("vma-{}.c", bug.name));
+    let kind = if sanitize { "sanitized-" } else { "" };
+    let changed = scratch(&format!("vma-{kind}{}.c", bug.name));
     let text = insert(bug, &original)?;
     // Written anew, it would be compiled anew.
     if fs::read_to_string(&changed).ok().as_ref() != Some(&text) {
         fs::write(&changed, text)?;
     }
     build.vma_c = Some(changed);
-    let library = scratch(&file_name(bug));
+    let library = scratch(&format!("libvmac-{kind}{}.so", bug.name));
     build.once(&library)?;
     Ok(library)
-}
-
-/// The library with the bug in it.
-fn file_name(bug: &Bug) -> String {
-    format!("libvmac-{}.so", bug.name)
 }
 
 /// The text of `mm/vma.c` with the bug in it.
@@ -620,7 +679,8 @@ fn insert(bug: &Bug, text: &str) -> Result<String, Failed> {
 fn play(library: &Path) {
     // SAFETY: alarm() has no preconditions. It ends this process if the broken kernel hangs.
     unsafe { libc::alarm(LIMIT) };
-    match run(library, 1, u64::MAX / 2) {
+    let ops = env::var(OPS).ok().and_then(|ops| ops.parse().ok());
+    match run(library, 1, ops.unwrap_or(u64::MAX / 2)) {
         Ok((stats, End::Found(finding))) => println!("{}", told(&stats, &finding)),
         Ok((stats, _)) => println!("overlooked in {} operations", stats.ops),
         Err(error) => println!("failed: {error:?}"),
