@@ -16,7 +16,7 @@ use vmalab_differ::oracle::Oracle;
 use vmalab_differ::page::{self, Origin};
 use vmalab_differ::report::{Row, case_text};
 use vmalab_differ::sequence::to_json;
-use vmalab_differ::small::{End, KINDS, Plan, Stats, alphabet, explore, shard};
+use vmalab_differ::small::{End, Extra, KINDS, Plan, Stats, alphabet, explore, narrow, shard};
 use vmalab_model::Rules;
 
 use crate::oracles::{Choice, Which};
@@ -34,6 +34,12 @@ pub(crate) struct Args {
     /// Lock and unlock, too
     #[arg(long)]
     locks: bool,
+    /// Each operation also where a driver's hook refuses, and where one of its allocations fails
+    #[arg(long)]
+    fails: bool,
+    /// In the world where two areas are the limit
+    #[arg(long)]
+    narrow: bool,
     /// Play symmetric sequences as well: those that come to a state that others came to
     #[arg(long)]
     all: bool,
@@ -81,12 +87,23 @@ fn explore_with<O: Oracle + Send>(
     kernel: &str,
     rules: Rules,
 ) -> anyhow::Result<ExitCode> {
-    let world = oracles[0].worlds()[0].clone();
+    let worlds = oracles[0].worlds();
+    let world = match args.narrow {
+        true => narrow(worlds).context("this oracle has no world with such a limit")?,
+        false => 0,
+    };
+    let extra = Extra {
+        locks: args.locks,
+        fails: args.fails,
+    };
+    let letters = alphabet(&worlds[world], args.pages, extra)?;
+    let world_name = worlds[world].name.clone();
     let name = oracles[0].name();
     let plan = Plan {
         rules,
+        world,
         length: args.ops,
-        letters: alphabet(&world, args.pages, args.locks)?,
+        letters,
         known: KNOWN,
         symmetric_once: !args.all,
         shard: args.shard,
@@ -94,7 +111,7 @@ fn explore_with<O: Oracle + Send>(
     println!("oracle  {name}");
     println!("model   rules {}", rules.name);
     println!(
-        "world   up to {} operations over {} pages; {} letters, {} kinds of area",
+        "world   {world_name}: up to {} operations over {} pages; {} letters, {} kinds of area",
         args.ops,
         args.pages,
         plan.letters.len(),
@@ -126,10 +143,11 @@ fn explore_with<O: Oracle + Send>(
     print_stats(&stats);
     let mut report = json!({
         "target": "worlds", "kernel": kernel, "oracle": name, "era": rules.name,
-        "pages": args.pages, "kinds": KINDS.len(), "letters": stats.letters,
+        "world": world_name, "pages": args.pages, "kinds": KINDS.len(), "letters": stats.letters,
         "shard": [args.shard.0, args.shard.1],
         "sequences": stats.sequences.iter().map(u128::to_string).collect::<Vec<_>>(),
-        "states": stats.states, "compared": stats.compared, "played": stats.played,
+        "states": stats.states, "compared": stats.compared,
+        "refused": stats.refused, "starved": stats.starved, "full": stats.full, "played": stats.played,
         "seconds": stats.elapsed.as_secs_f64(),
         "passed": u8::from(matches!(end, End::Agreed)),
         "failed": u8::from(matches!(end, End::Found(_))),
@@ -221,6 +239,10 @@ fn print_stats(stats: &Stats) {
             compared
         );
     }
+    println!(
+        "failed  a driver refused in {}, an allocation failed in {}, there were too many areas in {}",
+        stats.refused, stats.starved, stats.full
+    );
     println!(
         "ops     {} played in {:.1?}, {:.0}/s",
         stats.played,

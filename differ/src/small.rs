@@ -9,6 +9,9 @@
 //! {} ──mmap──> {Aa.} ──mprotect──> {AR.} ──munmap──> …     a state, and each letter applied to it once
 //! ```
 //!
+//! A letter may also be an operation of which a hook refuses, or an allocation fails: it is three operations
+//! then, so that nothing of that is pending afterwards. And in a world with few areas the limit is hit.
+//!
 //! Two sequences are *symmetric* if they lead to the same state: the same areas with the same flags,
 //! offsets, objects and `anon_vma`s, the same counters, in the model and in the kernel alike, where
 //! objects and `anon_vma`s count by which areas share them. What follows one follows the other, so only the
@@ -24,10 +27,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vmalab_model::{
-    AddressSpace, Backing, FileId, MapFlags, Mmap, MremapFlags, Object, Op, Outcome, PAGE_SIZE,
-    Prot, Rules,
+    AddressSpace, Allocation, Asked, Backing, Errno, FileId, MapFlags, Mmap, MremapFlags, Object,
+    Op, Outcome, PAGE_SIZE, Prot, Rules,
 };
 
+use crate::compare::Comparer;
 use crate::known::{self, Known};
 use crate::oracle::{Observation, Oracle, OracleError, World};
 use crate::runner::{Case, Runner, SHRINK_FOR, predict, restore};
@@ -37,10 +41,12 @@ use crate::runner::{Case, Runner, SHRINK_FOR, predict, restore};
 pub struct Plan {
     /// The rules of the model.
     pub rules: Rules,
-    /// How many operations at most.
+    /// The world of the oracles in which it happens, by its place among theirs.
+    pub world: usize,
+    /// How many letters at most.
     pub length: u32,
-    /// The alphabet.
-    pub letters: Vec<Op>,
+    /// The alphabet: the operations that each letter is, one after the other.
+    pub letters: Vec<Vec<Op>>,
     /// What is known to differ, usually [`KNOWN`](crate::known::KNOWN). What would follow it is left out.
     pub known: &'static [Known],
     /// Whether symmetric sequences are left out.
@@ -58,8 +64,14 @@ pub struct Stats {
     pub sequences: Vec<u128>,
     /// States from which the sequences of each length went on, from length 0 on.
     pub states: Vec<u64>,
-    /// Operations that were compared, of each length from 1 on.
+    /// Letters that were compared, of each length from 1 on.
     pub compared: Vec<u64>,
+    /// Of those, the ones of which a driver refused something.
+    pub refused: u64,
+    /// The ones that were answered ENOMEM, because an allocation was told to fail.
+    pub starved: u64,
+    /// The ones of `mmap` and `munmap` that were answered ENOMEM, because there were too many areas.
+    pub full: u64,
     /// Operations that were played, with those that lead to a state.
     pub played: u64,
     /// Divergences that are known, by name.
@@ -88,26 +100,80 @@ pub const KINDS: [(MapFlags, &str); 4] = [
     (MapFlags::PRIVATE, "memfd"),
 ];
 
+/// Which letters there are beside the usual ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// `mlock` and `munlock` of each range.
+    pub locks: bool,
+    /// Each operation once more where a hook of a driver refuses, and where one of its first allocations of a
+    /// kind fails.
+    pub fails: bool,
+}
+
 /// The letters over so many pages: `mmap` of each kind in each range, and of each range `munmap`,
-/// `mprotect` to reading and back; `mremap` of each to each place; a write to each page. With `locks`,
-/// `mlock` and `munlock`, too.
+/// `mprotect` to reading and back; `mremap` of each to each place; a write to each page.
 ///
 /// # Errors
 /// A file that the world does not have.
-pub fn alphabet(world: &World, pages: u64, locks: bool) -> Result<Vec<Op>, OracleError> {
+pub fn alphabet(world: &World, pages: u64, extra: Extra) -> Result<Vec<Vec<Op>>, OracleError> {
+    let ops = usual(world, pages, extra.locks)?;
+    let mut letters: Vec<_> = ops.iter().map(|&op| vec![op]).collect();
+    if extra.fails {
+        let device = file(world, "device")?;
+        letters.extend(ops.iter().flat_map(|op| failing(op, device)));
+    }
+    Ok(letters)
+}
+
+/// The file of that name.
+fn file(world: &World, name: &str) -> Result<Backing, OracleError> {
+    let place = world.files.iter().position(|file| file.name == name);
+    let place =
+        place.ok_or_else(|| OracleError::Environment(format!("the world has no file {name}")))?;
+    Ok(Backing::File(FileId(place as u16)))
+}
+
+/// An operation in each way in which something of it can fail.
+fn failing(op: &Op, device: Backing) -> Vec<Vec<Op>> {
+    // How often each hook can be asked.
+    let hooks: &[(Asked, u32)] = match op {
+        Op::Mmap(args) if args.backing == device => &[(Asked::Mmap, 1), (Asked::MaySplit, 2)],
+        Op::Mmap(_) | Op::Munmap { .. } => &[(Asked::MaySplit, 2)],
+        Op::Mprotect { .. } => &[(Asked::MaySplit, 2), (Asked::Mprotect, 2)],
+        Op::Mremap { .. } => &[(Asked::MaySplit, 2), (Asked::Mremap, 1)],
+        Op::Mlock { .. } | Op::Munlock { .. } => &[(Asked::MaySplit, 2)],
+        _ => &[],
+    };
+    let steer = |hook, nth| Op::Steer {
+        file: device,
+        hook,
+        nth,
+        error: Errno::EBUSY,
+    };
+    let mut ways = Vec::new();
+    for &(hook, calls) in hooks {
+        for nth in 1..=calls {
+            ways.push(vec![steer(hook, nth), *op, steer(hook, 0)]);
+        }
+    }
+    for what in [Allocation::Area, Allocation::Tree, Allocation::AnonVma] {
+        for nth in 1..=2 {
+            let fail = |nth| Op::FailAllocation { what, nth };
+            ways.push(vec![fail(nth), *op, fail(0)]);
+        }
+    }
+    ways
+}
+
+/// The operations that just happen.
+fn usual(world: &World, pages: u64, locks: bool) -> Result<Vec<Op>, OracleError> {
     let at = |page: u64| world.arena.start + page * PAGE_SIZE;
     let ranges = || (0..pages).flat_map(|from| (from + 1..=pages).map(move |to| (from, to)));
     let mut letters = Vec::new();
     for (sharing, name) in KINDS {
         let backing = match name {
             "" => Backing::None,
-            _ => {
-                let place = world.files.iter().position(|file| file.name == name);
-                let place = place.ok_or_else(|| {
-                    OracleError::Environment(format!("the world has no file {name}"))
-                })?;
-                Backing::File(FileId(place as u16))
-            }
+            _ => file(world, name)?,
         };
         for (from, to) in ranges() {
             let mut flags = sharing | MapFlags::FIXED;
@@ -158,6 +224,13 @@ pub fn alphabet(world: &World, pages: u64, locks: bool) -> Result<Vec<Op>, Oracl
     Ok(letters)
 }
 
+/// The world in which two areas are the limit, if it is among these.
+pub fn narrow(worlds: &[World]) -> Option<usize> {
+    worlds
+        .iter()
+        .position(|world| world.limits.max_map_count == 2)
+}
+
 /// A way to a state: its letters.
 type Path = Vec<u16>;
 
@@ -166,19 +239,22 @@ struct Behind {
     /// The states that come of each, in order.
     next: Vec<(u128, Path)>,
     compared: u64,
+    refused: u64,
+    starved: u64,
+    full: u64,
     played: u64,
     known: BTreeMap<&'static str, u64>,
     found: Option<Case>,
 }
 
-/// Plays all sequences in the first world of the oracles, one thread for each. `progress` is told how
-/// many operations of how many (of this length) were compared, and may stop it.
+/// Plays all sequences in a world of the oracles, one thread for each. `progress` is told how
+/// many letters of how many (of this length) were compared, and may stop it.
 ///
 /// # Errors
 /// [`OracleError::Environment`] if one of the oracles cannot go on for a reason of its own.
 ///
 /// # Panics
-/// If there is no oracle, or a thread panics.
+/// If there is no oracle, or no such world, or a thread panics.
 pub fn explore<O: Oracle + Send>(
     oracles: &mut [O],
     plan: &Plan,
@@ -192,7 +268,7 @@ pub fn explore<O: Oracle + Send>(
     };
     let mut states: Vec<Path> = vec![Path::new()];
     let mut known = HashMap::new();
-    let start = restore(&oracles[0].worlds()[0], plan.rules)?;
+    let start = restore(&oracles[0].worlds()[plan.world], plan.rules)?;
     known.insert(state_of(&start, &vec![0; start.areas().count()]), ());
     let stop = AtomicBool::new(false);
     let mut end = End::Agreed;
@@ -248,6 +324,9 @@ pub fn explore<O: Oracle + Send>(
                 *stats.known.entry(name).or_default() += count;
             }
             compared += behind.compared;
+            stats.refused += behind.refused;
+            stats.starved += behind.starved;
+            stats.full += behind.full;
             stats.played += behind.played;
             for (key, path) in behind.next {
                 if !plan.symmetric_once {
@@ -280,6 +359,20 @@ pub fn explore<O: Oracle + Send>(
     Ok((stats, end))
 }
 
+impl Behind {
+    /// How a letter failed, if it did.
+    fn count(&mut self, letter: &[Op], outcomes: &[Outcome]) {
+        let no_memory = |outcome: &Outcome| outcome.result == Err(Errno::ENOMEM);
+        let told = matches!(letter[0], Op::FailAllocation { .. });
+        let hooks = outcomes.iter().flat_map(|outcome| &outcome.hooks);
+        self.refused += u64::from(hooks.clone().any(|call| call.error.is_some()));
+        self.starved += u64::from(told && outcomes.iter().any(no_memory));
+        // Others are answered that of holes, too.
+        let maps = matches!(letter[0], Op::Mmap(_) | Op::Munmap { .. });
+        self.full += u64::from(maps && outcomes.iter().any(no_memory));
+    }
+}
+
 struct Worker<'a, O: Oracle> {
     oracle: &'a mut O,
     plan: &'a Plan,
@@ -287,12 +380,13 @@ struct Worker<'a, O: Oracle> {
     start: AddressSpace,
     /// Of the sequence that is played.
     seen: Vec<Observation>,
-    predicted: Outcome,
+    /// Of its last letter.
+    predicted: Vec<Outcome>,
 }
 
 impl<'a, O: Oracle> Worker<'a, O> {
     fn new(oracle: &'a mut O, plan: &'a Plan) -> Result<Self, OracleError> {
-        let world = oracle.worlds()[0].clone();
+        let world = oracle.worlds()[plan.world].clone();
         let start = restore(&world, plan.rules)?;
         Ok(Self {
             oracle,
@@ -300,7 +394,7 @@ impl<'a, O: Oracle> Worker<'a, O> {
             world,
             start,
             seen: Vec::new(),
-            predicted: Outcome::default(),
+            predicted: Vec::new(),
         })
     }
 
@@ -314,6 +408,9 @@ impl<'a, O: Oracle> Worker<'a, O> {
         let mut behind = Behind {
             next: Vec::new(),
             compared: 0,
+            refused: 0,
+            starved: 0,
+            full: 0,
             played: 0,
             known: BTreeMap::new(),
             found: None,
@@ -322,23 +419,33 @@ impl<'a, O: Oracle> Worker<'a, O> {
         for state in states {
             ops.clear();
             let letters = &self.plan.letters;
-            ops.extend(state.iter().map(|&letter| letters[usize::from(letter)]));
+            ops.extend(
+                state
+                    .iter()
+                    .flat_map(|&letter| &letters[usize::from(letter)]),
+            );
             // The prefix was compared when its last letter was.
             let mut model = self.start.clone();
+            let mut outcome = Outcome::default();
             for op in &ops {
-                predict(&mut model, &self.world, op, &mut self.predicted);
+                predict(&mut model, &self.world, op, &mut outcome);
             }
-            for (number, &letter) in (0..).zip(letters) {
-                ops.push(letter);
+            let prefix = ops.len();
+            for (number, letter) in (0..).zip(letters) {
+                ops.extend(letter);
                 let mut after = model.clone();
-                predict(&mut after, &self.world, &letter, &mut self.predicted);
+                self.predicted.resize_with(letter.len(), Outcome::default);
+                for (op, outcome) in letter.iter().zip(&mut self.predicted) {
+                    predict(&mut after, &self.world, op, outcome);
+                }
                 behind.compared += 1;
+                behind.count(letter, &self.predicted);
                 behind.played += ops.len() as u64;
                 if let Some(case) = self.differs(&ops)? {
                     let name = self.oracle.name();
                     if let Some(known) = known::find(self.plan.known, &name, &case, &self.world) {
                         *behind.known.entry(known.name).or_default() += 1;
-                        ops.pop();
+                        ops.truncate(prefix);
                         continue;
                     }
                     behind.found = Some(case);
@@ -349,7 +456,7 @@ impl<'a, O: Oracle> Worker<'a, O> {
                     let last = self.seen.last().expect("it was played and agreed");
                     behind.next.push((state_of(&after, &last.anon_vmas), path));
                 }
-                ops.pop();
+                ops.truncate(prefix);
             }
             if tell(letters.len() as u64) {
                 break;
@@ -358,24 +465,23 @@ impl<'a, O: Oracle> Worker<'a, O> {
         Ok(behind)
     }
 
-    /// Plays a sequence; its last operation is predicted.
+    /// Plays a sequence; its last letter is predicted.
     fn differs(&mut self, ops: &[Op]) -> Result<Option<Case>, OracleError> {
-        let broke = match self.oracle.run(0, ops, &mut self.seen) {
+        let world = self.plan.world;
+        let broke = match self.oracle.run(world, ops, &mut self.seen) {
             Ok(()) => false,
             Err(OracleError::Broke { .. }) => true,
             Err(environment) => return Err(environment),
         };
-        let last = self.seen.last();
-        let agrees = !broke
-            && last.is_some_and(|seen| {
-                let mut comparer = crate::compare::Comparer::new(self.oracle.sees());
-                comparer.compare(&self.predicted, seen).is_none()
-            });
-        if agrees {
+        let letter = ops.len() - self.predicted.len();
+        let mut comparer = Comparer::new(self.oracle.sees());
+        let seen = self.seen.get(letter..).unwrap_or(&[]);
+        let mut pairs = self.predicted.iter().zip(seen);
+        if !broke && pairs.all(|(predicted, seen)| comparer.compare(predicted, seen).is_none()) {
             return Ok(None);
         }
         // Once more, slowly; shared objects are told apart by all that came before.
-        Runner::new(&mut *self.oracle, self.plan.rules)?.replay(0, ops)
+        Runner::new(&mut *self.oracle, self.plan.rules)?.replay(world, ops)
     }
 }
 

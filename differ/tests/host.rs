@@ -124,7 +124,7 @@ fn agrees_with_a_close_look() -> Result<(), Failed> {
         flags_every: 1,
         ..options(Tight::Never)
     };
-    must_agree(closely, 5_000)
+    must_agree(closely, 2_500)
 }
 
 fn agrees_with_the_text() -> Result<(), Failed> {

@@ -7,15 +7,16 @@ use std::ops::ControlFlow;
 use vmalab_differ::known::Known;
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::peer::Peer;
-use vmalab_differ::small::{End, Plan, Stats, alphabet, explore, state_of};
+use vmalab_differ::small::{End, Extra, Plan, Stats, alphabet, explore, state_of};
 use vmalab_model::{AddressSpace, Mistake, Rules};
 
 fn plan(peer: &Peer, rules: Rules, pages: u64, length: u32, symmetric_once: bool) -> Plan {
     Plan {
         rules,
+        world: 0,
         length,
-        letters: alphabet(&peer.worlds()[0], pages, false).unwrap(),
         known: &[],
+        letters: alphabet(&peer.worlds()[0], pages, Extra::default()).unwrap(),
         symmetric_once,
         shard: (0, 1),
     }
@@ -49,7 +50,7 @@ fn a_small_world_agrees_and_is_counted() {
 fn what_follows_a_state_does_not_depend_on_the_way_to_it() {
     let peer = Peer::new(Rules::V7_2);
     let world = &peer.worlds()[0];
-    let letters = alphabet(world, 3, false).unwrap();
+    let letters = alphabet(world, 3, Extra::default()).unwrap();
     let mut start: AddressSpace = AddressSpace::new(Rules::V7_2, world.limits);
     for file in &world.files {
         start.add_file(file.file);
@@ -61,7 +62,7 @@ fn what_follows_a_state_does_not_depend_on_the_way_to_it() {
         let state = state_of(&model, &[]);
         for (number, letter) in letters.iter().enumerate() {
             let mut next = model.clone();
-            let outcome = next.apply(letter);
+            let outcome = next.apply(&letter[0]);
             let follows = (state_of(&next, &[]), format!("{outcome:?}"));
             let known = followed
                 .entry((state, number))

@@ -19,7 +19,7 @@ use vmalab_differ::generate::Generator;
 use vmalab_differ::known::KNOWN;
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::runner::{BATCH, End, Finding, Plan, Runner, Stats, What};
-use vmalab_differ::small::{self, alphabet, state_of};
+use vmalab_differ::small::{self, Extra, alphabet, state_of};
 use vmalab_differ::vmac::{Build, VmaC, fail_allocations};
 use vmalab_model::{AddressSpace, Mistake, Op, Rules};
 
@@ -258,6 +258,8 @@ fn main() {
         Trial::test("ten_thousand_operations_come_down_to_a_few", comes_down)
             .with_ignored_flag(true),
         Trial::test("small_worlds_agree_and_lose_nothing", small_worlds).with_ignored_flag(ignored),
+        Trial::test("small_worlds_that_fail_agree", small_worlds_that_fail)
+            .with_ignored_flag(ignored),
     ];
     for (index, bug) in BUGS.iter().enumerate() {
         let trial = Trial::test(format!("finds_{}", bug.name), || finds(bug));
@@ -319,7 +321,7 @@ fn edges() -> Result<(), Failed> {
     }
     let none = must_agree(&library()?, 1, BATCH)?.reach;
     if none.edges().is_some() || none.outcomes() < 50 {
-        return Err(format!("{}", none.text()).into());
+        return Err(none.text().to_string().into());
     }
     Ok(())
 }
@@ -565,7 +567,11 @@ fn small_worlds() -> Result<(), Failed> {
     let library = library()?;
     let mut oracle = VmaC::new(&library)?;
     let world = oracle.worlds()[0].clone();
-    let letters = alphabet(&world, 2, true)?;
+    let extra = Extra {
+        locks: true,
+        ..Extra::default()
+    };
+    let letters = alphabet(&world, 2, extra)?;
     let mut seen = Vec::new();
     let mut followed = BTreeMap::new();
     let mut ways = 0;
@@ -583,10 +589,10 @@ fn small_worlds() -> Result<(), Failed> {
         let state = state_of(&model, anon_vmas);
         for (number, letter) in letters.iter().enumerate() {
             let mut longer = ops.clone();
-            longer.push(*letter);
+            longer.extend(letter);
             oracle.run(0, &longer, &mut seen)?;
             let mut next = model.clone();
-            next.apply(letter);
+            next.apply(&letter[0]);
             let last = seen.last().ok_or("nothing was seen")?;
             let follows = (
                 state_of(&next, &last.anon_vmas),
@@ -610,6 +616,7 @@ fn small_worlds() -> Result<(), Failed> {
     );
     let plan = small::Plan {
         rules: Rules::V7_2,
+        world: 0,
         length: 3,
         letters,
         known: KNOWN,
@@ -624,6 +631,42 @@ fn small_worlds() -> Result<(), Failed> {
     let pairs: u64 = stats.compared.iter().sum();
     if pairs != followed.len() as u64 {
         return Err(format!("{pairs} pairs were compared of {}", followed.len()).into());
+    }
+    Ok(())
+}
+
+/// Where hooks refuse and allocations fail, and where two areas are the limit: each of these is hit.
+fn small_worlds_that_fail() -> Result<(), Failed> {
+    let mut oracles = [VmaC::new(&library()?)?];
+    let worlds = oracles[0].worlds().to_vec();
+    let narrow = small::narrow(&worlds).ok_or("there is no such world")?;
+    for (world, pages, fails) in [(0, 2, true), (narrow, 3, false)] {
+        let extra = Extra {
+            fails,
+            ..Extra::default()
+        };
+        let plan = small::Plan {
+            rules: Rules::V7_2,
+            world,
+            length: 3,
+            letters: alphabet(&worlds[world], pages, extra)?,
+            known: KNOWN,
+            symmetric_once: true,
+            shard: (0, 1),
+        };
+        let go_on = |_, _, _| ControlFlow::Continue(());
+        let (stats, end) = small::explore(&mut oracles, &plan, go_on)?;
+        if !matches!(end, small::End::Agreed) {
+            return Err(format!("{end:#x?}").into());
+        }
+        println!("{}: {stats:?}", worlds[world].name);
+        let hit = match fails {
+            true => stats.refused > 100 && stats.starved > 100 && stats.full == 0,
+            false => stats.full > 100,
+        };
+        if !hit {
+            return Err(format!("{stats:?} in the world {}", worlds[world].name).into());
+        }
     }
     Ok(())
 }

@@ -93,7 +93,17 @@ pub(crate) fn all() -> Vec<World> {
         fails: true,
         ..plain.clone()
     };
-    let mut worlds = vec![plain, crowded, poor, frugal, sealed, starved];
+    // For small worlds, which come to the limit soon (small::narrow).
+    let narrow = World {
+        name: "where two areas are the limit".into(),
+        every: 8,
+        limits: Limits {
+            max_map_count: 2,
+            ..limits
+        },
+        ..plain.clone()
+    };
+    let mut worlds = vec![plain, crowded, poor, frugal, sealed, starved, narrow];
     for world in &mut worlds {
         let areas = &world.areas;
         world.counters.map_count = areas.len() as u64;
