@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `vmalab … --oracle vmac`, as somebody uses it who tries a change of his own to `mm/vma.c`: a tree by
+//! VMALAB_LINUX_SRC, in which one line is another.
+//!
+//! Without a kernel source or a C compiler it is ignored, and the reason is printed.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs, io};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+use vmalab_differ::vmac::{Build, SOURCE};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let missing = Build::from_environment().err();
+    if let Some(reason) = &missing {
+        eprintln!("ignored: {reason}");
+    }
+    let ignored = missing.is_some();
+    let trials = vec![
+        Trial::test("a_changed_tree_is_caught_and_replayed", changed_tree)
+            .with_ignored_flag(ignored),
+        Trial::test("a_campaign_on_a_tree_goes_on", campaign).with_ignored_flag(ignored),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A directory of a test, empty.
+fn scratch(name: &str) -> io::Result<PathBuf> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    match fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir_all(&directory)?,
+    }
+    Ok(directory)
+}
+
+/// The tree `source` in `target`, by symbolic links, but for its `mm/vma.c`.
+fn linked(source: &Path, target: &Path, vma_c: &str) -> io::Result<()> {
+    let link = |from: &Path, to: &Path, but: &str| {
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            if name != OsStr::new(but) {
+                symlink(from.join(&name), to.join(&name))?;
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    link(source, target, "mm")?;
+    let mm = target.join("mm");
+    fs::create_dir(&mm)?;
+    link(&source.join("mm"), &mm, "vma.c")?;
+    fs::write(mm.join("vma.c"), vma_c)
+}
+
+/// The limit on areas is one too high where an munmap leaves a hole.
+fn with_an_error(text: &str) -> Option<String> {
+    let function = text.find("static int vms_gather_munmap_vmas(")?;
+    let at = function + text[function..].find("map_count >=")?;
+    let (before, after) = text.split_at(at);
+    let after = after.strip_prefix("map_count >=")?;
+    Some(format!("{before}map_count >{after}"))
+}
+
+fn vmalab(tree: &Path, arguments: &[&str]) -> io::Result<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmalab"));
+    command.args(arguments).env(SOURCE, tree).output()
+}
+
+/// It ends with that status, and says that.
+fn ends(output: &Output, status: i32, says: &str) -> Result<(), Failed> {
+    let said = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() != Some(status) || !said.contains(says) {
+        return Err(format!("{output:?}").into());
+    }
+    Ok(())
+}
+
+fn changed_tree() -> Result<(), Failed> {
+    let right = Build::from_environment()?.source.canonicalize()?;
+    let tree = scratch("changed-tree")?;
+    let text = fs::read_to_string(right.join("mm/vma.c"))?;
+    linked(
+        &right,
+        &tree,
+        &with_an_error(&text).ok_or("it is another vma.c")?,
+    )?;
+    let out = scratch("changed-tree-findings")?;
+    let found = vmalab(
+        &tree,
+        &[
+            "diff",
+            "--oracle",
+            "vmac",
+            "--seed",
+            "1",
+            "--ops",
+            "300000",
+            "--jobs",
+            "2",
+            "--out",
+            &out.to_string_lossy(),
+        ],
+    )?;
+    ends(&found, 1, "DIVERGENCE")?;
+    let files = fs::read_dir(&out)?.collect::<Result<Vec<_>, _>>()?;
+    let mut sequences = files.iter().map(|file| file.path());
+    let sequence = sequences
+        .find(|path| path.extension() == Some(OsStr::new("ops")))
+        .ok_or("no sequence was written")?;
+    let sequence = sequence.to_string_lossy();
+    let replay = ["replay", "--oracle", "vmac", &sequence];
+    ends(&vmalab(&tree, &replay)?, 1, "")?;
+    ends(&vmalab(&right, &replay)?, 0, "")?;
+    // Not by chance, but in each way of three letters over four pages, where two areas are the limit.
+    let worlds = vmalab(
+        &tree,
+        &[
+            "worlds",
+            "--oracle",
+            "vmac",
+            "--narrow",
+            "--ops",
+            "3",
+            "--pages",
+            "4",
+            "--out",
+            &out.to_string_lossy(),
+        ],
+    )?;
+    ends(&worlds, 1, "DIVERGENCE")
+}
+
+/// Stopped at once, its report and its state are there; then it goes on to the end.
+fn campaign() -> Result<(), Failed> {
+    let right = Build::from_environment()?.source;
+    let out = scratch("campaign")?;
+    let (state, report) = (out.join("state.json"), out.join("report.json"));
+    let run = |more: &[&str]| {
+        let (state, report) = (state.to_string_lossy(), report.to_string_lossy());
+        let usual = [
+            "diff", "--oracle", "vmac", "--seed", "3", "--jobs", "1", "--resume", &state,
+            "--report", &report,
+        ];
+        vmalab(&right, &[&usual, more].concat())
+    };
+    let done = || -> Result<u64, Failed> {
+        let report: Value = serde_json::from_slice(&fs::read(&report)?)?;
+        let saved: Value = serde_json::from_slice(&fs::read(&state)?)?;
+        let ops = saved["ops"].as_u64().ok_or("the state has no ops")?;
+        let rows = report["rows"].to_string();
+        if ops == 0 || !rows.contains(&ops.to_string()) {
+            return Err(format!("{saved} and {report}").into());
+        }
+        Ok(ops)
+    };
+    ends(&run(&["--time", "0s"])?, 0, "")?;
+    let first = done()?;
+    ends(&run(&["--ops", "5000"])?, 0, "no divergence")?;
+    if first >= 5_000 || done()? != 5_000 {
+        return Err(format!("{first}, then {}", done()?).into());
+    }
+    Ok(())
+}
