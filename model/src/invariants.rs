@@ -46,11 +46,15 @@ impl Apart<'_> {
             addr,
             old_len,
             new_len,
+            flags,
             ..
         } = *self.op
         else {
             return false;
         };
+        if flags.contains(MremapFlags::DONTUNMAP) {
+            return false;
+        }
         let end = addr
             .saturating_add(old_len.max(new_len))
             .saturating_add(PAGE_SIZE);
@@ -94,10 +98,6 @@ const EXCEPTIONS: &[Exception] = &[
     Exception {
         reason: "what was moved and cannot be unmapped stays: cut, and without VM_ACCOUNT",
         holds: |apart| apart.moved_away(),
-    },
-    Exception {
-        reason: "what shmdt cannot unmap stays as it is by then",
-        holds: |apart| matches!(apart.op, Op::Shmdt { .. }),
     },
     Exception {
         reason: "the flags that a driver sets come when it is decided that nothing merges",
@@ -219,23 +219,62 @@ impl<C: Container> AddressSpace<C> {
 
 impl<C: Container + Clone> AddressSpace<C> {
     /// Checks that an operation, which `before` had not seen, left no two areas side by side that the era
-    /// would have merged, whichever of the two were the new one; but for those that were there before, and a
-    /// few exceptions. The error says where, and a mistake in the rules is no excuse.
+    /// would have merged ([`left_apart`](Self::left_apart)) without a reason. The error says where.
     pub fn check_merged(
         &self,
         before: &Self,
         op: &Op,
         result: Result<u64, Errno>,
     ) -> Result<(), String> {
+        let apart = self.left_apart(before, op, result);
+        match apart.iter().find(|(_, reasons)| reasons.is_empty()) {
+            None => Ok(()),
+            Some((at, _)) => Err(format!(
+                "{op:x?} gave {result:x?}, and left at {at:#x} what would merge, for no reason"
+            )),
+        }
+    }
+
+    /// Where an operation, which `before` had not seen, left two areas side by side that the era would have
+    /// merged, whichever of the two were the new one; but for those that were there before. With the reasons
+    /// that there are. A mistake in the rules is none.
+    ///
+    /// ```
+    /// use vmalab_model::{AddressSpace, Limits, MlockFlags, Op, Rules};
+    /// # use vmalab_model::{Backing, MapFlags, Mmap, Prot};
+    /// # let map = Op::Mmap(Mmap {
+    /// #     addr: 0x10000,
+    /// #     len: 0x4000,
+    /// #     prot: Prot::READ | Prot::WRITE,
+    /// #     flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+    /// #     backing: Backing::None,
+    /// #     offset: 0,
+    /// # });
+    /// let mut space: AddressSpace = AddressSpace::new(Rules::V2_6_11, Limits::default());
+    /// space.apply(&map);
+    /// space.apply(&Op::Mlock { addr: 0x12000, len: 0x2000, flags: MlockFlags::empty() });
+    /// let before = space.clone();
+    /// let unlock = Op::Munlock { addr: 0x12000, len: 0x2000 };
+    /// let result = space.apply(&unlock).result;
+    /// let apart = space.left_apart(&before, &unlock, result);
+    /// assert_eq!(apart, [(0x12000, vec!["Rules::mlock_merges"])]);
+    /// ```
+    pub fn left_apart(
+        &self,
+        before: &Self,
+        op: &Op,
+        result: Result<u64, Errno>,
+    ) -> Vec<(u64, Vec<&'static str>)> {
         if self.rules.mistake.is_some() {
             let honest = |space: &Self| {
                 let mut space = space.clone();
                 space.rules.mistake = None;
                 space
             };
-            return honest(self).check_merged(&honest(before), op, result);
+            return honest(self).left_apart(&honest(before), op, result);
         }
         let starved = before.is_allocation_to_fail() && !self.is_allocation_to_fail();
+        let mut found = Vec::new();
         let mut below: Option<&Vma> = None;
         for above in self.areas.iter_from(0) {
             let pair = below.replace(above).zip(Some(above));
@@ -267,18 +306,9 @@ impl<C: Container + Clone> AddressSpace<C> {
                     Object::File(id) if self.file(id).sets != VmFlags::empty()
                 ),
             };
-            if !EXCEPTIONS.iter().any(|exception| (exception.holds)(&apart)) {
-                let but: Vec<&str> = EXCEPTIONS
-                    .iter()
-                    .map(|exception| exception.reason)
-                    .collect();
-                return Err(format!(
-                    "{op:?} gave {result:?}, and left at {at:#x} what would merge:\n{below:?}\n{above:?}\n\
-                     (before: {were:?})\nIt is none of these: {}",
-                    but.join("; ")
-                ));
-            }
+            let reasons = EXCEPTIONS.iter().filter(|one| (one.holds)(&apart));
+            found.push((at, reasons.map(|one| one.reason).collect()));
         }
-        Ok(())
+        found
     }
 }

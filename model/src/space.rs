@@ -382,6 +382,11 @@ impl<C: Container> AddressSpace<C> {
         &self.rules
     }
 
+    /// The same areas, as if another kernel had them from here on.
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
     /// The limits it is held to.
     pub fn limits(&self) -> &Limits {
         &self.limits

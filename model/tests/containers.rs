@@ -2,12 +2,16 @@
 //! Each container against the plain one: the same answers, whatever is put in and taken out.
 
 use std::fmt::Debug;
+use std::num::NonZeroU8;
 
 use proptest::prelude::*;
+use vmalab_model::limits::Overcommit;
+use vmalab_model::mempolicy::mode;
 use vmalab_model::{
-    AddressSpace, Advice, Allocation, BTree, Backing, Break, Container, Errno, File, Gap, Hook,
-    Limits, MapFlags, MlockFlags, Mmap, MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, RbList,
-    Rules, SortedVec, VmFlags, Vma,
+    AddressSpace, Advice, Allocation, Asked, BTree, Backing, Break, Container, Errno, File, FileId,
+    Gap, Hook, Limits, MapFlags, MdweFlags, MlockFlags, MlockallFlags, Mmap, MremapFlags, Name,
+    NewName, Object, Op, Outcome, PAGE_SIZE, Prot, RbList, Rules, ShmFlags, SortedVec, VmFlags,
+    Vma,
 };
 
 /// Pages in the world of these tests: enough for leaves to overflow, few enough to meet edges.
@@ -280,20 +284,46 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// All other calls, too.
+/// All other calls, too, and what drivers and allocations can be told to do.
 fn any_op() -> impl Strategy<Value = Op> {
     let range = (0..100_u64, 1..20_u64)
         .prop_map(|(from, len)| (0x100_0000 + from * PAGE_SIZE, len * PAGE_SIZE));
-    let prots = [Prot::empty(), Prot::READ, Prot::READ | Prot::WRITE];
+    let prots = [
+        Prot::empty(),
+        Prot::READ,
+        Prot::READ | Prot::WRITE,
+        Prot::READ | Prot::EXEC,
+    ];
+    let prot = prop::sample::select(prots.to_vec());
     let moves = [
+        MremapFlags::empty(),
         MremapFlags::MAYMOVE,
         MremapFlags::MAYMOVE | MremapFlags::FIXED,
         MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP,
     ];
+    let locks = [
+        MlockFlags::empty(),
+        MlockFlags::empty(),
+        MlockFlags::ONFAULT,
+    ];
+    let current = MlockallFlags::CURRENT;
+    let all = [
+        current,
+        current | MlockallFlags::FUTURE,
+        MlockallFlags::FUTURE,
+    ];
+    let modes = [mode::DEFAULT, mode::BIND, mode::LOCAL, mode::PREFERRED_MANY];
+    let names = [
+        NewName::None,
+        NewName::Invalid,
+        NewName::Some(Name(NonZeroU8::MIN)),
+    ];
+    let attached = [ShmFlags::empty(), ShmFlags::REMAP, ShmFlags::RDONLY];
     let advice = prop::sample::select(Advice::ALL.to_vec());
-    prop_oneof![
-        8 => op(),
-        2 => (range.clone(), prop::sample::select(prots.to_vec()))
+    let refuses = (prop::sample::select(Asked::ALL.to_vec()), 0..4_u32);
+    let fails = (prop::sample::select(Allocation::ALL.to_vec()), 0..4_u32);
+    let areas = prop_oneof![
+        2 => (range.clone(), prot.clone())
             .prop_map(|((addr, len), prot)| Op::Mprotect { addr, len, prot }),
         2 => (range.clone(), range.clone(), prop::sample::select(moves.to_vec())).prop_map(
             |((addr, old_len), (new_addr, new_len), flags)| {
@@ -302,37 +332,161 @@ fn any_op() -> impl Strategy<Value = Op> {
                 Op::Mremap { addr, old_len, new_len, flags, new_addr }
             }
         ),
-        1 => range.clone().prop_map(|(addr, len)| Op::Mlock { addr, len, flags: MlockFlags::empty() }),
-        1 => range.clone().prop_map(|(addr, len)| Op::Munlock { addr, len }),
-        1 => (range.clone(), advice)
+        2 => (range.clone(), advice)
             .prop_map(|((addr, len), advice)| Op::Madvise { addr, len, advice }),
         1 => range.clone().prop_map(|(addr, _)| Op::Brk { addr }),
-        1 => range.clone().prop_map(|(addr, len)| Op::UffdRegister { addr, len }),
-        1 => range.prop_map(|(addr, len)| Op::UffdUnregister { addr, len }),
-        1 => Just(Op::Fork),
+        1 => (range.clone(), prot, -1..2_i32)
+            .prop_map(|((addr, len), prot, pkey)| Op::PkeyMprotect { addr, len, prot, pkey }),
+        1 => (range.clone(), 0..100_u64).prop_map(|((addr, len), pgoff)| Op::RemapFilePages {
+            addr,
+            len,
+            prot: Prot::empty(),
+            pgoff,
+            flags: MapFlags::empty(),
+        }),
+        1 => (range.clone(), prop::sample::select(names.to_vec()))
+            .prop_map(|((addr, len), name)| Op::SetName { addr, len, name }),
+        1 => (range.clone(), prop::sample::select(modes.to_vec()), 0..2_u64).prop_map(
+            |((addr, len), mode, nodes)| Op::Mbind { addr, len, mode, nodes, flags: 0 }
+        ),
+        1 => (range.clone(), prop::sample::select(attached.to_vec()))
+            .prop_map(|((addr, _), flags)| Op::Shmat { segment: SEGMENT, addr, flags }),
+        1 => range.clone().prop_map(|(addr, _)| Op::Shmdt { addr }),
+    ];
+    let states = prop_oneof![
+        4 => (range.clone(), prop::sample::select(locks.to_vec()))
+            .prop_map(|((addr, len), flags)| Op::Mlock { addr, len, flags }),
+        4 => range.clone().prop_map(|(addr, len)| Op::Munlock { addr, len }),
+        1 => prop::sample::select(all.to_vec()).prop_map(|flags| Op::Mlockall { flags }),
+        1 => Just(Op::Munlockall),
+        1 => range.clone().prop_map(|(addr, len)| Op::Mseal { addr, len, flags: 0 }),
+        1 => Just(Op::SetMdwe { bits: MdweFlags::REFUSE_EXEC_GAIN }),
+        4 => range.clone().prop_map(|(addr, len)| Op::UffdRegister { addr, len }),
+        4 => range.prop_map(|(addr, len)| Op::UffdUnregister { addr, len }),
+        2 => Just(Op::Fork),
+        4 => refuses.prop_map(|(hook, nth)| Op::Steer {
+            file: Backing::File(DEVICE),
+            hook,
+            nth,
+            error: Errno::EIO,
+        }),
+        2 => fails.prop_map(|(what, nth)| Op::FailAllocation { what, nth }),
+    ];
+    prop_oneof![
+        8 => op(),
+        8 => areas,
+        5 => states,
     ]
 }
 
-fn space<C: Container>(rules: Rules) -> AddressSpace<C> {
-    let mut space = AddressSpace::new(rules, Limits::default());
-    space.add_file(File::device(100));
+/// Limits that are out of reach, and some that are not.
+fn limits() -> impl Strategy<Value = Limits> {
+    let all = Limits {
+        anon_vma_name: true,
+        pkeys: true,
+        ..Limits::default()
+    };
+    let pages = |pages: u64| pages * PAGE_SIZE;
+    prop::sample::select(vec![
+        all,
+        Limits {
+            max_map_count: 12,
+            ..all
+        },
+        Limits {
+            cap_ipc_lock: false,
+            cap_sys_rawio: false,
+            memlock: pages(30),
+            address_space: pages(150),
+            data: pages(60),
+            stack: pages(16),
+            overcommit: Overcommit::Guess { total: 15 },
+            pkeys: false,
+            ..all
+        },
+    ])
+}
+
+/// The files of [`space`].
+const DEVICE: FileId = FileId(0);
+const SEGMENT: FileId = FileId(1);
+
+fn space<C: Container>(rules: Rules, limits: Limits) -> AddressSpace<C> {
+    let mut space = AddressSpace::new(rules, limits);
+    assert_eq!(space.add_file(File::device(100)), DEVICE);
+    assert_eq!(space.add_file(File::segment(6)), SEGMENT);
     let heap = 0x100_0000 + 50 * PAGE_SIZE;
     space.set_break(Break::empty(heap));
     space
 }
 
+/// Whichever allocation of an operation fails: no driver hears of an area that did not come to be, the
+/// counters count what is there, and the invariants hold. That the operation fails, too, is so where an
+/// area is missing.
+fn starve<C: Container + Clone>(ops: &[Op], rules: Rules, limits: Limits) {
+    let mut space = space::<C>(rules, limits);
+    for op in ops {
+        for what in Allocation::ALL {
+            for nth in 1.. {
+                if matches!(op, Op::FailAllocation { .. }) {
+                    break;
+                }
+                let mut trial = space.clone();
+                trial.fail_nth_allocation(what, nth);
+                let before = trial.clone();
+                let Outcome {
+                    result,
+                    hooks,
+                    counters,
+                    ..
+                } = trial.apply(op);
+                trial.check_invariants().unwrap();
+                trial.check_merged(&before, op, result).unwrap();
+                if trial.is_allocation_to_fail() {
+                    break;
+                }
+                let strict = matches!(
+                    op,
+                    Op::Mmap(_) | Op::Munmap { .. } | Op::Mprotect { .. } | Op::Fork
+                );
+                if what == Allocation::Area && strict {
+                    assert_eq!(result, Err(Errno::ENOMEM), "{op:?}");
+                }
+                // A merge that fails leaves a new area, which the driver maps; and a child's areas are
+                // opened, while the parent's stay.
+                let counted = !matches!(op, Op::Mmap(_) | Op::RemapFilePages { .. } | Op::Fork);
+                if result.is_err() || counted {
+                    let called = |hook| hooks.iter().filter(|call| call.hook == hook).count();
+                    let mapped = |space: &AddressSpace<C>| {
+                        let ours = |vma: &&Vma| vma.object == Object::File(DEVICE);
+                        space.areas().filter(ours).count()
+                    };
+                    assert_eq!(
+                        mapped(&space) + called(Hook::Open) - called(Hook::Close),
+                        mapped(&trial),
+                        "{what:?} {nth} {op:?}"
+                    );
+                }
+                assert_eq!(counters.map_count as usize, trial.areas().count());
+            }
+        }
+        space.apply(op);
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// What is predicted does not depend on the container.
     #[test]
     fn operations_have_the_same_outcome(
         ops in prop::collection::vec(any_op(), 1..150),
         rules in prop::sample::select(Rules::all().to_vec()),
+        limits in limits(),
     ) {
-        let mut plain = space::<SortedVec>(rules);
-        let mut btree = space::<BTree>(rules);
-        let mut rb_list = space::<RbList>(rules);
+        let mut plain = space::<SortedVec>(rules, limits);
+        let mut btree = space::<BTree>(rules, limits);
+        let mut rb_list = space::<RbList>(rules, limits);
         for op in ops {
             let before = plain.clone();
             let expected = plain.apply(&op);
@@ -343,42 +497,14 @@ proptest! {
         }
     }
 
-    /// Whichever allocation of an operation fails: no driver hears of an area that did not come to be, the
-    /// counters count what is there, and the invariants hold. That the operation fails, too, is so where an
-    /// area is missing.
+    /// Any allocation may fail: see [`starve`].
     #[test]
-    fn any_allocation_may_fail(ops in prop::collection::vec(op(), 1..60)) {
-        let mut space = space::<BTree>(Rules::V7_2);
-        for op in ops {
-            for what in Allocation::ALL {
-                for nth in 1.. {
-                    let mut trial = space.clone();
-                    trial.fail_nth_allocation(what, nth);
-                    let Outcome { result, hooks, counters, .. } = trial.apply(&op);
-                    trial.check_invariants().unwrap();
-                    if trial.is_allocation_to_fail() {
-                        break;
-                    }
-                    if what == Allocation::Area {
-                        prop_assert_eq!(result, Err(Errno::ENOMEM));
-                    }
-                    // A merge that fails leaves a new area, which the driver maps.
-                    if result.is_err() || !matches!(op, Op::Mmap(_)) {
-                        let called = |hook| hooks.iter().filter(|call| call.hook == hook).count();
-                        let mapped = |space: &AddressSpace| {
-                            let ours = |vma: &&Vma| matches!(vma.object, Object::File(_));
-                            space.areas().filter(ours).count()
-                        };
-                        prop_assert_eq!(
-                            mapped(&space) + called(Hook::Open) - called(Hook::Close),
-                            mapped(&trial),
-                            "{:?} {} {:?}", what, nth, op
-                        );
-                    }
-                    prop_assert_eq!(counters.map_count as usize, trial.areas().count());
-                }
-            }
-            space.apply(&op);
-        }
+    fn any_allocation_may_fail(
+        ops in prop::collection::vec(any_op(), 1..60),
+        rules in prop::sample::select(Rules::all().to_vec()),
+        limits in limits(),
+    ) {
+        starve::<BTree>(&ops, rules, limits);
+        starve::<RbList>(&ops, rules, limits);
     }
 }

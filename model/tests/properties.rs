@@ -6,12 +6,17 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU8;
 
 use proptest::prelude::*;
+use vmalab_model::file::Kind;
 use vmalab_model::gather::{Extent, Gather, Step, View};
+use vmalab_model::limits::Overcommit;
+use vmalab_model::mempolicy::mode;
 use vmalab_model::{
-    AddressSpace, Advice, Backing, Break, File, Hook, Limits, MapFlags, MdweFlags, Mistake,
-    MlockFlags, MlockallFlags, Mmap, MremapFlags, Object, Op, PAGE_SIZE, Prot, Rules, VmFlags, Vma,
+    AddressSpace, Advice, Allocation, Asked, Backing, Break, Errno, File, FileId, Hook, Limits,
+    MapFlags, MdweFlags, Mistake, MlockFlags, MlockallFlags, Mmap, MremapFlags, Name, NewName,
+    Object, Op, PAGE_SIZE, Prot, Rules, ShmFlags, VmFlags, Vma,
 };
 use world::{BASE, World};
 
@@ -213,80 +218,42 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever is called with whatever arguments, nothing panics and the invariants hold; and not even a
-    /// deliberate mistake makes it panic.
+    /// Whatever is called with whatever arguments, within whatever limits, nothing panics and the invariants
+    /// hold; and not even a deliberate mistake makes it panic.
     #[test]
     fn any_arguments_are_answered(
         calls in prop::collection::vec(
-            (0..14_u8, number(), number(), number(), number(), any::<u32>(), any::<u32>()),
+            (0..20_u8, number(), number(), number(), number(), any::<u32>(), any::<u32>()),
             1..80,
         ),
         mistake in prop::option::of(prop::sample::select(Mistake::ALL.to_vec())),
+        limits in limits(),
     ) {
         for &rules in Rules::all() {
             let rules = match mistake {
                 Some(mistake) => rules.with_mistake(mistake),
                 None => rules,
             };
-            let limits = Limits { stack: 1 << 20, memlock: 1 << 20, ..Limits::default() };
             let mut space: AddressSpace = AddressSpace::new(rules, limits);
-            let device = space.add_file(File::device(8));
+            let files = [
+                File::device(8),
+                File::regular(8),
+                File::memfd(8),
+                File::hugetlb(1024),
+                File::segment(8),
+                File { read: false, ..File::regular(8) },
+                File { write: false, ..File::regular(8) },
+                File { noexec: true, ..File::regular(8) },
+                File { kind: Kind::Unmappable, ..File::device(8) },
+                File::special(),
+            ];
+            for file in files {
+                space.add_file(file);
+            }
             let heap = BASE + PAGES / 2 * PAGE_SIZE;
             space.set_break(Break::empty(heap));
-            for &(call, a, b, c, d, x, y) in &calls {
-                // Of the flags most calls have few.
-                let few = x & y & (y >> 7);
-                let op = match call {
-                    0..=2 => {
-                        let fixed = if x & 1 == 0 {
-                            MapFlags::FIXED
-                        } else {
-                            MapFlags::empty()
-                        };
-                        let kind = if x & 2 == 0 {
-                            MapFlags::SHARED
-                        } else {
-                            MapFlags::PRIVATE
-                        };
-                        Op::Mmap(Mmap {
-                            addr: a,
-                            len: b,
-                            prot: Prot(y & 7),
-                            flags: MapFlags(few) | fixed | kind,
-                            backing: Backing::File(device),
-                            offset: c,
-                        })
-                    }
-                    3 => Op::Munmap { addr: a, len: b },
-                    4 => Op::Touch { addr: a, write: x & 1 == 0 },
-                    5 => Op::Mprotect { addr: a, len: b, prot: Prot(y & 7 | few) },
-                    6 if x & 1 == 0 => Op::Mlock { addr: a, len: b, flags: MlockFlags(few) },
-                    6 => Op::Munlock { addr: a, len: b },
-                    7 => Op::Mremap {
-                        addr: a,
-                        old_len: b,
-                        new_len: c,
-                        flags: MremapFlags(x & 7),
-                        new_addr: d,
-                    },
-                    8 if x & 15 == 0 => Op::Fork,
-                    8 => Op::Madvise { addr: a, len: b, advice: Advice(x % 26) },
-                    9 if x & 1 == 0 => Op::UffdRegister { addr: a, len: b },
-                    9 => Op::UffdUnregister { addr: a, len: b },
-                    10 => Op::Brk { addr: a },
-                    11 => Op::RemapFilePages {
-                        addr: a,
-                        len: b,
-                        prot: Prot(few),
-                        pgoff: c / PAGE_SIZE,
-                        flags: MapFlags(few),
-                    },
-                    12 if x & 1 == 0 => Op::Mseal { addr: a, len: b, flags: u64::from(few & 1) },
-                    12 => Op::PkeyMprotect { addr: a, len: b, prot: Prot(y & 7), pkey: x as i32 % 3 },
-                    _ if x & 7 == 0 => Op::SetMdwe { bits: MdweFlags(u64::from(y & 3)) },
-                    _ if x & 1 == 0 => Op::Munlockall,
-                    _ => Op::Mlockall { flags: MlockallFlags(y & 7) },
-                };
+            for &call in &calls {
+                let op = decode(call);
                 let before = space.clone();
                 let result = space.apply(&op).result;
                 if mistake.is_none() {
@@ -295,6 +262,153 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// Limits out of reach, and near ones.
+fn limits() -> impl Strategy<Value = Limits> {
+    let poor = Limits {
+        stack: 1 << 20,
+        memlock: 1 << 20,
+        ..Limits::default()
+    };
+    prop::sample::select(vec![
+        poor,
+        Limits {
+            anon_vma_name: true,
+            pkeys: true,
+            max_map_count: 8,
+            ..poor
+        },
+        Limits {
+            cap_ipc_lock: false,
+            cap_sys_rawio: false,
+            memlock: 5 * PAGE_SIZE,
+            data: 9 * PAGE_SIZE,
+            address_space: 20 * PAGE_SIZE,
+            overcommit: Overcommit::Guess { total: 6 },
+            mmap_min_addr: BASE,
+            ..poor
+        },
+    ])
+}
+
+/// An operation of numbers.
+fn decode((call, a, b, c, d, x, y): (u8, u64, u64, u64, u64, u32, u32)) -> Op {
+    // Of the flags most calls have few.
+    let few = x & y & (y >> 7);
+    let file = Backing::File(FileId((y >> 8) as u16 % 11));
+    match call {
+        0..=2 => {
+            let fixed = if x & 1 == 0 {
+                MapFlags::FIXED
+            } else {
+                MapFlags::empty()
+            };
+            let kind = [MapFlags::SHARED, MapFlags::PRIVATE][(x >> 1) as usize % 2];
+            Op::Mmap(Mmap {
+                addr: a,
+                len: b,
+                prot: Prot(y & 7),
+                flags: MapFlags(few) | fixed | kind,
+                backing: file,
+                offset: c,
+            })
+        }
+        3 => Op::Munmap { addr: a, len: b },
+        4 => Op::Touch {
+            addr: a,
+            write: x & 1 == 0,
+        },
+        5 => Op::Mprotect {
+            addr: a,
+            len: b,
+            prot: Prot(y & 7 | few),
+        },
+        6 if x & 1 == 0 => Op::Mlock {
+            addr: a,
+            len: b,
+            flags: MlockFlags(few),
+        },
+        6 => Op::Munlock { addr: a, len: b },
+        7 => Op::Mremap {
+            addr: a,
+            old_len: b,
+            new_len: c,
+            flags: MremapFlags(x & 7),
+            new_addr: d,
+        },
+        8 if x & 15 == 0 => Op::Fork,
+        8 if x & 1 == 0 => Op::Madvise {
+            addr: a,
+            len: b,
+            advice: Advice(x % 26),
+        },
+        8 => Op::Madvise {
+            addr: a,
+            len: b,
+            advice: Advice::ALL[y as usize % Advice::ALL.len()],
+        },
+        9 if x & 1 == 0 => Op::UffdRegister { addr: a, len: b },
+        9 => Op::UffdUnregister { addr: a, len: b },
+        10 => Op::Brk { addr: a },
+        11 => Op::RemapFilePages {
+            addr: a,
+            len: b,
+            prot: Prot(few),
+            pgoff: c / PAGE_SIZE,
+            flags: MapFlags(few),
+        },
+        12 if x & 1 == 0 => Op::Mseal {
+            addr: a,
+            len: b,
+            flags: u64::from(few & 1),
+        },
+        12 => Op::PkeyMprotect {
+            addr: a,
+            len: b,
+            prot: Prot(y & 7),
+            pkey: x as i32 % 3,
+        },
+        13 => Op::Mbind {
+            addr: a,
+            len: b,
+            mode: (y % 8) | (few & (mode::STATIC_NODES | mode::RELATIVE_NODES)),
+            nodes: u64::from(x & 3),
+            flags: few & 15,
+        },
+        14 => Op::SetName {
+            addr: a,
+            len: b,
+            name: match NonZeroU8::new(x as u8 & 3) {
+                None => NewName::None,
+                Some(number) if y & 3 != 0 => NewName::Some(Name(number)),
+                Some(_) => NewName::Invalid,
+            },
+        },
+        15 => Op::Shmat {
+            segment: FileId(if x & 7 == 0 { y as u16 } else { 4 }),
+            addr: a,
+            flags: ShmFlags(x & 0o170_000),
+        },
+        16 => Op::Shmdt { addr: a },
+        17 => Op::Steer {
+            file,
+            hook: Asked::ALL[x as usize % Asked::ALL.len()],
+            nth: y & 3,
+            error: Errno::EIO,
+        },
+        18 => Op::FailAllocation {
+            what: Allocation::ALL[x as usize % Allocation::ALL.len()],
+            nth: y & 7,
+        },
+        _ if x & 7 == 0 => Op::SetMdwe {
+            bits: MdweFlags(u64::from(y & 3)),
+        },
+        _ if x & 1 == 0 => Op::Munlockall,
+        _ => Op::Mlockall {
+            flags: MlockallFlags(y & 7),
+        },
     }
 }
 

@@ -3,17 +3,20 @@
 
 mod cuts;
 mod limits;
+mod mistakes;
 mod neighbours;
 mod old_kernels;
 mod operations;
+mod starved;
 mod steered;
+mod watched;
 mod world;
 
 use vmalab_model::file::MaySplit;
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
-    Advice, Allocation, Backing, Errno, File, Limits, MapFlags, Mistake, Mmap, Op, PAGE_SIZE, Prot,
-    Rules, Signal,
+    Advice, Allocation, Backing, Errno, File, Limits, MapFlags, Mmap, Op, PAGE_SIZE, Prot, Rules,
+    Signal,
 };
 use world::{BASE, World};
 
@@ -584,50 +587,4 @@ fn a_stack_grows() {
     assert_eq!(w.touch(6, false), Ok(()));
     assert_eq!(w.draw(), "Aa....Aaaaaaaa");
     assert_eq!(w.space.counters().stack_vm, 8);
-}
-
-// Mistakes that need a driver to be seen; the recordings show the others.
-
-/// Each is seen in the hook calls of one of two operations.
-#[test]
-fn mistakes_in_hook_calls_are_noticed() {
-    let calls = |mistake: Option<Mistake>| {
-        let rules = match mistake {
-            Some(mistake) => Rules::V7_2.with_mistake(mistake),
-            None => Rules::V7_2,
-        };
-        let mut w = World::with(rules, Limits::default(), File::device(64));
-        w.draw_in("DddX...Ddd");
-        w.unmap(1, 4).unwrap();
-        let mut seen = w.hooks();
-        w.map('d', 1, 7).unwrap();
-        seen += &w.draw();
-        seen
-    };
-    for mistake in [
-        Mistake::SplitForgetsOpen,
-        Mistake::CloseBackwards,
-        Mistake::MergeIgnoresClose,
-    ] {
-        assert_ne!(calls(Some(mistake)), calls(None), "{mistake:?}");
-    }
-}
-
-#[test]
-fn mistakes_in_limits_and_replacing_are_noticed() {
-    let limits = Limits {
-        address_space: 6 * PAGE_SIZE,
-        ..Limits::default()
-    };
-    let rules = Rules::V7_2.with_mistake(Mistake::ReplacedCountedTwice);
-    let mut w = World::with(rules, limits, File::device(64));
-    w.draw_in("Aaaaaa");
-    assert_eq!(w.map('r', 2, 4), Err(Errno::ENOMEM));
-
-    let rules = Rules::V7_2.with_mistake(Mistake::NoreplaceReplaces);
-    let mut w = World::with(rules, Limits::default(), File::device(64));
-    w.draw_in("Aa");
-    let mut args = w.args('r', 0, 2);
-    args.flags |= MapFlags::FIXED_NOREPLACE;
-    assert!(w.apply(&Op::Mmap(args)).is_ok());
 }
