@@ -12,6 +12,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::{
         signal::Signal,
+        uio::pwrite,
         wait::{WaitStatus, waitpid},
     },
     unistd::{Pid, pipe},
@@ -33,7 +34,22 @@ pub(crate) const TESTS: &[Test] = &[
         "cgroup::the_first_to_touch_is_charged",
         the_first_to_touch_is_charged,
     ),
-    Test::both("cgroup::over_the_limit_the_right_one_dies", over_the_limit).logs(),
+    Test::both("cgroup::over_the_limit_the_right_one_dies", |lab| {
+        over_the_limit(lab, by_touching)
+    })
+    .logs(),
+    Test::both("cgroup::over_the_limit_by_write", |lab| {
+        over_the_limit(lab, by_writing)
+    })
+    .logs(),
+    Test::both("cgroup::over_the_limit_by_fallocate", |lab| {
+        over_the_limit(lab, by_allocating)
+    })
+    .logs(),
+    Test::device("cgroup::over_the_limit_in_huge_pages", |lab| {
+        over_the_limit(lab, in_huge_pages)
+    })
+    .logs(),
     Test::both(
         "cgroup::over_the_limit_by_a_passed_descriptor",
         by_a_passed_descriptor,
@@ -207,7 +223,38 @@ fn was_killed(status: WaitStatus) {
     );
 }
 
-fn over_the_limit(lab: &Lab) -> Verdict {
+fn by_touching(_: &Lab, object: &Device) {
+    touch(map(object, SHARED, 0, GREEDY), GREEDY);
+}
+
+/// Nothing of what is taken is mapped, and the kernel looks for who has most (`oom_badness`): it is told.
+fn is_greedy() {
+    fs::write("/proc/self/oom_score_adj", "1000").unwrap();
+}
+
+/// Charged while the lock of the object is held.
+fn by_writing(_: &Lab, object: &Device) {
+    is_greedy();
+    let bytes = vec![b'w'; MIB as usize];
+    for at in (0..GREEDY * PAGE).step_by(bytes.len()) {
+        let _ = pwrite(object, &bytes, at as i64);
+    }
+}
+
+/// Likewise, in one call.
+fn by_allocating(lab: &Lab, object: &Device) {
+    is_greedy();
+    let _ = lab.fallocate(object, sys::VMALAB_FALLOCATE_ALLOCATE, 0, GREEDY * PAGE);
+}
+
+/// Where a piece is too much, single pages come first; only then somebody dies.
+fn in_huge_pages(_: &Lab, object: &Device) {
+    object.set_folio_size(2 * MIB).unwrap();
+    touch(map(object, SHARED, 0, GREEDY), GREEDY);
+}
+
+/// Of two in a cgroup, the one who is greedy is killed; the other keeps what it has.
+fn over_the_limit(lab: &Lab, be_greedy: fn(&Lab, &Device)) -> Verdict {
     for node in 0..of_each_node(lab, 0).len() {
         let cgroup = small("limit")?;
         // The bystander has a mapping, too, and lives until the pipe is closed.
@@ -219,18 +266,18 @@ fn over_the_limit(lab: &Lab) -> Verdict {
                 drop(writer);
                 cgroup.enter();
                 let object = &of_each_node(lab, 16)[node];
-                letters(map(object, SHARED, 0, 16), 16, 'A');
+                let addr = map(object, SHARED, 0, 16);
+                letters(addr, 16, 'A');
                 nix::unistd::write(&bystander_ready, b"1").unwrap();
                 let _ = nix::unistd::read(&reader, &mut [0]);
-                std::process::exit(0);
+                std::process::exit(i32::from(look(addr, 16) != "ABCDEFGHIJKLMNOP"));
             }
             nix::unistd::ForkResult::Parent { child } => child,
         };
         nix::unistd::read(&ready, &mut [0]).unwrap();
         was_killed(child_status(|| {
             cgroup.enter();
-            let object = &of_each_node(lab, GREEDY)[node];
-            touch(map(object, SHARED, 0, GREEDY), GREEDY);
+            be_greedy(lab, &of_each_node(lab, GREEDY)[node]);
         }));
         assert_eq!(cgroup.event("oom_kill "), 1);
         assert_eq!(

@@ -3,14 +3,21 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CStr,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use nix::errno::Errno;
-use vmalab::{Device, sys};
+use vmalab::{Device, Watch, sys};
 
 use crate::{
     lab::Lab,
+    load,
     mem::*,
     run::{Test, Verdict},
 };
@@ -365,111 +372,43 @@ fn refused_changes_nothing(lab: &Lab) -> Verdict {
     Ok(())
 }
 
-/// As many as `--calls` says, on both nodes; what each does to the object is up to chance.
+/// As many as `--calls` says, from a thread for each node: on an object of its own, on the same through a
+/// descriptor that is for reading only, and on that of the other thread; what each does to the object is up to
+/// chance. Meanwhile others touch what is mapped, and try to remove the module.
 fn thousands_at_random(lab: &Lab) -> Verdict {
-    const PAGES: usize = 16;
-    // xorshift: the same numbers every time.
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let mut answers = BTreeMap::new();
-    for node in [sys::VMALAB_PATH, sys::VMALAB_PREPARE_PATH] {
-        let fresh = || {
-            let device = Device::open_at(node.to_str().unwrap()).unwrap();
-            lab.resize(&device, PAGES);
-            let shared = map(&device, SHARED, 0, PAGES);
-            let private = map(&device, PRIVATE, 0, PAGES);
-            letters(private, PAGES / 2, 'a');
-            let watch = device.watch().open().unwrap();
-            (device, shared, private, watch)
-        };
-        let (mut device, mut addr, mut private, mut watch) = fresh();
-        let pair = map_anonymous(0, 2, RW, 0).unwrap();
-        unmap(pair + PAGE, 1);
-        let mut bytes = [0; SPACE];
-        for call_number in 0..lab.calls / 2 {
-            let (_, request) = REQUESTS[random() as usize % REQUESTS.len()];
-            let size = size_in(request);
-            let request = match random() % 8 {
-                0 => resized(request, (size + random() as usize % 64) % SPACE),
-                1 => number(
-                    random() as u32 % 4,
-                    sys::VMALAB_IOC_TYPE,
-                    random() as u32 % 256,
-                    random() as usize % SPACE,
-                ),
-                _ => request,
-            };
-            // Whole words are what the structures are made of: small numbers, one bit, addresses of
-            // mappings, lengths, and noise.
-            bytes.fill(0);
-            let part = (size + 16).min(SPACE);
-            let dense = random() % 4;
-            for word in bytes[..part].chunks_exact_mut(4) {
-                if random() % 4 > dense {
-                    continue;
+    let done = AtomicBool::new(false);
+    let latest = [const { Mutex::new(None) }; 2];
+    let _stays = lab.open(1);
+    let calls = lab.calls / 2;
+    let answers = thread::scope(|scope| {
+        let callers = [0, 1].map(|which| {
+            let latest = &latest;
+            scope.spawn(move || Caller::new(which, latest).call_at_random(calls))
+        });
+        let beside = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(load::remove(), Err(Errno::EWOULDBLOCK));
+                for which in 0..2 {
+                    for page in 0..2 * Caller::PAGES {
+                        let _ = read_by_kernel(Caller::room(which) + page * PAGE, 8);
+                    }
                 }
-                let value = match random() % 8 {
-                    0 => random() as u32,
-                    1 => 1 << (random() % 32),
-                    2 => (random() % PAGES as u64) as u32 * PAGE as u32,
-                    3 => u32::MAX,
-                    _ => random() as u32 % 16,
-                };
-                word.copy_from_slice(&value.to_ne_bytes());
+                thread::yield_now();
             }
-            for word in bytes[..part].chunks_exact_mut(8) {
-                if random() % 16 == 0 {
-                    let base = [addr, private, pair][random() as usize % 3];
-                    let value = base + random() as usize % (2 * PAGES) * PAGE;
-                    word.copy_from_slice(&value.to_ne_bytes());
-                }
-            }
-            // Not all the memory that there is.
-            if request & 0xff == sys::VMALAB_IOC_FALLOCATE & 0xff {
-                for word in bytes[..16].chunks_exact_mut(8) {
-                    word.copy_from_slice(&(random() % (2 * PAGES * PAGE) as u64).to_ne_bytes());
-                }
-            }
-            let argument = match random() % 8 {
-                0 => random() as usize,
-                1 => addr + random() as usize % (PAGES * PAGE),
-                2 => private + random() as usize % (PAGES * PAGE),
-                // Over the edge of what is mapped.
-                3 => {
-                    let room = random() as usize % (size + 8) + 1;
-                    write_from_kernel(pair, &[0; PAGE]).unwrap();
-                    pair + PAGE - room.min(PAGE)
-                }
-                _ => bytes.as_mut_ptr().expose_provenance(),
-            };
-            let answer = if OF_A_WATCH.contains(&request) {
-                call(&watch, request, argument)
-            } else {
-                call(&device, request, argument)
-            };
-            if let Ok(fd @ 3..) = answer {
-                // SAFETY: the call made it, and nobody else has it.
-                drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
-            let errno = answer.map_or_else(|errno| errno as i32, |_| 0);
-            *answers.entry(errno).or_insert(0_u32) += 1;
-            // One that is sealed, or gigantic, has little left to answer.
-            if call_number % 64 == 0 {
-                unmap(addr, PAGES);
-                unmap(private, PAGES);
-                (device, addr, private, watch) = fresh();
-            }
+        });
+        let mut answers = BTreeMap::new();
+        let ended = callers.map(|caller| caller.join());
+        done.store(true, Ordering::Relaxed);
+        beside.join().unwrap();
+        for (errno, times) in ended.into_iter().flat_map(|answers| answers.unwrap()) {
+            *answers.entry(errno).or_insert(0) += times;
         }
-        unmap(addr, PAGES);
-        unmap(private, PAGES);
-        unmap(pair, 1);
-        // Whatever was done to that object, the node has others.
-        let other = lab.open(4);
+        answers
+    });
+    // Whatever was done to those objects, the nodes have others.
+    for node in NODES {
+        let other = Device::open_at(node.to_str().unwrap()).unwrap();
+        lab.resize(&other, 4);
         let addr = map(&other, SHARED, 0, 4);
         letters(addr, 4, 'A');
         assert_eq!(look(addr, 4), "ABCD");
@@ -485,6 +424,190 @@ fn thousands_at_random(lab: &Lab) -> Verdict {
     Ok(())
 }
 
+const NODES: [&CStr; 2] = [sys::VMALAB_PATH, sys::VMALAB_PREPARE_PATH];
+
+/// A thread that asks objects of one node for whatever comes to its mind.
+struct Caller<'a> {
+    which: usize,
+    /// The objects of both threads that are asked now.
+    latest: &'a [Mutex<Option<Arc<Device>>>; 2],
+    device: Arc<Device>,
+    read_only: Device,
+    watch: Watch,
+    names: u32,
+    /// xorshift
+    state: u64,
+    bytes: [u8; SPACE],
+}
+
+impl<'a> Caller<'a> {
+    const PAGES: usize = 16;
+
+    /// Where it maps: first shared, then private, then a page that has nothing behind it. It is down where
+    /// the kernel maps nothing by itself, so that nothing else is hit by an address near the end.
+    fn room(which: usize) -> usize {
+        (1 << 44) + which * 1024 * PAGE
+    }
+
+    fn private(&self) -> usize {
+        Self::room(self.which) + 64 * PAGE
+    }
+
+    fn pair(&self) -> usize {
+        Self::room(self.which) + 128 * PAGE
+    }
+
+    fn new(which: usize, latest: &'a [Mutex<Option<Arc<Device>>>; 2]) -> Self {
+        let device = Arc::new(Device::open().unwrap());
+        let mut caller = Self {
+            which,
+            latest,
+            read_only: Device::open_read_only(sys::VMALAB_PATH.to_str().unwrap()).unwrap(),
+            watch: device.watch().open().unwrap(),
+            device,
+            names: 0,
+            state: 0x2545_f491_4f6c_dd1d + which as u64,
+            bytes: [0; SPACE],
+        };
+        map_anonymous(caller.pair(), 1, RW, libc::MAP_FIXED).unwrap();
+        caller.renew();
+        caller
+    }
+
+    /// Another object: one that is sealed, or gigantic, has little left to answer.
+    fn renew(&mut self) {
+        let device = Device::open_at(NODES[self.which].to_str().unwrap()).unwrap();
+        device.set_size((Self::PAGES * PAGE) as u64).unwrap();
+        for (at, kind) in [(Self::room(self.which), SHARED), (self.private(), PRIVATE)] {
+            // The old areas need not wait until they are gone.
+            let _ = self.device.clear_rules();
+            try_map(&device, at, Self::PAGES, RW, kind | libc::MAP_FIXED, 0).unwrap();
+        }
+        letters(self.private(), Self::PAGES / 2, 'a');
+        self.names += 1;
+        let name = format!("random-{}-{}", self.which, self.names);
+        device.set_name(&name, 0o600).unwrap();
+        self.read_only = device.open_name(&name, libc::O_RDONLY).unwrap();
+        self.watch = device.watch().open().unwrap();
+        self.device = Arc::new(device);
+        *self.latest[self.which].lock().unwrap() = Some(self.device.clone());
+    }
+
+    /// The same numbers every time.
+    fn random(&mut self) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state
+    }
+
+    /// How often there was which answer, by errno.
+    fn call_at_random(mut self, calls: u32) -> BTreeMap<i32, u32> {
+        let mut answers = BTreeMap::new();
+        for call_number in 0..calls {
+            let errno = self.ask().map_or_else(|errno| errno as i32, |()| 0);
+            *answers.entry(errno).or_insert(0) += 1;
+            if call_number % 64 == 0 {
+                self.renew();
+            }
+        }
+        *self.latest[self.which].lock().unwrap() = None;
+        let _ = self.device.clear_rules();
+        for at in [Self::room(self.which), self.private()] {
+            unmap(at, Self::PAGES);
+        }
+        unmap(self.pair(), 1);
+        answers
+    }
+
+    fn ask(&mut self) -> Result<(), Errno> {
+        let (_, request) = REQUESTS[self.random() as usize % REQUESTS.len()];
+        let size = size_in(request);
+        let request = match self.random() % 8 {
+            0 => resized(request, (size + self.random() as usize % 64) % SPACE),
+            1 => number(
+                self.random() as u32 % 4,
+                sys::VMALAB_IOC_TYPE,
+                self.random() as u32 % 256,
+                self.random() as usize % SPACE,
+            ),
+            _ => request,
+        };
+        let argument = self.argument(request, size);
+        let answer = match self.random() % 8 {
+            _ if OF_A_WATCH.contains(&request) => call(&self.watch, request, argument),
+            0 => call(&self.read_only, request, argument),
+            1 => {
+                let other = self.latest[1 - self.which].lock().unwrap().clone();
+                call(
+                    &*other.unwrap_or_else(|| self.device.clone()),
+                    request,
+                    argument,
+                )
+            }
+            _ => call(&*self.device, request, argument),
+        };
+        if let Ok(fd @ 3..) = answer {
+            // SAFETY: the call made it, and nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+        answer.map(drop)
+    }
+
+    /// Whole words are what the structures are made of: small numbers, one bit, addresses of mappings,
+    /// lengths, and noise.
+    fn argument(&mut self, request: u32, size: usize) -> usize {
+        let (addr, private, pair) = (Self::room(self.which), self.private(), self.pair());
+        let mut bytes = [0; SPACE];
+        let part = (size + 16).min(SPACE);
+        let dense = self.random() % 4;
+        for word in bytes[..part].chunks_exact_mut(4) {
+            if self.random() % 4 > dense {
+                continue;
+            }
+            let value = match self.random() % 8 {
+                0 => self.random() as u32,
+                1 => 1 << (self.random() % 32),
+                2 => (self.random() % PAGES_OF_A_WORD) as u32 * PAGE as u32,
+                3 => u32::MAX,
+                _ => self.random() as u32 % 16,
+            };
+            word.copy_from_slice(&value.to_ne_bytes());
+        }
+        for word in bytes[..part].chunks_exact_mut(8) {
+            if self.random() % 16 == 0 {
+                let base = [addr, private, pair][self.random() as usize % 3];
+                let value = base + self.random() as usize % (2 * Self::PAGES) * PAGE;
+                word.copy_from_slice(&value.to_ne_bytes());
+            }
+        }
+        // Not all the memory that there is.
+        if request & 0xff == sys::VMALAB_IOC_FALLOCATE & 0xff {
+            for word in bytes[..16].chunks_exact_mut(8) {
+                let value = self.random() % (2 * Self::PAGES * PAGE) as u64;
+                word.copy_from_slice(&value.to_ne_bytes());
+            }
+        }
+        self.bytes = bytes;
+        let inside = self.random() as usize % (Self::PAGES * PAGE);
+        match self.random() % 8 {
+            0 => self.random() as usize,
+            1 => addr + inside,
+            2 => private + inside,
+            // Over the edge of what is mapped.
+            3 => {
+                let room = self.random() as usize % (size + 8) + 1;
+                write_from_kernel(pair, &[0; PAGE]).unwrap();
+                pair + PAGE - room.min(PAGE)
+            }
+            _ => self.bytes.as_mut_ptr().expose_provenance(),
+        }
+    }
+}
+
+/// Offsets in pages that a word of an argument may say.
+const PAGES_OF_A_WORD: u64 = 4096;
+
 /// All answers that uapi/vmalab.h tells of.
 const ANSWERS: &[i32] = &[
     0,
@@ -498,6 +621,8 @@ const ANSWERS: &[i32] = &[
     libc::EEXIST,
     libc::ENOENT,
     libc::EOPNOTSUPP,
+    libc::EBADF,
+    libc::EACCES,
 ];
 
 fn errno_name(errno: i32) -> String {

@@ -4,7 +4,9 @@
 use std::{
     ffi::CStr,
     fs::{self, File},
+    io::Read,
     os::fd::AsFd,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -21,11 +23,13 @@ use crate::{
     log::KernelLog,
     mem::*,
     run::{Skip, Test, Verdict, child},
+    watch,
 };
 
 pub(crate) const TESTS: &[Test] = &[
     Test::device("load::refused_while_open", refused_while_open),
     Test::device("load::refused_while_mapped", refused_while_mapped),
+    Test::device("load::while_it_is_looked_at", while_looked_at),
     Test::device("load::a_hundred_times", a_hundred_times),
     Test::device("load::while_others_open", while_others_open),
     Test::device("load::limits_of_all_objects", limits),
@@ -89,6 +93,52 @@ fn refused_while_mapped(lab: &Lab) -> Verdict {
         });
         unmap(addr, 4);
     }
+    Ok(())
+}
+
+/// Who counts the module's events, or has its files open, keeps it, or is left with something that ends.
+fn while_looked_at(lab: &Lab) -> Verdict {
+    let file = module(lab)?;
+    let used = || {
+        let object = lab.open(2);
+        let addr = map(&object, SHARED, 0, 2);
+        letters(addr, 2, 'A');
+        unmap(addr, 2);
+    };
+    // perf takes a reference (`trace_event_try_get_ref`).
+    let counter = watch::perf_counter()?;
+    used();
+    assert_eq!(remove(), Err(Errno::EWOULDBLOCK), "an event is counted");
+    drop(counter);
+    // So has the file with a line for each object an owner.
+    let directory = Path::new("/sys/kernel/debug/vmalab");
+    let list = File::open(directory.join("list")).unwrap();
+    assert_eq!(remove(), Err(Errno::EWOULDBLOCK), "the list is open");
+    drop(list);
+    // Files of counts are the kernel's own: they tell nothing more.
+    let counts: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file() && !path.ends_with("list"))
+        .map(|path| File::open(path).unwrap())
+        .collect();
+    assert!(!counts.is_empty());
+    // An event that is written to the trace goes with its module (`trace_module_remove_events`).
+    let enable = "/sys/kernel/tracing/events/vmalab/vmalab_hook/enable";
+    fs::write(enable, "1").unwrap();
+    used();
+    remove().unwrap();
+    for mut count in &counts {
+        assert!(
+            count.read(&mut [0; 8]).is_err(),
+            "a count without its module"
+        );
+    }
+    assert!(!Path::new(enable).exists());
+    insert(&file);
+    drop(counts);
+    assert_eq!(fs::read_to_string(enable).unwrap().trim(), "0");
+    used();
     Ok(())
 }
 

@@ -18,17 +18,21 @@ const EXPECTED: [&str; 3] = [
     "hrtimer: interrupt took",
 ];
 
-/// What is in the first lines of the kernel's reports of bugs: KASAN, lockdep, RCU, hung tasks, …
-const REPORTS: [&str; 11] = [
+/// What is in the first lines of the kernel's reports of bugs: KASAN, SLUB, lockdep, RCU, hung tasks, …
+const REPORTS: [&str; 15] = [
     "BUG:",
+    "BUG ",
     "WARNING:",
     "KASAN:",
+    "UBSAN:",
     "INFO:",
     "Oops",
     "general protection fault",
     "Bad page",
+    "pagealloc:",
     "possible recursive",
     "possible circular",
+    "possible irq",
     "refcount_t:",
     "ODEBUG:",
 ];
@@ -83,4 +87,35 @@ fn warning(record: &str) -> Option<String> {
     let expected = EXPECTED.iter().any(|line| text.contains(line));
     // The level is in the lowest three bits; the rest is the facility, and 0 the kernel's.
     (priority <= WARNING && !expected).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_report;
+
+    #[test]
+    fn reports_of_bugs() {
+        for line in [
+            "BUG: KASAN: slab-use-after-free in fault+0x1/0x2",
+            "BUG kmalloc-128 (Not tainted): Redzone overwritten",
+            "BUG: Bad page state in process a  pfn:1234",
+            "pagealloc: memory corruption",
+            "UBSAN: array-index-out-of-bounds in mm/vma.c:1:2",
+            "WARNING: mm/vma.c:10 at vma_merge+0x1/0x2, CPU#0: a/1",
+            "WARNING: possible irq lock inversion dependency detected",
+            "INFO: task a:1 blocked for more than 120 seconds.",
+            "ODEBUG: free active (active state 0) object",
+        ] {
+            assert!(is_report(line), "{line}");
+        }
+        for line in [
+            "Memory cgroup out of memory: Killed process 1 (a)",
+            "MCE: Killing a:1 due to hardware memory corruption fault at 7f",
+            "Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF",
+            "FAULT_INJECTION: forcing a failure.",
+            "WARNING: kernel/jump_label.c:800 at jump_label_module_notify+0x1/0x2, CPU#0: a/1",
+        ] {
+            assert!(!is_report(line), "{line}");
+        }
+    }
 }

@@ -8,7 +8,9 @@
 //! the child is gone, the module must hold no object, area or page any more, and the kernel must
 //! have logged nothing at warning level or above.
 
+mod answers;
 mod cgroup;
+mod checks;
 mod contents;
 mod driver;
 mod failing;
@@ -122,11 +124,13 @@ fn main() -> ExitCode {
         cgroup::TESTS,
         steer::TESTS,
         unwind::TESTS,
+        answers::TESTS,
         driver::TESTS,
         watch::TESTS,
         stress::TESTS,
         failing::TESTS,
         load::TESTS,
+        checks::TESTS,
         leaks::TESTS,
     ]
     .concat();

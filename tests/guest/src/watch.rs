@@ -59,6 +59,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("watch::pid_namespaces", pid_namespaces),
     Test::device("watch::rings_are_charged", rings_are_charged).logs(),
     Test::device("watch::the_tracepoint", the_tracepoint),
+    Test::device("watch::counted_by_perf", counted_by_perf),
     Test::device("watch::cost_of_a_fault", cost_of_a_fault),
 ];
 
@@ -1222,6 +1223,48 @@ fn the_tracepoint(lab: &Lab) -> Verdict {
     write(addr + 4 * PAGE);
     tracing.switch(false);
     assert_eq!((tracing.lines().len(), seen.take().unwrap().len()), (1, 1));
+    Ok(())
+}
+
+/// perf_event_open(2) of the tracepoint, to count this thread's calls of hooks.
+pub(crate) fn perf_counter() -> Result<fs::File, Skip> {
+    const PERF_TYPE_TRACEPOINT: u64 = 2;
+    const PERF_ATTR_SIZE_VER0: u64 = 64;
+    let path = "/sys/kernel/tracing/events/vmalab/vmalab_hook/id";
+    let id = fs::read_to_string(path).map_err(|error| Skip(format!("{path}: {error}")))?;
+    let id: u64 = id.trim().parse().unwrap();
+    // struct perf_event_attr: type and size, config, and zeros.
+    let mut attr = [0_u64; PERF_ATTR_SIZE_VER0 as usize / 8];
+    (attr[0], attr[1]) = (PERF_TYPE_TRACEPOINT | (PERF_ATTR_SIZE_VER0 << 32), id);
+    // SAFETY: the structure is as long as it says; the descriptor is new, and nobody else's.
+    unsafe {
+        let (this, any, none, flags) = (0, -1, -1, 0);
+        let fd = libc::syscall(libc::SYS_perf_event_open, &attr, this, any, none, flags);
+        Ok(fs::File::from_raw_fd(Errno::result(fd).unwrap() as i32))
+    }
+}
+
+fn counted_by_perf(lab: &Lab) -> Verdict {
+    let mut counter = perf_counter()?;
+    let mut calls = || {
+        let mut count = [0; 8];
+        counter.read_exact(&mut count).unwrap();
+        u64::from_ne_bytes(count)
+    };
+    let object = lab.open(16);
+    let addr = map(&object, SHARED, 0, 6);
+    let before = calls();
+    unmap(addr + 2 * PAGE, 2);
+    assert_eq!(
+        calls() - before,
+        5,
+        "may_split, open, may_split, open, close"
+    );
+    write(addr);
+    write(addr + PAGE);
+    assert_eq!(calls() - before, 7, "two faults");
+    write(addr + PAGE);
+    assert_eq!(calls() - before, 7, "none");
     Ok(())
 }
 
