@@ -48,7 +48,7 @@ help:
 #>   KERNELS= OPS=100000 SEED=1
 #>                     of make kernels: Debian suites (bullseye, experimental, pinned, ...), how much, and
 #>                     from which seed
-#>   DURATION=20 CALLS=100000
+#>   DURATION=120 CALLS=100000
 #>                     of make test-debug: seconds of races, and how many random ioctls
 #>   LEFT=             of make test-debug: seconds that are left for it; it is skipped if it takes longer
 #>   ONLY=             of the kernel's tests, these suites (tests/selftests/suites)
