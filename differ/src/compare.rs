@@ -120,6 +120,12 @@ impl Comparer {
             (Fields::COUNTERS, "data_vm", p.data_vm, o.data_vm),
             (Fields::COUNTERS, "stack_vm", p.stack_vm, o.stack_vm),
             (Fields::COUNTERS, "exec_vm", p.exec_vm, o.exec_vm),
+            (
+                Fields::COMMITTED,
+                "committed",
+                predicted.committed,
+                observed.committed,
+            ),
         ];
         for (field, name, p, o) in counters {
             if fields.contains(field) && p != o {

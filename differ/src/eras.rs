@@ -14,8 +14,8 @@ use vmalab_model::file::{Hooks, Kind};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::mempolicy::{mode, pages};
 use vmalab_model::{
-    AddressSpace, Area, Backing, Break, Errno, Field, File, FileId, Limits, MapFlags, Mmap,
-    MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, Rules, VmFlags,
+    AddressSpace, Advice, Allocation, Area, Backing, Break, Errno, Field, File, FileId, Limits,
+    MapFlags, Mmap, MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, Rules, VmFlags,
 };
 
 use crate::compare::Comparer;
@@ -357,7 +357,54 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         backing: Backing::None,
         offset: PAGE_SIZE,
     });
+    // A process that is large, and what it leaves to others.
+    let large = World {
+        limits: Limits {
+            overcommit: Overcommit::Never {
+                limit: 10_000,
+                reserve: 0,
+            },
+            ..plain.limits
+        },
+        ..plain.clone()
+    };
+    let leaves_little = vec![
+        Op::Mmap(Mmap {
+            addr: 0,
+            len: 3200 * PAGE_SIZE,
+            prot: Prot::READ,
+            flags: private,
+            backing: Backing::None,
+            offset: 0,
+        }),
+        anywhere(9_950),
+    ];
+    // What fork leaves out, page by page.
+    let leave_out = |at| Op::Madvise {
+        addr: at,
+        len: PAGE_SIZE,
+        advice: Advice::DONTFORK,
+    };
+    let left_out = vec![fixed(page(0), 2), leave_out(page(0)), leave_out(page(1))];
+    // A merge for which there is no memory.
+    let protect = |prot| Op::Mprotect {
+        addr: page(1),
+        len: PAGE_SIZE,
+        prot,
+    };
+    let starved = vec![
+        fixed(page(0), 2),
+        protect(Prot::READ),
+        Op::FailAllocation {
+            what: Allocation::Tree,
+            nth: 1,
+        },
+        protect(Prot::READ | Prot::WRITE),
+    ];
     let mut rare = vec![
+        (large, leaves_little),
+        (plain.clone(), left_out),
+        (plain.clone(), starved),
         (driver(VmFlags::DONTDUMP), beside()),
         (driver(VmFlags::DONTCOPY), beside()),
         (unmappable, vec![of_file(0..0, Prot::READ, 0)]),

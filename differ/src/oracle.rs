@@ -41,6 +41,8 @@ bitflags::bitflags! {
         const CONTENTS = 1 << 14;
         /// The signal that a touch would have raised.
         const SIGNALS = 1 << 15;
+        /// How much memory has been promised.
+        const COMMITTED = 1 << 16;
     }
 }
 

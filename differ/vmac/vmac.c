@@ -909,6 +909,7 @@ static int vmac_next_shmem;
 static uint32_t vmac_next_anon_vma;
 static unsigned long vmac_committed;
 static unsigned long vmac_shmem_committed;
+static unsigned long vmac_lost_before;
 
 static struct vmac_hook vmac_hooks[VMAC_HOOKS];
 static uint32_t vmac_n_hooks;
@@ -1113,6 +1114,12 @@ static int security_vm_enough_memory_mm(struct mm_struct *mm, long pages)
 	WARN_ON(pages < 0);
 	if ((unsigned long)pages > vmac_limits.commit)
 		return -ENOMEM;
+	if (vmac_limits.commit_limit != UINT64_MAX) {
+		unsigned long kept = min_t(unsigned long, mm->total_vm / 32, vmac_limits.user_reserve);
+
+		if (vmac_committed + vmac_lost_before + pages + kept >= vmac_limits.commit_limit)
+			return -ENOMEM;
+	}
 	vm_acct_memory(pages);
 	vmac_ledger.asked = pages;
 	return 0;
@@ -1150,7 +1157,7 @@ static int security_mmap_addr(unsigned long addr)
 #define arch_calc_vm_prot_bits(prot, pkey)	0
 #define arch_calc_vm_flag_bits(file, flags)	0
 #define OVERCOMMIT_NEVER		2
-#define sysctl_overcommit_memory	0
+#define sysctl_overcommit_memory	(vmac_limits.commit_limit == UINT64_MAX ? 0 : OVERCOMMIT_NEVER)
 #define arch_mmap_check(addr, len, flags)	0
 #define in_32bit_syscall()		false
 #define in_compat_syscall()		false
@@ -1875,7 +1882,7 @@ static void vmac_count(struct vmac_seen *seen)
 		.data_vm = mm->data_vm,
 		.stack_vm = mm->stack_vm,
 		.exec_vm = mm->exec_vm,
-		.committed = vmac_committed,
+		.committed = vmac_committed + vmac_lost_before,
 	};
 }
 
@@ -1930,6 +1937,7 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	seen->lost = vmac_committed - vmac_shmem_committed - accounted;
 	WARN_ON(seen->lost != vmac_expected_loss(op, seen->result, accounted));
 	vmac_committed -= seen->lost;
+	vmac_lost_before += seen->lost;
 	vmac_ledger.accounted = accounted;
 	seen->n_areas = area - vmac_areas;
 	seen->discarded = vmac_discarded;
@@ -2095,6 +2103,7 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 	vmac_committed = 0;
 	vmac_shmem_committed = 0;
 	vmac_ledger = (typeof(vmac_ledger)) {};
+	vmac_lost_before = 0;
 
 	vmac_limits = *limits;
 	sysctl_max_map_count = min_t(uint64_t, limits->max_map_count, INT_MAX);

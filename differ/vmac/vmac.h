@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 7
+#define VMAC_ABI 8
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -102,7 +102,7 @@ struct vmac_counters {
 	uint64_t data_vm;
 	uint64_t stack_vm;
 	uint64_t exec_vm;
-	uint64_t committed;	/* pages that count against the commit limit */
+	uint64_t committed;	/* pages that count against the commit limit, with those that were lost */
 };
 
 struct vmac_range {
@@ -169,6 +169,8 @@ struct vmac_limits {
 	uint64_t stack_guard_gap;
 	uint64_t max_map_count;
 	uint64_t commit;	/* a request may not be larger, in pages */
+	uint64_t commit_limit;	/* what is promised has to be less, in pages; UINT64_MAX: no mode 2 */
+	uint64_t user_reserve;	/* what a large process leaves of it at most, in pages */
 	uint64_t address_space;
 	uint64_t data;
 	uint64_t stack;

@@ -105,20 +105,46 @@ impl Limits {
     pub(crate) fn can_do_mlock(&self) -> bool {
         self.memlock != 0 || self.cap_ipc_lock
     }
-
-    /// Whether so many pages may be promised (`security_vm_enough_memory_mm`).
-    pub(crate) fn enough_memory(&self, rules: &Rules, pages: u64) -> Result<(), Errno> {
-        match self.overcommit {
-            Overcommit::Guess { total } if pages > total => Err(Errno::ENOMEM),
-            Overcommit::Guess { total } if pages == total && rules.guess_wants_more => {
-                Err(Errno::ENOMEM)
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl<C: Container> AddressSpace<C> {
+    /// Promises so many pages, if that may be (`security_vm_enough_memory_mm`, `__vm_enough_memory`).
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub(crate) fn charge(&mut self, pages: u64) -> Result<(), Errno> {
+        let promised = self.committed.wrapping_add(pages);
+        let enough = match self.limits.overcommit {
+            Overcommit::Always => true,
+            Overcommit::Guess { total } if self.rules.guess_wants_more => pages < total,
+            Overcommit::Guess { total } => pages <= total,
+            Overcommit::Never { limit, reserve } => {
+                let mut kept = self.counters.total_vm / 32;
+                if self.rules.user_reserve_is_bounded {
+                    kept = kept.min(reserve);
+                }
+                promised < limit.saturating_sub(kept)
+            }
+        };
+        if !enough {
+            return Err(Errno::ENOMEM);
+        }
+        self.committed = promised;
+        Ok(())
+    }
+
+    /// Takes a promise back (`vm_unacct_memory`).
+    #[inline]
+    pub(crate) fn uncharge(&mut self, pages: u64) {
+        self.committed = self.committed.wrapping_sub(pages);
+    }
+
+    /// So many pages are promised of which nobody will give anything back: an error of the kernel's.
+    pub(crate) fn lose_charge(&mut self, pages: u64) {
+        self.lost_charge += pages;
+    }
+
     /// Whether so many pages more are within RLIMIT_AS and RLIMIT_DATA (`may_expand_vm`).
     pub(crate) fn may_expand_vm(&self, flags: VmFlags, pages: u64) -> bool {
         let data = flags.contains(VmFlags::WRITE)

@@ -151,7 +151,17 @@ impl<C: Container> AddressSpace<C> {
         if !self.may_expand_vm(flags, pages) || self.counters.map_count > self.max_map_count() {
             return Err(Errno::ENOMEM);
         }
-        self.limits.enough_memory(&self.rules, pages)?;
+        self.charge(pages)?;
+        let grown = self.add_to_heap(addr, len, flags);
+        if grown.is_err() {
+            self.uncharge(pages);
+        }
+        grown
+    }
+
+    /// Where the limits allow it.
+    fn add_to_heap(&mut self, addr: u64, len: u64, flags: VmFlags) -> Result<(), Errno> {
+        let pages = len >> PAGE_SHIFT;
         let new = Vma {
             start: addr,
             end: addr + len,

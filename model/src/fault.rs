@@ -242,7 +242,7 @@ impl<C: Container> AddressSpace<C> {
     fn object_pages(&self, vma: &Vma) -> u64 {
         match vma.object {
             Object::File(id) => self.file(id).pages,
-            Object::Shmem(number) => self.shmem.get(&number).copied().unwrap_or(u64::MAX),
+            Object::Shmem(number) => self.shmem.pages(number).unwrap_or(u64::MAX),
             Object::Anon | Object::Other => u64::MAX,
         }
     }
@@ -322,7 +322,11 @@ impl<C: Container> AddressSpace<C> {
         {
             return Err(Errno::ENOMEM);
         }
-        self.limits.enough_memory(&self.rules, grow)?;
+        self.charge(grow)?;
+        // Whether or not it counts.
+        if !vma.flags.contains(VmFlags::ACCOUNT) {
+            self.lose_charge(grow);
+        }
         let grown = Vma {
             start: page,
             pgoff: vma.pgoff - grow,

@@ -17,12 +17,14 @@ impl<C: Container> AddressSpace<C> {
     pub(crate) fn fork(&mut self) -> Result<(), Errno> {
         let mut child = C::default();
         let mut counters = self.counters;
+        let committed = self.committed;
         let parent = core::mem::take(&mut self.areas);
         if let Err(error) = self.copy_areas(&parent, &mut child, &mut counters) {
             for copy in child.iter_from(0) {
                 self.call(Hook::Close, copy);
             }
             self.areas = parent;
+            self.committed = committed;
             return Err(error);
         }
         // Page tables are copied of what the child has and may keep.
@@ -35,6 +37,8 @@ impl<C: Container> AddressSpace<C> {
                 self.discard(vma.start..vma.end);
             }
         }
+        self.shmem = self.shmem.of_child(child.iter_from(0));
+        self.committed_of_parents = committed - self.lost_charge;
         self.areas = child;
         self.counters = counters;
         self.counters.locked_vm = 0;
@@ -59,7 +63,7 @@ impl<C: Container> AddressSpace<C> {
                 continue;
             }
             if vma.flags.contains(VmFlags::ACCOUNT) {
-                self.limits.enough_memory(&self.rules, vma.pages())?;
+                self.charge(vma.pages())?;
             }
             let copy = self.copy_for_child(vma, child)?;
             self.call(Hook::Open, &copy);

@@ -156,6 +156,7 @@ impl<C: Container> AddressSpace<C> {
     /// address space, and that a recount gives the counters. The error says what is wrong.
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut recount = Counters::default();
+        let mut accounted = self.shmem.charged() + self.committed_of_parents + self.lost_charge;
         let mut last = 0;
         for vma in self.areas.iter_from(0) {
             let at = format!("area {:#x}-{:#x}", vma.start, vma.end);
@@ -190,6 +191,9 @@ impl<C: Container> AddressSpace<C> {
             if vma.flags.contains(VmFlags::LOCKED) {
                 recount.locked_vm += vma.pages();
             }
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                accounted += vma.pages();
+            }
         }
         // Before it was clean, DONTUNMAP left pages counted as locked that are not.
         if !self.rules.dontunmap_is_clean && recount.locked_vm < self.counters.locked_vm {
@@ -206,6 +210,12 @@ impl<C: Container> AddressSpace<C> {
                 locked_vm: recount.locked_vm,
                 ..self.counters
             };
+        }
+        if accounted != self.committed {
+            return Err(format!(
+                "{} pages promised, but {accounted} are of areas, objects, parents, or lost",
+                self.committed
+            ));
         }
         if recount != self.counters {
             return Err(format!(

@@ -108,12 +108,13 @@
 //! | `mmap`, `unmapped_area` | mapping, and the choice of an address | `mm/mmap.c`, `mm/vma.c`, `arch/x86` |
 //! | `split`, `merge` | one area into two, two or three into one | `mm/vma.c` |
 //! | `allocation` | memory for the kernel's own needs, and that it may fail | `kernel/fork.c`, `lib/maple_tree.c`, `mm/rmap.c` |
-//! | `account` | counters and limits | `mm/mmap.c`, `mm/util.c` |
+//! | `account` | counters, limits, what is promised | `mm/mmap.c`, `mm/util.c` |
 //! | `fault`, `signal` | touching, stacks that grow, SIGSEGV and SIGBUS | `mm/memory.c`, `mm/vma.c`, `arch/x86/mm/fault.c` |
 //! | `mprotect`, `mlock`, `madvise`, `mremap`, `mseal`, `brk`, `remap_file_pages`, `fork` | as they are called | the files of those names, `mm/mmap.c` |
 //! | `mempolicy` | from where pages are taken | `mm/mempolicy.c` |
 //! | `guards` | pages whose touch is refused | `mm/madvise.c` |
 //! | `shm` | segments that are attached | `ipc/shm.c` |
+//! | `shmem` | shared anonymous memory | `mm/shmem.c` |
 //! | `steer` | drivers that are told to refuse | |
 //! | `mdwe` | no memory that becomes executable | `kernel/sys.c`, `mm/vma.h` |
 //! | `page_table` | which page tables go with areas | `mm/memory.c` |
@@ -192,6 +193,8 @@ mod remap_file_pages;
 pub mod rules;
 #[cfg(feature = "alloc")]
 mod shm;
+#[cfg(feature = "alloc")]
+mod shmem;
 #[cfg(feature = "alloc")]
 mod signal;
 #[cfg(feature = "alloc")]

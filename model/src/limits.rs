@@ -65,6 +65,15 @@ pub enum Overcommit {
     },
     /// 1: all is allowed.
     Always,
+    /// 2: all that is promised must be less than the limit, and `MAP_NORESERVE` means nothing.
+    Never {
+        /// What there is to be promised (`CommitLimit` of `/proc/meminfo`), in pages: less what others have been
+        /// promised, and less what is kept for root (`vm.admin_reserve_kbytes`) unless this is root.
+        limit: u64,
+        /// What is kept for others if the process is large, in pages (`vm.user_reserve_kbytes`): no more than one
+        /// page for 32 of its own.
+        reserve: u64,
+    },
 }
 
 /// Where anonymous memory uses huge pages.

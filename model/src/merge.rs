@@ -94,6 +94,7 @@ impl<C: Container> AddressSpace<C> {
                     merged.end = next.end;
                     merged.inherit_sticky(next);
                     merged.inherit_anon_vma(next);
+                    self.shmem.lose(next.object);
                     self.counters.map_count -= 1;
                 }
                 merged.inherit_anon_vma(new);
@@ -202,7 +203,10 @@ impl<C: Container> AddressSpace<C> {
         }
         if whole {
             let both = left.is_some() && right.is_some();
-            self.counters.map_count -= if both { 2 } else { 1 };
+            for _ in 0..if both { 2 } else { 1 } {
+                self.shmem.lose(merged.object);
+                self.counters.map_count -= 1;
+            }
             self.areas.join(merged);
             if both && self.rules.errs(Mistake::NextRemovedTwice) {
                 self.remove_next(merged.end);

@@ -6,8 +6,11 @@
 //! areas with `MAP_NORESERVE` alone, and pages of 2 MiB are known alone; for files of hugetlbfs it is large
 //! enough.
 
+use core::ops::Range;
+
 use crate::fault::wants_pages;
 use crate::file::{File, Kind};
+use crate::limits::Overcommit;
 use crate::munmap::Gathered;
 use crate::rules::{DriverMerges, Mistake, Room};
 use crate::unmapped_area::{PMD_SIZE, Request};
@@ -70,7 +73,7 @@ impl<C: Container> AddressSpace<C> {
             }
             // A new file, for which nothing is reserved before it is mapped.
             hugetlb = true;
-            object = self.new_shmem(0);
+            object = self.shmem.create(0, 0);
             file = Some(File {
                 mmap_error: (!flags.contains(MapFlags::NORESERVE)).then_some(Errno::ENOMEM),
                 ..File::hugetlb(0)
@@ -84,7 +87,12 @@ impl<C: Container> AddressSpace<C> {
             args.len
         };
         let pgoff = args.offset >> PAGE_SHIFT;
-        self.do_mmap(object, file, args.addr, len, args.prot, flags, pgoff)
+        let result = self.do_mmap(object, file, args.addr, len, args.prot, flags, pgoff);
+        if result.is_err() {
+            // If it was made for this.
+            self.shmem.forget_unused(object);
+        }
+        result
     }
 
     /// Segments have none, attached or not.
@@ -189,7 +197,9 @@ impl<C: Container> AddressSpace<C> {
             }
             None => (vm_flags, pgoff) = anonymous_flags(&self.rules, flags, vm_flags, addr, pgoff)?,
         }
-        if flags.contains(MapFlags::NORESERVE) {
+        if flags.contains(MapFlags::NORESERVE)
+            && !matches!(self.limits.overcommit, Overcommit::Never { .. })
+        {
             vm_flags |= VmFlags::NORESERVE;
         }
         let addr = self.mmap_region(object, file.as_ref(), addr, len, vm_flags, pgoff)?;
@@ -258,7 +268,7 @@ impl<C: Container> AddressSpace<C> {
         // __mmap_setup: what is in the way is cut out, then the limits are checked as if it were gone.
         // Up to here an error leaves all but the cuts as it was.
         let hides = self.rules.mmap_hides_unmap_error;
-        let old = if self.is_mapped(addr, end) {
+        let mut old = if self.is_mapped(addr, end) {
             self.gather(addr, end)
                 .map_err(|error| if hides { Errno::ENOMEM } else { error })?
         } else {
@@ -276,22 +286,69 @@ impl<C: Container> AddressSpace<C> {
         let accounted = vm_flags.contains(VmFlags::WRITE)
             && file.is_none_or(|file| file.kind != Kind::Hugetlb)
             && !vm_flags.intersects(VmFlags::NORESERVE | VmFlags::SHARED);
+        let mut charged = 0;
+        let mut taken_over = 0;
         if accounted && self.rules.charge_before_unmap {
-            self.limits
-                .enough_memory(&self.rules, pages.saturating_sub(old.accounted))?;
+            taken_over = core::mem::take(&mut old.accounted);
+            charged = pages.saturating_sub(taken_over);
+            if charged > 0 {
+                self.charge(charged)?;
+            }
         }
         // From here on the old areas are gone: an error leaves a hole.
-        self.complete(&old);
+        let freed = self.complete(&old);
+        if !self.rules.charge_before_unmap {
+            self.settle(&old, freed);
+        }
         let room_in_the_end = self.rules.mmap_checks_room == Room::AfterUnmapping;
         if room_in_the_end && !self.may_expand_vm(vm_flags, pages) {
             return Err(Errno::ENOMEM);
         }
         if accounted {
             if !self.rules.charge_before_unmap {
-                self.limits.enough_memory(&self.rules, pages)?;
+                charged = pages;
+                self.charge(charged)?;
             }
             vm_flags |= VmFlags::ACCOUNT;
         }
+        let new = self.map_what_is_free(object, file, addr..end, vm_flags, pgoff);
+        if self.rules.charge_before_unmap {
+            self.settle(&old, freed);
+        }
+        let new = new.inspect_err(|_| {
+            self.uncharge(charged);
+            // The charge of what is gone was to be that of what is new.
+            self.lose_charge(taken_over);
+        })?;
+        if let Some(new) = new {
+            if file.is_some_and(|file| self.prepares(file)) && self.rules.tells_of_mapped {
+                if let Err(error) = self.ask(Hook::Mapped, &new, None) {
+                    // mmap_action_finish
+                    let _ = self.munmap(addr, len);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(addr)
+    }
+
+    /// Whether the driver is asked before merging (`can_mmap_prepare`).
+    fn prepares(&self, file: &File) -> bool {
+        file.prepares && self.rules.mmap_prepare
+    }
+
+    /// `__mmap_new_vma`, or a merge, and `__mmap_complete`. Gives the area if it is a new one.
+    fn map_what_is_free(
+        &mut self,
+        object: Object,
+        file: Option<&File>,
+        range: Range<u64>,
+        mut vm_flags: VmFlags,
+        pgoff: u64,
+    ) -> Result<Option<Vma>, Errno> {
+        let Range { start: addr, end } = range;
+        let pages = (end - addr) >> PAGE_SHIFT;
+        let reserve = !vm_flags.contains(VmFlags::NORESERVE);
         if !self.rules.noreserve_is_kept {
             vm_flags = vm_flags.without(VmFlags::NORESERVE);
         }
@@ -314,9 +371,8 @@ impl<C: Container> AddressSpace<C> {
             name: None,
             policy: None,
         };
-        let prepares = |file: &File| file.prepares && self.rules.mmap_prepare;
         let (prepares, asks) = match file {
-            Some(file) if prepares(file) => (Some(file), None),
+            Some(file) if self.prepares(file) => (Some(file), None),
             other => (None, other),
         };
         if let Some(file) = prepares {
@@ -352,7 +408,7 @@ impl<C: Container> AddressSpace<C> {
                 }
                 merged = self.merge_what_was_asked_for(&new, vm_flags);
             } else if shared {
-                self.shmem_zero_setup(&mut new)?;
+                self.shmem_zero_setup(&mut new, reserve)?;
             }
         }
         let flags = merged.map_or(new.flags, |merged| merged.flags);
@@ -374,16 +430,10 @@ impl<C: Container> AddressSpace<C> {
         if merged.is_none() {
             new.flags = kept;
             self.areas.insert(new);
+            self.shmem.gain(new.object);
             self.counters.map_count += 1;
-            if prepares.is_some() && self.rules.tells_of_mapped {
-                if let Err(error) = self.ask(Hook::Mapped, &new, None) {
-                    // mmap_action_finish
-                    let _ = self.munmap(addr, len);
-                    return Err(error);
-                }
-            }
         }
-        Ok(addr)
+        Ok(merged.is_none().then_some(new))
     }
 
     /// The driver was asked, which may have changed the flags: what merges then, though an area had been made for it.
@@ -443,37 +493,6 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::ENOMEM);
         }
         Ok(())
-    }
-
-    /// `shmem_zero_setup`: every shared anonymous mapping is a new object.
-    fn shmem_zero_setup(&mut self, new: &mut Vma) -> Result<(), Errno> {
-        if !new.flags.contains(VmFlags::NORESERVE) {
-            self.limits.enough_memory(&self.rules, new.pages())?;
-        }
-        new.object = self.new_shmem(new.pages());
-        Ok(())
-    }
-
-    /// A new object of so many pages, which no file of the run is.
-    fn new_shmem(&mut self, pages: u64) -> Object {
-        let number = self.next_shmem;
-        self.next_shmem += 1;
-        self.shmem.insert(number, pages);
-        // Sizes of objects that nobody maps any more are of no use.
-        if self.shmem.len() as u64 > 2 * self.counters.map_count + 1024 {
-            let Self { areas, shmem, .. } = self;
-            let mut live = alloc::collections::BTreeMap::new();
-            for vma in areas.iter_from(0) {
-                if let Object::Shmem(number) = vma.object {
-                    if let Some(&pages) = shmem.get(&number) {
-                        live.insert(number, pages);
-                    }
-                }
-            }
-            live.insert(number, pages);
-            self.shmem = live;
-        }
-        Object::Shmem(number)
     }
 }
 

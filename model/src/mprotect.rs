@@ -153,6 +153,7 @@ impl<C: Container> AddressSpace<C> {
         if flags == old {
             return Ok(*vma);
         }
+        let mut charged = 0;
         if flags.contains(VmFlags::WRITE) {
             if !self.may_expand_vm(flags, pages) && self.may_expand_vm(old, pages) {
                 return Err(Errno::ENOMEM);
@@ -163,7 +164,8 @@ impl<C: Container> AddressSpace<C> {
                 | VmFlags::SHARED
                 | VmFlags::NORESERVE;
             if !old.intersects(settled) {
-                self.limits.enough_memory(&self.rules, pages)?;
+                self.charge(pages)?;
+                charged = pages;
                 flags |= VmFlags::ACCOUNT;
             }
         } else if self.rules.mprotect_unaccounts
@@ -173,7 +175,11 @@ impl<C: Container> AddressSpace<C> {
         {
             flags = flags.without(VmFlags::ACCOUNT);
         }
-        let mut now = self.modify_flags(prev, vma, start, end, flags)?;
+        let modified = self.modify_flags(prev, vma, start, end, flags);
+        let mut now = modified.inspect_err(|_| self.uncharge(charged))?;
+        if old.contains(VmFlags::ACCOUNT) && !flags.contains(VmFlags::ACCOUNT) {
+            self.uncharge(pages);
+        }
         if flags.contains(VmFlags::WRITE)
             && old.contains(VmFlags::LOCKED)
             && !old.intersects(VmFlags::WRITE | VmFlags::SHARED)

@@ -428,8 +428,10 @@ impl<C: Container> AddressSpace<C> {
     /// `expand_vma_in_place`, `vma_merge_extend`
     fn expand_in_place(&mut self, remap: &Remap, vma: &Vma) -> Result<(), Errno> {
         let pages = remap.delta() >> PAGE_SHIFT;
+        let mut charged = 0;
         if vma.flags.contains(VmFlags::ACCOUNT) {
-            self.limits.enough_memory(&self.rules, pages)?;
+            charged = pages;
+            self.charge(charged)?;
         }
         let more = Vma {
             start: vma.end,
@@ -446,8 +448,9 @@ impl<C: Container> AddressSpace<C> {
         let alone = self.rules.close_forbids_merging && !self.may_vanish(vma);
         if self.rules.mremap_grown_merges && !alone {
             let next = self.areas.find(vma.end).copied();
-            self.merge_new_range(&more, Some(vma), next.as_ref())?
-                .ok_or(Errno::ENOMEM)?;
+            let merged = self.merge_new_range(&more, Some(vma), next.as_ref());
+            let merged = merged.and_then(|merged| merged.ok_or(Errno::ENOMEM));
+            merged.inspect_err(|_| self.uncharge(charged))?;
         } else {
             let grown = Vma {
                 end: more.end,
@@ -531,24 +534,35 @@ impl<C: Container> AddressSpace<C> {
             }
             vma = self.lookup(remap.addr)?;
         }
+        let mut charged = 0;
         if vma.flags.contains(VmFlags::ACCOUNT) {
-            let charged = if dontunmap {
+            let bytes = if dontunmap {
                 remap.new_len
             } else if self.rules.mremap_charges_what_shrank {
                 remap.asked.abs_diff(remap.new_len)
             } else {
                 remap.delta()
             };
-            self.limits
-                .enough_memory(&self.rules, charged >> PAGE_SHIFT)?;
+            charged = bytes >> PAGE_SHIFT;
+            self.charge(charged)?;
         }
 
-        let copy = self.copy_vma(remap, &vma)?;
+        let copied = self.copy_vma(remap, &vma);
+        let copy = copied.inspect_err(|_| self.uncharge(charged))?;
         if let Err(error) = self.tell_mremap(&copy) {
+            if !self.rules.mremap_charges_what_came_back {
+                self.uncharge(charged);
+            } else if !dontunmap {
+                self.lose_charge(charged);
+            }
             // The pages go back, and it is the copy that is unmapped.
             self.account_remapped(copy.flags, copy.has_file(), remap.new_len >> PAGE_SHIFT);
             self.unmap_what_moved(remap, remap.new_addr, remap.new_len);
             return Err(error);
+        }
+        if !remap.grows() && !dontunmap {
+            // What went away before the move was given back then.
+            self.lose_charge(charged);
         }
         self.guards.rename(remap.addr..old_end, remap.new_addr);
         if vma.flags.contains(VmFlags::UFFD_MISSING) {
@@ -603,13 +617,17 @@ impl<C: Container> AddressSpace<C> {
         let moved = remap.old_len;
         let lost = self.discarded.len();
         let last = self.discarded.last().cloned();
-        let source = self.areas.find(addr).copied();
-        if self.munmap(addr, len).is_err() {
+        let dontunmap = remap.flags.contains(MremapFlags::DONTUNMAP);
+        let accounted = |vma: &Vma| vma.flags.contains(VmFlags::ACCOUNT) && !dontunmap;
+        let source = self.areas.find(addr).copied().filter(accounted);
+        let committed = self.committed;
+        let unmapped = self.munmap(addr, len);
+        if source.is_some() {
             // It was told to give no charge back: that went with the pages.
-            let dontunmap = remap.flags.contains(MremapFlags::DONTUNMAP);
-            if let Some(Vma { start, end, .. }) = source.filter(|_| !dontunmap) {
-                self.unaccount(start, end);
-            }
+            self.committed = committed;
+        }
+        if unmapped.is_err() {
+            self.account_what_stays(source, len >> PAGE_SHIFT);
             return;
         }
         self.discarded.truncate(lost);
@@ -618,6 +636,27 @@ impl<C: Container> AddressSpace<C> {
         }
         if moved < len {
             self.discard(addr + moved..addr + len);
+        }
+    }
+
+    /// Of what could not be unmapped, `pages` should have been. The area, if it was accounted for, is so no more.
+    fn account_what_stays(&mut self, source: Option<Vma>, pages: u64) {
+        let once_more = match source {
+            Some(_) => self.rules.mremap_charges_what_stays,
+            None => self.rules.mremap_charges_all_that_stays,
+        };
+        if once_more {
+            self.committed += pages;
+            self.lose_charge(pages);
+        }
+        if let Some(source) = source {
+            self.unaccount(source.start, source.end);
+            let rest = source.pages().saturating_sub(pages);
+            if once_more {
+                self.lose_charge(rest);
+            } else {
+                self.uncharge(rest);
+            }
         }
     }
 
@@ -684,6 +723,7 @@ impl<C: Container> AddressSpace<C> {
             return Err(error);
         }
         self.areas.insert(new);
+        self.shmem.gain(new.object);
         self.counters.map_count += 1;
         Ok(new)
     }

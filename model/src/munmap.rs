@@ -24,7 +24,7 @@ pub(crate) struct Gathered {
     pub(crate) end: u64,
     /// What the counters lose.
     pub(crate) counters: Counters,
-    /// Pages that were accounted.
+    /// Pages that were accounted, and are so no more.
     pub(crate) accounted: u64,
 }
 
@@ -72,7 +72,8 @@ impl<C: Container> AddressSpace<C> {
                 return Err(error);
             }
         }
-        self.complete(&gathered);
+        let freed = self.complete(&gathered);
+        self.settle(&gathered, freed);
         Ok(())
     }
 
@@ -153,12 +154,11 @@ impl<C: Container> AddressSpace<C> {
         }
     }
 
-    /// Takes the areas of the range out, and their pages out of the counters, and tells the drivers, in order
-    /// of addresses, that they go away (`vma_close`, `vms_complete_munmap_vmas`).
-    pub(crate) fn complete(&mut self, gathered: &Gathered) {
-        let gone = &gathered.counters;
-        if gone.map_count == 0 {
-            return;
+    /// Takes the areas of the range out, and tells the drivers, in order of addresses, that they go away
+    /// (`vms_clean_up_area`, `remove_vma`). Gives what was promised for shared objects that went with them.
+    pub(crate) fn complete(&mut self, gathered: &Gathered) -> u64 {
+        if gathered.counters.map_count == 0 {
+            return 0;
         }
         self.forget_last_search(gathered);
         let Self {
@@ -166,17 +166,28 @@ impl<C: Container> AddressSpace<C> {
             files,
             hooks,
             discarded,
+            shmem,
             ..
         } = self;
+        let mut freed = 0;
         let first = hooks.len();
         areas.remove_range(gathered.start..gathered.end, |vma| {
             record(files, hooks, Hook::Close, vma);
             push_range(discarded, vma.start..vma.end);
+            freed += shmem.lose(vma.object);
         });
         if self.rules.errs(Mistake::CloseBackwards) {
             self.hooks[first..].reverse();
         }
         self.guards.remove(gathered.start..gathered.end);
+        freed
+    }
+
+    /// Takes what is gone out of the counters, and gives back what was promised for it (the end of
+    /// `vms_complete_munmap_vmas`).
+    pub(crate) fn settle(&mut self, gathered: &Gathered, freed: u64) {
+        let gone = &gathered.counters;
+        self.uncharge(gathered.accounted + freed);
         let now = &mut self.counters;
         now.map_count -= gone.map_count;
         // Below zero where an era loses count, as the kernel's own.

@@ -133,6 +133,9 @@ pub struct Outcome {
     pub layout: Vec<Area>,
     /// The counters afterwards.
     pub counters: Counters,
+    /// How many pages have been promised afterwards, to the process and to those that it is a fork of
+    /// (`vm_committed_as`, of which each process has a share). What the kernel forgets to give back stays.
+    pub committed: u64,
 }
 
 impl Default for Outcome {
@@ -146,6 +149,7 @@ impl Default for Outcome {
             discarded: Vec::new(),
             layout: Vec::new(),
             counters: Counters::default(),
+            committed: 0,
         }
     }
 }

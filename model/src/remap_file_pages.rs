@@ -62,10 +62,14 @@ impl<C: Container> AddressSpace<C> {
         let file = match first.object {
             Object::File(id) => *self.file(id),
             Object::Shmem(_) if first.flags.contains(VmFlags::HUGETLB) => File::hugetlb(0),
-            Object::Shmem(number) => File::memfd(self.shmem.get(&number).copied().unwrap_or(0)),
+            Object::Shmem(number) => File::memfd(self.shmem.pages(number).unwrap_or(0)),
             Object::Anon | Object::Other => File::regular(0),
         };
-        self.do_mmap(first.object, Some(file), start, len, prot, flags, pgoff)
-            .map(drop)
+        // The object is held while its areas go.
+        self.shmem.gain(first.object);
+        let result = self.do_mmap(first.object, Some(file), start, len, prot, flags, pgoff);
+        let freed = self.shmem.lose(first.object);
+        self.uncharge(freed);
+        result.map(drop)
     }
 }

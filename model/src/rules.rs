@@ -360,6 +360,16 @@ pub struct Rules {
     /// What a move leaves behind when it shrinks is charged once more, and never given back:
     /// `vrm_calc_charge` takes the difference that there was before. From 6.17 to 7.2.
     pub mremap_charges_what_shrank: bool,
+    /// A source that cannot be unmapped is charged once more, though nobody will give that back: its areas are not
+    /// accounted for any more ("mm/mremap: account memory on do_munmap() failure"). Since 5.11; before, what was left
+    /// of it was taken off.
+    pub mremap_charges_what_stays: bool,
+    /// The same of a source that was not accounted for before. Since 6.15, with the moving written
+    /// anew (`unmap_source_vma`).
+    pub mremap_charges_all_that_stays: bool,
+    /// A move that grows, and that the driver sends back, keeps the charge for what it would have grown by ("mm/mremap:
+    /// don't account pages in vma_to_resize()"). Since 5.12.
+    pub mremap_charges_what_came_back: bool,
     /// There must be an area at the old address even where nothing is looked up otherwise: when the mapping
     /// shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when areas of
     /// hugetlbfs came to be movable, whose size decides about the arguments ("mm, hugepages: add mremap()
@@ -450,6 +460,9 @@ pub struct Rules {
     /// be freed decided; since 5.2 ("mm: fix false-positive OVERCOMMIT_GUESS failures"), all of memory and swap may be
     /// asked for.
     pub guess_wants_more: bool,
+    /// What a large process leaves to others of what can be promised has an upper bound (`vm.user_reserve_kbytes`).
+    /// Since 3.10; before, it was a 32nd of its size, however large.
+    pub user_reserve_is_bounded: bool,
 
     /// A deliberate error, for testing testers. `None` in every era.
     pub mistake: Option<Mistake>,
@@ -725,6 +738,9 @@ impl Rules {
         mremap_checks_first: false,
         mremap_counts_exactly: false,
         mremap_charges_what_shrank: false,
+        mremap_charges_what_stays: false,
+        mremap_charges_all_that_stays: false,
+        mremap_charges_what_came_back: false,
         mremap_looks_up_first: false,
         mremap_asks_first: false,
         mremap_counts_first: false,
@@ -748,6 +764,7 @@ impl Rules {
         data_is_the_rest: true,
         data_limit_is_of_heap: true,
         guess_wants_more: true,
+        user_reserve_is_bounded: false,
         mistake: None,
     };
 
@@ -786,6 +803,7 @@ impl Rules {
         anon_vma_before_page: true,
         data_is_the_rest: false,
         data_limit_is_of_heap: false,
+        user_reserve_is_bounded: true,
         driver_merges: DriverMerges::BeforeAsking,
         file_checked_first: false,
         noexec_is_for_ever: true,
@@ -856,6 +874,8 @@ impl Rules {
         mmap_asks_above_first: true,
         small_gap_hides_stack: true,
         mremap_looks_up_first: true,
+        mremap_charges_what_stays: true,
+        mremap_charges_what_came_back: true,
         mremap_asks_first: true,
         mremap_grown_merges: true,
         last_advice: 25,
@@ -914,6 +934,7 @@ impl Rules {
         merge_into_unwritten: true,
         mremap_checks_first: true,
         mremap_charges_what_shrank: true,
+        mremap_charges_all_that_stays: true,
         remap_told_before_shrinking: false,
         dontunmap_is_clean: false,
         dontunmap_counts_copy: true,

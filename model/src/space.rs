@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`AddressSpace`]: the model of one process's memory (`struct mm_struct`).
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::ops::Range;
 
@@ -10,6 +10,7 @@ use crate::container::BTree;
 use crate::file::File;
 use crate::guards::Guards;
 use crate::rules::StackGuard;
+use crate::shmem::Objects;
 use crate::userfaultfd::Pending;
 use crate::{
     Area, Break, Container, Counters, Errno, FileId, Hook, HookCall, Limits, MdweFlags, Object, Op,
@@ -53,11 +54,16 @@ pub struct AddressSpace<C: Container = BTree> {
     pub(crate) mdwe: MdweFlags,
     pub(crate) heap: Break,
     pub(crate) last_anon_vma: NonZeroU32,
-    pub(crate) next_shmem: u32,
     /// Where a search for an address began last (`free_area_cache`).
     pub(crate) last_search: u64,
-    /// The sizes of shared anonymous objects, in pages.
-    pub(crate) shmem: BTreeMap<u32, u64>,
+    /// Shared anonymous objects.
+    pub(crate) shmem: Objects,
+    /// Pages that have been promised.
+    pub(crate) committed: u64,
+    /// Of these, what the parents have, which live on.
+    pub(crate) committed_of_parents: u64,
+    /// And what nobody will ever give back.
+    pub(crate) lost_charge: u64,
     /// The last merge of an area was refused when the kernel's iterator had already gone back to the area
     /// before it.
     pub(crate) went_back: bool,
@@ -109,9 +115,11 @@ impl<C: Container> AddressSpace<C> {
             mdwe: MdweFlags::empty(),
             heap: Break::default(),
             last_anon_vma: NonZeroU32::MIN,
-            next_shmem: 0,
             last_search: 0,
-            shmem: BTreeMap::new(),
+            shmem: Objects::default(),
+            committed: 0,
+            committed_of_parents: 0,
+            lost_charge: 0,
             went_back: false,
             guards: Guards::default(),
             discarded: Vec::new(),
@@ -171,7 +179,7 @@ impl<C: Container> AddressSpace<C> {
                 return Err(RestoreError::NoSuchFile);
             }
             Object::Shmem(number) => {
-                self.next_shmem = self.next_shmem.max(number.saturating_add(1))
+                self.shmem.avoid(number);
             }
             _ => {}
         }
@@ -192,6 +200,9 @@ impl<C: Container> AddressSpace<C> {
             .add(&self.rules, vma.flags, vma.has_file(), vma.pages());
         if vma.flags.contains(VmFlags::LOCKED) {
             self.counters.locked_vm = self.counters.locked_vm.wrapping_add(vma.pages());
+        }
+        if vma.flags.contains(VmFlags::ACCOUNT) {
+            self.committed += vma.pages();
         }
         self.areas.insert(vma);
         Ok(())
@@ -223,6 +234,7 @@ impl<C: Container> AddressSpace<C> {
             );
         }
         outcome.counters = self.counters;
+        outcome.committed = self.committed;
     }
 
     /// Applies an operation, and gives its value alone. What else there is to know of it can be asked for:
@@ -375,6 +387,11 @@ impl<C: Container> AddressSpace<C> {
     /// The counters.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How many pages have been promised to it, as [`Outcome::committed`].
+    pub fn committed(&self) -> u64 {
+        self.committed
     }
 
     /// The rules it follows.

@@ -52,6 +52,7 @@ impl<C: Container> AddressSpace<C> {
             self.call(Hook::Open, &new());
         }
         self.areas.split(start, at, pgoff);
+        self.shmem.gain(whole.object);
         self.counters.map_count += 1;
         Ok(())
     }

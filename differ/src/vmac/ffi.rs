@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 7;
+pub(super) const ABI: u32 = 8;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -158,6 +158,8 @@ pub(super) struct Limits {
     pub(super) stack_guard_gap: u64,
     pub(super) max_map_count: u64,
     pub(super) commit: u64,
+    pub(super) commit_limit: u64,
+    pub(super) user_reserve: u64,
     pub(super) address_space: u64,
     pub(super) data: u64,
     pub(super) stack: u64,

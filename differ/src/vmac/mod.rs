@@ -653,6 +653,7 @@ fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String>
         Err(_) => Err(errno(raw.result.unsigned_abs())?),
     };
     outcome.counters = counters(&raw.counters);
+    outcome.committed = raw.counters.committed;
     outcome.layout.clear();
     outcome.hooks.clear();
     // SAFETY: the library wrote so many, and does not touch them until the next call. It gives a pointer
@@ -780,7 +781,15 @@ fn limits(limits: &Limits, heap: Break) -> ffi::Limits {
         max_map_count: limits.max_map_count,
         commit: match limits.overcommit {
             Overcommit::Guess { total } => total,
-            Overcommit::Always => u64::MAX,
+            Overcommit::Always | Overcommit::Never { .. } => u64::MAX,
+        },
+        commit_limit: match limits.overcommit {
+            Overcommit::Never { limit, .. } => limit,
+            _ => u64::MAX,
+        },
+        user_reserve: match limits.overcommit {
+            Overcommit::Never { reserve, .. } => reserve,
+            _ => 0,
         },
         address_space: limits.address_space,
         data: limits.data,

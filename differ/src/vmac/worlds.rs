@@ -81,6 +81,18 @@ pub(crate) fn all() -> Vec<World> {
         },
         ..plain.clone()
     };
+    let strict = World {
+        name: "where nothing is promised twice".into(),
+        every: 6,
+        limits: Limits {
+            overcommit: Overcommit::Never {
+                limit: 24,
+                reserve: 1,
+            },
+            ..limits
+        },
+        ..plain.clone()
+    };
     let sealed = World {
         name: "with sealed areas".into(),
         every: 6,
@@ -103,7 +115,7 @@ pub(crate) fn all() -> Vec<World> {
         },
         ..plain.clone()
     };
-    let mut worlds = vec![plain, crowded, poor, frugal, sealed, starved, narrow];
+    let mut worlds = vec![plain, crowded, poor, frugal, sealed, starved, strict, narrow];
     for world in &mut worlds {
         let areas = &world.areas;
         world.counters.map_count = areas.len() as u64;

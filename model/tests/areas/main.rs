@@ -7,6 +7,7 @@ mod mistakes;
 mod neighbours;
 mod old_kernels;
 mod operations;
+mod promises;
 mod starved;
 mod steered;
 mod watched;
