@@ -7,6 +7,21 @@ use core::num::NonZeroU32;
 use crate::{AddressSpace, Container, Errno};
 
 /// What memory is allocated for.
+///
+/// ```
+/// use vmalab_model::{AddressSpace, Allocation, Errno, Limits, Mmap, Op, Rules};
+///
+/// let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+/// space.apply(&Op::Mmap(Mmap::anonymous(0x10000, 0x8000)));
+/// // A hole takes two areas more. There is memory for the first one.
+/// space.fail_nth_allocation(Allocation::Area, 2);
+/// let hole = Op::Munmap { addr: 0x12000, len: 0x2000 };
+/// let outcome = space.apply(&hole);
+/// assert_eq!(outcome.result, Err(Errno::ENOMEM));
+/// assert_eq!(outcome.layout.len(), 2, "the first cut stays");
+/// // Nothing is lost, and it can be tried again.
+/// assert_eq!(space.apply(&hole).result, Ok(0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Allocation {
     /// An area: `vm_area_alloc`, `vm_area_dup`.
@@ -29,7 +44,7 @@ impl Allocation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failing {
     what: Allocation,
-    /// It is so manieth from now on.
+    /// Which one it is from now on; 1 is the next.
     nth: NonZeroU32,
 }
 

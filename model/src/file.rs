@@ -7,6 +7,20 @@ use crate::{Errno, FileId, VmFlags};
 
 /// An open file (`struct file`): two opens of one path are two files, two descriptors of one open
 /// (`dup`) are one.
+///
+/// ```
+/// use vmalab_model::file::{File, MaySplit};
+/// use vmalab_model::{AddressSpace, Errno, Limits, Mmap, Op, Rules};
+///
+/// // A driver that lets its areas be cut at every fourth page alone.
+/// let device = File { may_split: MaySplit::Aligned(0x4000), ..File::device(16) };
+/// let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+/// let id = space.add_file(device);
+/// space.apply(&Op::Mmap(Mmap::shared(id, 0x10000, 0x8000, 0)));
+/// let unmap = |len| Op::Munmap { addr: 0x10000, len };
+/// assert_eq!(space.apply(&unmap(0x1000)).result, Err(Errno::EINVAL));
+/// assert_eq!(space.apply(&unmap(0x4000)).result, Ok(0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
     /// What it is.

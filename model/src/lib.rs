@@ -17,14 +17,114 @@
 //! ....Aaaaaaaa....    mmap      an area is born; a file's driver hears `mmap`
 //! ....Aaaaaaaaaa..    mmap      the next one fits (same flags, same file, offsets go on):
 //!                               the area grows, and the driver hears nothing
-//! ....AaRrAaaaaa..    mprotect  other rights for two pages: cut out by two splits; the driver is
+//! ....AaAaAaaaaa..    mprotect  other rights for two pages: cut out by two splits; the driver is
 //!                               asked (`may_split`) and told (`open`) of each new piece
 //! ....Aaaaaaaaaa..    mprotect  the old rights: merged again, if no driver wants to be told of areas
 //!                               that vanish (`close`), and if no two written pieces met
 //! ....Aaa...Aaaa..    munmap    gather: two splits; complete: `close` for what lay between
-//! ....Aaa...Aa.Aa.    mremap    the tail moves: copied (`open`), then unmapped (`close`)
-//! ....Aaa...Aa.Aa.    fork      the child's areas: the same, but they will merge less
+//! ....Aaa...Aa..Aa    mremap    the tail moves: copied (`open`), then unmapped (`close`)
+//! ....Aaa...Aa..Aa    fork      the child's areas: the same, but they will merge less
 //! ................    exit      `close`, one by one
+//! ```
+//!
+//! The same, played:
+//!
+//! ```
+//! use vmalab_model::{AddressSpace, Limits, Op, Prot, Rules};
+//! # use vmalab_model::{Backing, MapFlags, Mmap, MremapFlags, PAGE_SIZE};
+//! # use core::ops::Range;
+//! # const BASE: u64 = 0x10_0000;
+//! # fn addr(page: u64) -> u64 { BASE + page * PAGE_SIZE }
+//! # fn len(pages: &Range<u64>) -> u64 { (pages.end - pages.start) * PAGE_SIZE }
+//! # fn map(pages: Range<u64>) -> Op {
+//! #     Op::Mmap(Mmap {
+//! #         addr: addr(pages.start),
+//! #         len: len(&pages),
+//! #         prot: Prot::READ | Prot::WRITE,
+//! #         flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+//! #         backing: Backing::None,
+//! #         offset: 0,
+//! #     })
+//! # }
+//! # fn protect(pages: Range<u64>, prot: Prot) -> Op {
+//! #     Op::Mprotect { addr: addr(pages.start), len: len(&pages), prot }
+//! # }
+//! # fn unmap(pages: Range<u64>) -> Op {
+//! #     Op::Munmap { addr: addr(pages.start), len: len(&pages) }
+//! # }
+//! # fn relocate(pages: Range<u64>, to: u64) -> Op {
+//! #     Op::Mremap {
+//! #         addr: addr(pages.start),
+//! #         old_len: len(&pages),
+//! #         new_len: len(&pages),
+//! #         flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+//! #         new_addr: addr(to),
+//! #     }
+//! # }
+//! # fn draw(space: &AddressSpace) -> String {
+//! #     let mut drawn = vec![b'.'; 16];
+//! #     for vma in space.areas() {
+//! #         let page = |addr| ((addr - BASE) / PAGE_SIZE) as usize;
+//! #         drawn[page(vma.start)..page(vma.end)].fill(b'a');
+//! #         drawn[page(vma.start)] = b'A';
+//! #     }
+//! #     String::from_utf8(drawn).unwrap()
+//! # }
+//!
+//! let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+//! let write = Prot::READ | Prot::WRITE;
+//! for (op, drawn) in [
+//!     (map(4..12), "....Aaaaaaaa...."),
+//!     (map(12..14), "....Aaaaaaaaaa.."),
+//!     (protect(6..8, Prot::READ), "....AaAaAaaaaa.."),
+//!     (protect(6..8, write), "....Aaaaaaaaaa.."),
+//!     (unmap(7..10), "....Aaa...Aaaa.."),
+//!     (relocate(12..14, 14), "....Aaa...Aa..Aa"),
+//!     (Op::Fork, "....Aaa...Aa..Aa"),
+//!     (unmap(0..16), "................"),
+//! ] {
+//!     space.apply(&op).result.unwrap();
+//!     assert_eq!(draw(&space), drawn, "{op:?}");
+//! }
+//! ```
+//!
+//! **Cut.** A split gives one piece a new structure, and the other keeps the old one. Which of the two is new
+//! a driver can see: its `open` is called on that one, while the old one still covers all.
+//!
+//! ```text
+//!        at                     new below           new above
+//! |------|-------|             |=new=|------|      |------|=new=|
+//! ```
+//!
+//! **Merged.** What is new beside two areas that fit becomes part of the lower one, and the upper one vanishes.
+//! Where it may not, because its driver wants to be told (`close`) of what goes away, although nothing does,
+//! the lower one grows alone.
+//!
+//! ```text
+//!  prev   new  next                           with a close hook
+//! |----|.....|-----|    ->   |--------------|         |---------|------|
+//! ```
+//!
+//! **Written to.** The first private page ties an area to an `anon_vma`, by which the kernel finds who maps a page.
+//! An area that has none takes that of a neighbour from which it might have been cut; two areas that got
+//! theirs apart will never be one:
+//!
+//! ```text
+//! |--a--|.....|--b--|    written to, each by itself
+//! |--a--|-new-|--b--|    mapped between them: part of the left one,
+//! |-----a-----|--b--|    for a and b are not the same
+//! ```
+//!
+//! **Forked.** A child's areas have `anon_vma`s of their own, tied to the parent's. They merge with nothing that
+//! was not written to, so that the lock of one never comes to be that of ever more processes.
+//!
+//! **Gone.** `munmap` goes over its range twice, so that all that can fail does so before anything is lost:
+//!
+//! ```text
+//!            addr          addr+len
+//! |----A------|---B---|------C----|      the range cuts A and C
+//! |--A--|**A**|***B***|**C**|--C--|      gather: split, split; note what goes
+//! |--A--|                   |--C--|      complete: count, close, forget
 //! ```
 //!
 //! Three questions decide nearly all:
@@ -123,10 +223,17 @@
 //!
 //! # What is not modelled
 //!
-//! Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, the pool of huge pages,
-//! protection keys but for reading execute-only memory. Of the kernel's own allocations, those for areas,
-//! the tree that they are in and what ties them to their pages can fail ([`Allocation`]); those of names,
-//! policies and page tables cannot.
+//! - Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, the pool of huge pages.
+//! - Other memory nodes than the first, and where pages are; the hooks `set_policy` and `get_policy`, and all
+//!   others that [`Hook`] does not name.
+//! - Protection keys but for reading execute-only memory; shadow stacks; `personality(2)`, with which reading
+//!   is executing (`READ_IMPLIES_EXEC`); `PR_SET_MEMORY_MERGE`.
+//! - Of files: those that can only be appended to (EACCES), swap files (ETXTBSY), DAX, on which `MAP_SYNC` is known.
+//! - A userfaultfd that write-protects or wants minor faults; `MADV_HWPOISON` and its like.
+//! - Of the counters, the peaks (`VmPeak`).
+//!
+//! Of the kernel's own allocations, those for areas, the tree that they are in and what ties them to their pages
+//! can fail ([`Allocation`]); those of names, policies and page tables cannot.
 //!
 //! # Features
 //!

@@ -17,6 +17,21 @@ use crate::{AddressSpace, Container, Errno, NewName, Object, PAGE_SIZE, UffdEven
 macro_rules! advice {
     ($($(#[$doc:meta])* $name:ident = $value:ident;)*) => {
         /// A piece of advice (`MADV_*`), as a number that a program may give.
+        ///
+        /// ```
+        /// use vmalab_model::{AddressSpace, Advice, Errno, Limits, Mmap, Op, Rules, Signal};
+        ///
+        /// let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+        /// space.apply(&Op::Mmap(Mmap::anonymous(0x10000, 0x4000)));
+        /// let guard = Op::Madvise { addr: 0x12000, len: 0x1000, advice: Advice::GUARD_INSTALL };
+        /// let outcome = space.apply(&guard);
+        /// // Its contents are lost, and it may not be touched; but it is one area still.
+        /// assert_eq!(outcome.discarded, [0x12000..0x13000]);
+        /// assert_eq!(outcome.layout.len(), 1);
+        /// let outcome = space.apply(&Op::Touch { addr: 0x12345, write: false });
+        /// assert_eq!(outcome.result, Err(Errno::EFAULT));
+        /// assert_eq!(outcome.signal, Some(Signal::Unmapped));
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct Advice(pub u32);
 

@@ -38,6 +38,40 @@ pub struct Mmap {
     pub offset: u64,
 }
 
+impl Mmap {
+    /// Private memory that can be read and written, at that very address.
+    ///
+    /// ```
+    /// use vmalab_model::{AddressSpace, Limits, Mmap, Op, Prot, Rules};
+    ///
+    /// let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+    /// space.apply(&Op::Mmap(Mmap::anonymous(0x10000, 0x4000)));
+    /// // Right behind it, but for reading alone: an area of its own.
+    /// let read = Mmap { prot: Prot::READ, ..Mmap::anonymous(0x14000, 0x4000) };
+    /// assert_eq!(space.apply(&Op::Mmap(read)).counters.map_count, 2);
+    /// ```
+    pub const fn anonymous(addr: u64, len: u64) -> Self {
+        Self {
+            addr,
+            len,
+            prot: Prot(Prot::READ.0 | Prot::WRITE.0),
+            flags: MapFlags(MapFlags::PRIVATE.0 | MapFlags::ANONYMOUS.0 | MapFlags::FIXED.0),
+            backing: Backing::None,
+            offset: 0,
+        }
+    }
+
+    /// Pages of a file, shared with all who map them, that can be read and written, at that very address.
+    pub const fn shared(file: FileId, addr: u64, len: u64, offset: u64) -> Self {
+        Self {
+            flags: MapFlags(MapFlags::SHARED.0 | MapFlags::FIXED.0),
+            backing: Backing::File(file),
+            offset,
+            ..Self::anonymous(addr, len)
+        }
+    }
+}
+
 /// What `prctl(PR_SET_VMA_ANON_NAME)` gives for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NewName {
@@ -49,7 +83,22 @@ pub enum NewName {
     Invalid,
 }
 
-/// One operation on an address space.
+/// One operation on an address space, with the arguments as a program gives them: nothing is checked before it
+/// is applied.
+///
+/// ```
+/// use vmalab_model::{AddressSpace, Errno, Limits, MlockFlags, Mmap, Op, Rules};
+///
+/// // The third page of eight is locked by every kernel; not all have the call that locks as it is touched.
+/// for (rules, answer) in [(Rules::V2_6_11, Err(Errno::ENOSYS)), (Rules::V7_2, Ok(0))] {
+///     let mut space: AddressSpace = AddressSpace::new(rules, Limits::default());
+///     space.apply(&Op::Mmap(Mmap::anonymous(0x10000, 0x8000)));
+///     let lock = |flags| Op::Mlock { addr: 0x12000, len: 0x1000, flags };
+///     let outcome = space.apply(&lock(MlockFlags::empty()));
+///     assert_eq!((outcome.result, outcome.counters.locked_vm), (Ok(0), 1));
+///     assert_eq!(space.apply(&lock(MlockFlags::ONFAULT)).result, answer);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// `mmap(2)`.

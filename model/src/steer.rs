@@ -44,6 +44,21 @@ impl Asked {
 }
 
 /// What a driver was told ([`Op::Steer`](crate::Op::Steer)).
+///
+/// ```
+/// use vmalab_model::{AddressSpace, Asked, Backing, Errno, File, Limits, Mmap, Op, Rules};
+///
+/// let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, Limits::default());
+/// let id = space.add_file(File::device(16));
+/// space.apply(&Op::Mmap(Mmap::anonymous(0x10000, 0x4000)));
+/// // The device will refuse to be mapped: what was in the way is gone by then.
+/// let (file, hook, error) = (Backing::File(id), Asked::Mmap, Errno::EBUSY);
+/// space.apply(&Op::Steer { file, hook, nth: 1, error });
+/// let outcome = space.apply(&Op::Mmap(Mmap::shared(id, 0x11000, 0x2000, 0)));
+/// assert_eq!(outcome.result, Err(Errno::EBUSY));
+/// let left: Vec<_> = outcome.layout.iter().map(|area| area.start..area.end).collect();
+/// assert_eq!(left, [0x10000..0x11000, 0x13000..0x14000]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steered {
     /// Which hook refuses.

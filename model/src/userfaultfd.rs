@@ -15,6 +15,22 @@ use crate::rules::Userfaultfd;
 use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, VmFlags, Vma};
 
 /// What a userfaultfd delivers of operations on its areas (`struct uffd_msg`).
+///
+/// ```
+/// use vmalab_model::{AddressSpace, Errno, Limits, Mmap, Op, Rules, UffdEvent};
+///
+/// // At the limit no hole can be punched. Until 4.13 one was told of it all the same.
+/// for (rules, told) in [(Rules::V4_12, 1), (Rules::V7_2, 0)] {
+///     let limits = Limits { max_map_count: 1, ..Limits::default() };
+///     let mut space: AddressSpace = AddressSpace::new(rules, limits);
+///     space.apply(&Op::Mmap(Mmap::anonymous(0x10000, 0x8000)));
+///     space.apply(&Op::UffdRegister { addr: 0x10000, len: 0x8000 });
+///     let outcome = space.apply(&Op::Munmap { addr: 0x12000, len: 0x2000 });
+///     assert_eq!(outcome.result, Err(Errno::ENOMEM));
+///     let hole = UffdEvent::Unmap { start: 0x12000, end: 0x14000 };
+///     assert_eq!(outcome.events, vec![hole; told]);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UffdEvent {
     /// `UFFD_EVENT_UNMAP`: the range was unmapped, or would have been.

@@ -23,6 +23,18 @@ use core::ops::Range;
 use crate::{Errno, Vma};
 
 /// Areas by address. They never overlap and are never empty: the caller sees to that.
+///
+/// ```
+/// use vmalab_model::{AddressSpace, BTree, Limits, Mmap, Op, RbList, Rules};
+///
+/// // What is predicted does not depend on where areas are kept.
+/// let mut tree: AddressSpace<BTree> = AddressSpace::new(Rules::V6_12, Limits::default());
+/// let mut list: AddressSpace<RbList> = AddressSpace::new(Rules::V6_12, Limits::default());
+/// let map = Op::Mmap(Mmap::anonymous(0x10000, 0x8000));
+/// for op in [map, Op::Munmap { addr: 0x12000, len: 0x1000 }] {
+///     assert_eq!(tree.apply(&op), list.apply(&op));
+/// }
+/// ```
 pub trait Container: Default {
     /// How many there are.
     fn len(&self) -> usize;
