@@ -3,6 +3,10 @@
 //!
 //! Mirrors `vm_stat_account`, `may_expand_vm`, `mlock_future_ok` (mm/mmap.c), `is_exec_mapping` and
 //! its sisters (mm/vma.h), `__vm_enough_memory` (mm/util.c).
+//!
+//! The names and places are those of 7.2. Since 4.5 there are three kinds of pages and what is in none of them;
+//! before, `__vm_stat_account` counted otherwise ([`Rules::data_is_the_rest`]), and RLIMIT_DATA was of the heap
+//! alone.
 
 use crate::{
     AddressSpace, Container, Counters, Errno, Limits, PAGE_SHIFT, Rules, VmFlags,

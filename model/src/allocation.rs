@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`Allocation`]: what the kernel allocates memory for while it changes areas, and how one of them can be
 //! made to fail, as the kernel's fault injection does (`/proc/self/fail-nth`).
+//!
+//! The maple tree takes memory since 6.1; what ties an area to an `anon_vma` (`anon_vma_clone`) since 2.6.34, when
+//! there came to be more than one of them.
 
 use core::num::NonZeroU32;
 

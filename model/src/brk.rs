@@ -4,6 +4,9 @@
 //!
 //! It has no errors: it answers with the break that there is afterwards, which is the old one if
 //! anything went wrong.
+//!
+//! The names are those of 7.2. In 6.1 the heap's own area came to be looked for and expanded; until 6.0 `do_brk`
+//! mapped as `mmap` does. 2.6.11 has other bounds: the fields `brk_*` of [`Rules`](crate::Rules).
 
 use crate::rules::Mistake;
 use crate::unmapped_area::Request;

@@ -3,6 +3,10 @@
 //! `expand_downwards` and `find_mergeable_anon_vma` (mm/vma.c).
 //!
 //! Which pages are present is not modelled, so calls of a driver's `fault` hook are not predicted.
+//!
+//! The names are those of 7.2. A stack grew by a page that it did not use from 2.6.36 to 4.11
+//! (`check_stack_guard_page`); since 6.5 it grows before the area is looked at (`lock_mm_and_find_vma`), which
+//! comes to the same.
 
 use core::num::NonZeroU32;
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`File`]: what the model knows of an open file that is mapped.
+//!
+//! `vm_operations_struct` as 7.2 has it: `split` came in 4.15 and is `may_split` since 5.11, `mremap` came in 4.3,
+//! `mprotect` in 5.11, `mapped` in 7.1; `file_operations` has `mmap_prepare` since 6.16.
 
 use crate::steer::Steered;
 use crate::unmapped_area::PMD_SIZE;

@@ -3,6 +3,10 @@
 //!
 //! This file stands alone: it needs `core` and nothing of the crate, allocates nothing, and only
 //! reads. So it also runs on the areas of a live process, where there is nothing to undo.
+//!
+//! The name is that of 6.12 and later. Until 6.11 the same was done by `do_munmap`, `__do_munmap` (4.20 to 6.0),
+//! `do_mas_align_munmap` (6.1, 6.2) and `do_vmi_align_munmap`, up to where pages are taken out; the differences
+//! are the two flags of [`Gather`].
 
 /// What gathering sees of an area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

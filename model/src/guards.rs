@@ -3,6 +3,9 @@
 //!
 //! They are markers in the page tables, so they know of no area: they stay where areas are cut and merged,
 //! move with `mremap`, and go with what unmaps. `MADV_DONTNEED` and its like leave them.
+//!
+//! `madvise_guard_install`, `madvise_guard_remove` (mm/madvise.c): since 6.13 of private anonymous memory, since
+//! 6.15 of files, too; flagged (`VM_MAYBE_GUARD`) since 6.19.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::ops::Range;

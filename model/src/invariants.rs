@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What must hold after every operation, as `validate_mm` (mm/vma.c) checks in debug kernels, and more.
+//!
+//! `validate_mm` has looked at the maple tree since 6.1, and at the list and the red-black tree until 6.0. That
+//! nothing stays apart that would merge is what `vma_merge` and its successors are for, in all eras.
 
 use alloc::{format, string::String, vec::Vec};
 

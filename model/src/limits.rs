@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`Limits`]: what a machine, its administrator and `setrlimit(2)` allow a process.
+//!
+//! `mm->mmap_base` decides on x86-64 since 2.6.25; `stack_guard_gap` is since 4.12.
 
 use crate::PAGE_SIZE;
 

@@ -5,6 +5,9 @@
 //!
 //! Advice is of three sorts: what changes flags, so that areas are cut and merged; what drops or brings
 //! in pages; and what only hints at their use. Not modelled, and EINVAL here: what tests memory failures.
+//!
+//! The names are those of 7.2; `madvise_walk_vmas` is since 5.17, before which `do_madvise` (5.6) or `sys_madvise`
+//! had the loop. Which advice there is when is [`Rules::last_advice`](crate::Rules::last_advice).
 
 use linux_raw_sys::general;
 

@@ -5,6 +5,9 @@
 //! From where an area has its pages is a property as its flags are: areas of different policies do not merge,
 //! and a range with another one is cut out. Where pages are, and whether they could be moved, is not modelled:
 //! on a machine of one node they always are where they shall be.
+//!
+//! The names are those of 7.2; `mbind_range` merges since 2.6.34. 2.6.11 has `sys_mbind` and `check_range`, and
+//! knows fewer policies ([`Rules::last_policy`](crate::Rules::last_policy)).
 
 use core::num::NonZeroU8;
 

@@ -2,6 +2,9 @@
 //! Making one area of two or three: `vma_merge_new_range`, `vma_merge_existing_range`, `vma_expand`,
 //! `vma_modify`, `can_vma_merge_left` and `_right`, `is_mergeable_vma`, `is_mergeable_anon_vma`
 //! (mm/vma.c).
+//!
+//! These are since 6.12. Until 6.11 one function, `vma_merge`, told eight cases apart, and from 6.1 on
+//! `mmap_region` merged what is new by itself; until 6.2 the change was made by `__vma_adjust`.
 
 use crate::{
     AddressSpace, Allocation, AnonVma, Container, Errno, Object, VmFlags, Vma, rules::Mistake,

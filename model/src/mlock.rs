@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `mlock(2)`, `mlock2(2)`, `munlock(2)`, `mlockall(2)` and `munlockall(2)`: `do_mlock`,
 //! `apply_vma_lock_flags`, `apply_mlockall_flags`, `mlock_fixup` (mm/mlock.c).
+//!
+//! The names are those of 7.2; `apply_vma_lock_flags` and `apply_mlockall_flags` came with `mlock2` in 4.4, before
+//! which `do_mlock` and `do_mlockall` had the loops. Until 2.6.37 pages were made area by area
+//! (`make_pages_present`), since then at the end (`__mm_populate`).
 
 use crate::merge::SPECIAL;
 use crate::{

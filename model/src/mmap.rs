@@ -5,6 +5,9 @@
 //! The pool of huge pages is not modelled: for anonymous memory (`MAP_HUGETLB`) it is empty, so that there are
 //! areas with `MAP_NORESERVE` alone, and pages of 2 MiB are known alone; for files of hugetlbfs it is large
 //! enough.
+//!
+//! The names are those of 7.2: `__mmap_setup` and its sisters are since 6.13, before which `mmap_region` was one;
+//! 2.6.11 has `do_mmap_pgoff`. The order of the steps differs more than they do: [`Rules`](crate::Rules).
 
 use core::ops::Range;
 

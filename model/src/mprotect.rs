@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `mprotect(2)`, `pkey_mprotect(2)`: `do_mprotect_pkey`, `mprotect_fixup` (mm/mprotect.c). Of
 //! protection keys only the first is modelled, which all memory has.
+//!
+//! The names are those of 7.2; until 4.8 `sys_mprotect` was all that there was.
 
 use crate::mmap::prot_flags;
 use crate::{AddressSpace, Container, Errno, Hook, Object, PAGE_SIZE, Prot, VmFlags, Vma};

@@ -8,6 +8,9 @@
 //! |--A--|**A**|***B***|**C**|--C--|      gather: split, split; note what goes
 //! |--A--|                   |--C--|      complete: count, close, forget
 //! ```
+//!
+//! The names are those of 7.2; the two halves are since 6.12. Until 6.11 the second was
+//! `detach_vmas_to_be_unmapped`, `unmap_region` and `remove_vma_list` (from 6.1 on `remove_mt`).
 
 use crate::gather::{self, Extent, Gather, Refusal, Step, View};
 use crate::rules::Announced;

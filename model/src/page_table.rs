@@ -20,6 +20,8 @@
 //!
 //! Until 2.6.11 (`clear_page_range`), all tables between floor and ceiling went, in the 512 GiB around the
 //! range, whoever had used them. Nobody can have but the areas that go: it comes to the same.
+//!
+//! As 7.2 has it, and kernels before it since 4.9; the rounding of 2.6.11 is not modelled.
 
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::ops::Range;

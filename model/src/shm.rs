@@ -10,6 +10,8 @@
 //!             |--0--|--1--|  .  |--3--|     offsets in the segment, in pages
 //!                            ^ unmapped      page n of it at a + n: a piece of what was attached there
 //! ```
+//!
+//! The same in all eras, under the name of `sys_shmdt` until 4.16.
 
 use crate::file::{File, Hooks, Kind};
 use crate::{

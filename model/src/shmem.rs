@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Shared anonymous memory: `shmem_zero_setup`, `shmem_acct_size`, `shmem_unacct_size` (mm/shmem.c). Each
 //! mapping makes an object, which is charged as a whole and is gone with the last of its areas.
+//!
+//! The names are those of 7.2, and 2.6.11 had them already.
 
 use alloc::collections::BTreeMap;
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`AddressSpace`]: the model of one process's memory (`struct mm_struct`).
+//!
+//! The areas are in a maple tree since 6.1 (`mm->mm_mt`); until 6.0 in a list (`mm->mmap`) and a red-black tree
+//! (`mm->mm_rb`).
 
 use alloc::vec::Vec;
 use core::num::NonZeroU32;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Cutting an area in two: `__split_vma` and `split_vma` (mm/vma.c).
+//!
+//! `__split_vma` is since 2.6.33, when `munmap` came to pass the limit for a moment; 2.6.11 has `split_vma` alone.
+//! Both were in mm/mmap.c until 6.11.
 
 use crate::file::{Kind, MaySplit};
 use crate::rules::Mistake;

@@ -2,6 +2,9 @@
 //! Which address a mapping gets: `__get_unmapped_area` (mm/mmap.c), `arch_get_unmapped_area` and
 //! `_topdown` (arch/x86/kernel/sys_x86_64.c), `unmapped_area` and `_topdown` (mm/vma.c),
 //! `thp_get_unmapped_area` (mm/huge_memory.c), `shmem_get_unmapped_area` (mm/shmem.c).
+//!
+//! The names are those of 7.2. `unmapped_area` is since 3.8; until 3.7 each function walked the areas by itself,
+//! on x86-64 until 2.6.24 upwards from where it last stopped (`mm->free_area_cache`).
 
 use crate::file::{File, Kind};
 use crate::munmap::Gathered;

@@ -6,6 +6,8 @@
 //!
 //! There is one for the process. An area that it watches has [`VmFlags::UFFD_MISSING`]; that alone keeps
 //! it from merging with one that is not watched.
+//!
+//! There is one since 4.3, and it tells of what happens to its areas since 4.11.
 
 use alloc::vec::Vec;
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`Vma`]: an area as the model keeps it (`struct vm_area_struct`).
+//!
+//! As 7.2 has it, with what 7.3 remembers of moves; `anon_name` is since 5.17.
 
 use core::num::{NonZeroU8, NonZeroU32};
 

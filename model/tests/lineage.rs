@@ -89,3 +89,30 @@ fn what_it_names_is_there() {
     assert!(checked > 200, "only {checked} names were found");
     assert_eq!(missing, [""; 0]);
 }
+
+/// Each file of the model says first which functions it mirrors, and of which kernels; but for those that have no
+/// counterpart, or are one for all.
+#[test]
+fn each_file_says_what_it_mirrors() {
+    let own = ["abi", "op", "outcome", "rules", "signal", "steer"];
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    files(&sources, &mut found);
+    for path in found {
+        let text = fs::read_to_string(&path).unwrap();
+        let head = text
+            .lines()
+            .skip(1)
+            .take_while(|line| line.starts_with("//!"));
+        let head: Vec<&str> = head.collect();
+        let head = head.join("\n");
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let dated = head.split_whitespace().any(|word| {
+            let word = word.trim_end_matches(|c: char| !c.is_ascii_digit());
+            let numbers = word.trim_start_matches('(').split('.');
+            numbers.clone().count() >= 2 && numbers.clone().all(|part| part.parse::<u16>().is_ok())
+        });
+        assert!(head.contains('`'), "{name} names nothing");
+        assert!(dated || own.contains(&name), "{name} names no kernel");
+    }
+}

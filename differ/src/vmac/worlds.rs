@@ -115,7 +115,9 @@ pub(crate) fn all() -> Vec<World> {
         },
         ..plain.clone()
     };
-    let mut worlds = vec![plain, crowded, poor, frugal, sealed, starved, strict, narrow];
+    let mut worlds = vec![
+        plain, crowded, poor, frugal, sealed, starved, strict, narrow,
+    ];
     for world in &mut worlds {
         let areas = &world.areas;
         world.counters.map_count = areas.len() as u64;
