@@ -14,7 +14,7 @@
 //! that moving half of them, now and then, costs less than the pointers of another level on every operation.
 //! A leaf has memory for the areas in it and a few more, so that it matters little how full the leaves are.
 //!
-//! The index has the largest gap of each leaf, as the maple tree's nodes have, and of each few dozen leaves:
+//! The index has the largest gap of each leaf, as the nodes of the maple tree (lib/maple_tree.c, since 6.1) have, and of each few dozen leaves:
 //! a search for a gap passes over them without a look into them. It is measured by the first search after a
 //! change, since most changes are followed by others before anybody searches.
 //!

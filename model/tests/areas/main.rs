@@ -17,7 +17,7 @@ use vmalab_model::file::MaySplit;
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
     Advice, Allocation, Backing, Errno, File, Limits, MapFlags, Mmap, Op, PAGE_SIZE, Prot, Rules,
-    Signal,
+    Signal, VmFlags,
 };
 use world::{BASE, World};
 
@@ -194,6 +194,69 @@ fn what_must_not_expand_does_not_merge() {
     w.map('x', 3, 6).unwrap();
     assert_eq!(w.draw(), "XxxXxx");
     assert_eq!(w.hooks(), "mmap 3-6");
+}
+
+/// Nor what is of a device in another way, each of which is enough.
+#[test]
+fn what_is_special_does_not_merge() {
+    for (sets, left) in [
+        (VmFlags::empty(), "Dddddd"),
+        (VmFlags::IO, "DddDdd"),
+        (VmFlags::DONTEXPAND, "DddDdd"),
+        (VmFlags::PFNMAP, "DddDdd"),
+        (VmFlags::MIXEDMAP, "DddDdd"),
+    ] {
+        let device = File {
+            sets,
+            prepares: true,
+            ..File::device(64)
+        };
+        let mut w = World::with(Rules::V7_2, Limits::default(), device);
+        w.draw_in("Ddd");
+        w.map('d', 3, 6).unwrap();
+        assert_eq!(w.draw(), left, "{sets:?}");
+    }
+}
+
+/// What is new between two areas, of which one or both were written to: since 6.12, and until 6.0, the one below
+/// goes first; in between the one above did, and the one below had to fit that.
+#[test]
+fn which_neighbour_goes_first() {
+    for (written, usual, in_6_1) in [
+        (&[][..], "Aaaaaa", "Aaaaaa"),
+        (&[0], "Aaaaaa", "Aaaaaa"),
+        (&[4], "Aaaaaa", "AaAaaa"),
+        (&[0, 4], "AaaaAa", "AaAaaa"),
+    ] {
+        for (rules, left) in [
+            (Rules::V5_10, usual),
+            (Rules::V6_1, in_6_1),
+            (Rules::V6_12, usual),
+            (Rules::V7_2, usual),
+        ] {
+            let mut w = World::with(rules, Limits::default(), File::device(64));
+            w.draw_in("Aa..Aa");
+            for &page in written {
+                w.touch(page, true).unwrap();
+            }
+            w.map('a', 2, 4).unwrap();
+            assert_eq!(w.draw(), left, "{written:?} {}", rules.name);
+        }
+    }
+    // And on one side alone, of what fits, of what does not, and of what never does.
+    for (drawn, letter, left) in [
+        ("Ff", 'f', "Ffff"),
+        ("....Ff", 'f', "..Ffff"),
+        ("Rr..Rr", 'f', "RrFfRr"),
+        ("Xx..Xx", 'x', "XxXxXx"),
+    ] {
+        for rules in [Rules::V6_1, Rules::V7_2] {
+            let mut w = World::with(rules, Limits::default(), File::device(64));
+            w.draw_in(drawn);
+            w.map(letter, 2, 4).unwrap();
+            assert_eq!(w.draw(), left, "{}", rules.name);
+        }
+    }
 }
 
 #[test]
