@@ -3,6 +3,7 @@
 
 mod cuts;
 mod limits;
+mod merged;
 mod mistakes;
 mod neighbours;
 mod old_kernels;
