@@ -106,6 +106,8 @@ signatures! {
     TOUCH = touch(addr: Addr, access: Access);
     FAIL_AREA = fail_area(nth: Number);
     FAIL_TREE = fail_tree(nth: Number);
+    FAIL_POLICY = fail_policy(nth: Number);
+    FAIL_USERFAULTFD = fail_userfaultfd(nth: Number);
     FAIL_ANON_VMA = fail_anon_vma(nth: Number);
 }
 
@@ -245,6 +247,8 @@ impl From<&Op> for Call {
                     Allocation::Area => FAIL_AREA,
                     Allocation::Tree => FAIL_TREE,
                     Allocation::AnonVma => FAIL_ANON_VMA,
+                    Allocation::Policy => FAIL_POLICY,
+                    Allocation::Userfaultfd => FAIL_USERFAULTFD,
                 };
                 call(signature, &[nth.into()])
             }
@@ -368,6 +372,8 @@ impl From<&Call> for Op {
             "fail_area" => fail_allocation(Allocation::Area, addr),
             "fail_tree" => fail_allocation(Allocation::Tree, addr),
             "fail_anon_vma" => fail_allocation(Allocation::AnonVma, addr),
+            "fail_policy" => fail_allocation(Allocation::Policy, addr),
+            "fail_userfaultfd" => fail_allocation(Allocation::Userfaultfd, addr),
             name => unreachable!("{name} has a signature and no operation"),
         }
     }

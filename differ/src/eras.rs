@@ -15,7 +15,7 @@ use vmalab_model::limits::Overcommit;
 use vmalab_model::mempolicy::{mode, pages};
 use vmalab_model::{
     AddressSpace, Advice, Allocation, Area, Backing, Break, Errno, Field, File, FileId, Limits,
-    MapFlags, Mmap, MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, Rules, VmFlags,
+    MapFlags, MlockFlags, Mmap, MremapFlags, Object, Op, Outcome, PAGE_SIZE, Prot, Rules, VmFlags,
 };
 
 use crate::compare::Comparer;
@@ -401,7 +401,37 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         },
         protect(Prot::READ | Prot::WRITE),
     ];
+    let second_policy = vec![
+        fixed(page(0), 1),
+        Op::FailAllocation {
+            what: Allocation::Policy,
+            nth: 2,
+        },
+        Op::Mbind {
+            addr: page(0),
+            len: PAGE_SIZE,
+            mode: mode::BIND,
+            nodes: 1,
+            flags: 0,
+        },
+    ];
+    // What is locked already, near the limit.
+    let lockable = World {
+        limits: Limits {
+            memlock: 4 * PAGE_SIZE,
+            cap_ipc_lock: false,
+            ..plain.limits
+        },
+        ..plain.clone()
+    };
+    let lock = Op::Mlock {
+        addr: page(0),
+        len: 3 * PAGE_SIZE,
+        flags: MlockFlags::empty(),
+    };
     let mut rare = vec![
+        (lockable, vec![fixed(page(0), 3), lock, lock]),
+        (plain.clone(), second_policy),
         (large, leaves_little),
         (plain.clone(), left_out),
         (plain.clone(), starved),

@@ -197,7 +197,10 @@ impl Generator {
     pub fn op(&mut self) -> Op {
         if self.fails && self.one_in(4) {
             return Op::FailAllocation {
-                what: self.choices.pick(&Allocation::ALL),
+                // What the kernel's mm/vma.c allocates by itself.
+                what: self
+                    .choices
+                    .pick(&[Allocation::Area, Allocation::Tree, Allocation::AnonVma]),
                 // In most operations there are one or two.
                 nth: self.choices.pick(&[1, 1, 1, 2, 2, 3, 4]),
             };

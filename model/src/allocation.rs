@@ -36,11 +36,22 @@ pub enum Allocation {
     /// What ties an area to an `anon_vma`: `__anon_vma_prepare`, and since 2.6.34 `anon_vma_clone` and
     /// `anon_vma_fork` of an area that has one. Each call counts once.
     AnonVma,
+    /// A policy: `mpol_new`, and a copy of one for an area that is cut or moved, or that a child gets (`mpol_copy`,
+    /// `mpol_dup`).
+    Policy,
+    /// What a userfaultfd will be told of an unmapping (`userfaultfd_unmap_prep`): each range counts once.
+    Userfaultfd,
 }
 
 impl Allocation {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Area, Self::Tree, Self::AnonVma];
+    pub const ALL: [Self; 5] = [
+        Self::Area,
+        Self::Tree,
+        Self::AnonVma,
+        Self::Policy,
+        Self::Userfaultfd,
+    ];
 }
 
 /// The allocation that is to fail.

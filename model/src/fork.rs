@@ -78,6 +78,9 @@ impl<C: Container> AddressSpace<C> {
         let own = self.rules.fork_makes_anon_vmas;
         self.allocate(Allocation::Area)?;
         child.reserve(vma.start)?;
+        if vma.policy.is_some() {
+            self.allocate(Allocation::Policy)?;
+        }
         if own && written {
             self.allocate(Allocation::AnonVma)?;
         }

@@ -232,8 +232,9 @@
 //! - A userfaultfd that write-protects or wants minor faults; `MADV_HWPOISON` and its like.
 //! - Of the counters, the peaks (`VmPeak`).
 //!
-//! Of the kernel's own allocations, those for areas, the tree that they are in and what ties them to their pages
-//! can fail ([`Allocation`]); those of names, policies and page tables cannot.
+//! Of the kernel's own allocations, those for areas, the tree that they are in, what ties them to their pages, their
+//! policies and what a userfaultfd is told can fail ([`Allocation`]); those of names, of shared objects and of page
+//! tables cannot.
 //!
 //! # Features
 //!

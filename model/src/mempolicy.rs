@@ -11,7 +11,7 @@
 
 use core::num::NonZeroU8;
 
-use crate::{AddressSpace, Container, Errno, PAGE_SIZE, Vma};
+use crate::{AddressSpace, Allocation, Container, Errno, PAGE_SIZE, Vma};
 
 /// The policy of an area (`struct mempolicy`). None is the default, which is that of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,6 +100,9 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::EINVAL);
         }
         let policy = Policy::new(mode, how, nodes)?;
+        if policy.is_some() {
+            self.allocate(Allocation::Policy)?;
+        }
         let skip = policy.is_none() && self.rules.mbind_default_skips_holes;
         self.find_holes(addr, end, skip)?;
 
@@ -124,6 +127,18 @@ impl<C: Container> AddressSpace<C> {
             } else {
                 self.modify(prev.as_ref(), &vma, new)?
             };
+            if now != vma && policy.is_some() && self.rules.mbind_copies_policy {
+                self.allocate(Allocation::Policy).inspect_err(|_| {
+                    // What merged has it already, and what was cut out keeps its own.
+                    if (now.start, now.end) == (new.start, new.end) {
+                        let old = Vma {
+                            policy: vma.policy,
+                            ..now
+                        };
+                        self.areas.replace(now.start, old);
+                    }
+                })?;
+            }
             at = now.end;
             prev = Some(now);
         }

@@ -375,9 +375,12 @@ impl<C: Container> AddressSpace<C> {
 
     /// Unmaps what is where an area shall move.
     fn make_room(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+        if !self.rules.mremap_tells_of_target {
+            return self.munmap_untold(addr, len);
+        }
         let mark = self.uffd_mark();
         let result = self.munmap(addr, len);
-        self.uffd_early(mark, self.rules.mremap_tells_of_target);
+        self.uffd_early(mark);
         result
     }
 
@@ -713,6 +716,9 @@ impl<C: Container> AddressSpace<C> {
             return Ok(merged);
         }
         self.allocate_area(new.start)?;
+        if vma.policy.is_some() {
+            self.allocate(Allocation::Policy)?;
+        }
         if vma.anon_vma.is_some() && self.rules.fork_makes_anon_vmas {
             self.allocate(Allocation::AnonVma)?;
         }

@@ -102,7 +102,7 @@ impl<C: Container> AddressSpace<C> {
         };
         let announced = self.rules.unmap_announced;
         if announced == Announced::BeforeSplits {
-            self.uffd_unmaps(start, end);
+            self.uffd_unmaps(start, end)?;
         }
         let every = self.rules.limit_at_every_split || self.rules.errs(Mistake::LimitAtEverySplit);
         let mut steps = Gather::new(start, end, self.max_map_count())
@@ -138,13 +138,16 @@ impl<C: Container> AddressSpace<C> {
                 Step::Unlock { .. } => {}
                 Step::Announce { .. } => {
                     if announced == Announced::WithEachArea {
-                        self.uffd_unmaps(gathered.start, gathered.end);
+                        if let Err(error) = self.uffd_unmaps(start, end) {
+                            self.abort(&gathered);
+                            return Err(error);
+                        }
                     }
                 }
             }
         }
         if announced == Announced::AfterSplits {
-            self.uffd_unmaps(start, end);
+            self.uffd_unmaps(start, end)?;
         }
         Ok(gathered)
     }

@@ -347,6 +347,9 @@ pub struct Rules {
     pub mbind_needs_all_nodes: bool,
     /// `MPOL_MF_MOVE` and `MPOL_MF_MOVE_ALL` are known. Since 2.6.16; before EINVAL.
     pub mbind_moves: bool,
+    /// Each area that gets a policy gets a copy of its own, for which there may be no memory (`vma_replace_policy`).
+    /// Since 3.7 ("mempolicy: remove mempolicy sharing"); before, all had the one.
+    pub mbind_copies_policy: bool,
 
     // mremap
     /// All arguments and the worst case of the number of areas are checked before anything is unmapped,
@@ -735,6 +738,7 @@ impl Rules {
         mbind_begins_in_hole: true,
         mbind_needs_all_nodes: true,
         mbind_moves: false,
+        mbind_copies_policy: false,
         mremap_checks_first: false,
         mremap_counts_exactly: false,
         mremap_charges_what_shrank: false,
@@ -817,6 +821,7 @@ impl Rules {
         mbind_begins_in_hole: false,
         mbind_needs_all_nodes: false,
         mbind_moves: true,
+        mbind_copies_policy: true,
         brk_goes_down_to_code: false,
         brk_shrinks_beyond_limit: false,
         brk_limit_counts_gap: false,

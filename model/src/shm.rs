@@ -137,9 +137,7 @@ impl<C: Container> AddressSpace<C> {
             }
             if vma.object == first.object && begins_there(&vma) {
                 // Nobody is told.
-                let mark = self.uffd_mark();
-                let _ = self.munmap(vma.start, vma.end - vma.start);
-                self.uffd_early(mark, false);
+                let _ = self.munmap_untold(vma.start, vma.end - vma.start);
             }
             next = self.areas.find(vma.end).copied();
         }

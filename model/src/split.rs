@@ -48,6 +48,9 @@ impl<C: Container> AddressSpace<C> {
         }
         self.allocate_area(start)?;
         self.allocate(Allocation::Tree)?;
+        if whole.policy.is_some() {
+            self.allocate(Allocation::Policy)?;
+        }
         if whole.anon_vma.is_some() && self.rules.fork_makes_anon_vmas {
             self.allocate(Allocation::AnonVma)?;
         }

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use crate::file::Kind;
 use crate::merge::SPECIAL;
 use crate::rules::Userfaultfd;
-use crate::{AddressSpace, Container, Errno, Object, PAGE_SIZE, VmFlags, Vma};
+use crate::{AddressSpace, Allocation, Container, Errno, Object, PAGE_SIZE, VmFlags, Vma};
 
 /// What a userfaultfd delivers of operations on its areas (`struct uffd_msg`).
 ///
@@ -69,6 +69,8 @@ pub(crate) struct Pending {
     remap: Option<UffdEvent>,
     /// All other unmappings (`uf_unmap`).
     unmaps: Vec<UffdEvent>,
+    /// The unmapping that is under way is nobody's concern.
+    untold: bool,
 }
 
 impl<C: Container> AddressSpace<C> {
@@ -192,11 +194,26 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// A range is about to be unmapped (`userfaultfd_unmap_prep`).
-    pub(crate) fn uffd_unmaps(&mut self, start: u64, end: u64) {
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM: nothing is told.
+    pub(crate) fn uffd_unmaps(&mut self, start: u64, end: u64) -> Result<(), Errno> {
         let event = UffdEvent::Unmap { start, end };
-        if self.uffd_watches(start, end) && !self.uffd.unmaps.contains(&event) {
+        if !self.uffd.untold && self.uffd_watches(start, end) && !self.uffd.unmaps.contains(&event)
+        {
+            self.allocate(Allocation::Userfaultfd)?;
             self.uffd.unmaps.push(event);
         }
+        Ok(())
+    }
+
+    /// `munmap` of which nobody is told (`do_munmap` without a list for it).
+    pub(crate) fn munmap_untold(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
+        self.uffd.untold = true;
+        let result = self.munmap(addr, len);
+        self.uffd.untold = false;
+        result
     }
 
     /// How many unmappings wait, to be given to [`uffd_early`](Self::uffd_early).
@@ -204,10 +221,10 @@ impl<C: Container> AddressSpace<C> {
         self.uffd.unmaps.len()
     }
 
-    /// The unmappings since the mark made room for a move, and are delivered before it, or not at all.
-    pub(crate) fn uffd_early(&mut self, mark: usize, tell: bool) {
+    /// The unmappings since the mark made room for a move, and are delivered before it.
+    pub(crate) fn uffd_early(&mut self, mark: usize) {
         let Pending { early, unmaps, .. } = &mut self.uffd;
-        early.extend(unmaps.drain(mark..).filter(|_| tell));
+        early.extend(unmaps.drain(mark..));
     }
 
     /// An area that is watched moves (`mremap_userfaultfd_prep`).
@@ -225,6 +242,7 @@ impl<C: Container> AddressSpace<C> {
             early,
             remap,
             unmaps,
+            ..
         } = &mut self.uffd;
         if early.is_empty() && remap.is_none() && unmaps.is_empty() {
             return;

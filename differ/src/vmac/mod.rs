@@ -622,6 +622,9 @@ fn operation(op: &Op) -> Result<ffi::Op, String> {
                 Allocation::Area => ffi::FAIL_AREA,
                 Allocation::Tree => ffi::FAIL_TREE,
                 Allocation::AnonVma => ffi::FAIL_ANON_VMA,
+                Allocation::Policy | Allocation::Userfaultfd => {
+                    return Err("neither policies nor a userfaultfd take memory here".into());
+                }
             },
             nth,
         ),

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What is left when an allocation fails, one after the other.
 
-use vmalab_model::{Allocation, Errno, File, Limits, MapFlags, Op, PAGE_SIZE, Prot, Rules};
+use vmalab_model::mempolicy::mode;
+use vmalab_model::{
+    Allocation, Errno, File, Limits, MapFlags, MremapFlags, Op, PAGE_SIZE, Prot, Rules,
+};
 
 use crate::world::{BASE, World};
 
@@ -164,5 +167,104 @@ fn memory_for_a_merge_with_what_is_new() {
         w.space.fail_nth_allocation(what, 1);
         w.map('a', 2, 4).unwrap();
         assert_eq!(w.draw(), left, "{what:?}");
+    }
+}
+
+/// What a userfaultfd shall be told: before the splits, after them, or area by area.
+#[test]
+fn memory_for_what_is_told() {
+    for (rules, left) in [
+        (Rules::V4_12, "AaaaaaRr"),
+        (Rules::V5_10, "AaAaAaRr"),
+        (Rules::V6_12, "AaAaAaRr"),
+        (Rules::V7_2, "AaAaAaRr"),
+    ] {
+        let mut w = World::with(rules, Limits::default(), File::device(64));
+        w.draw_in("AaaaaaRr");
+        w.apply(&Op::UffdRegister {
+            addr: BASE,
+            len: 6 * PAGE_SIZE,
+        })
+        .unwrap();
+        let counters = w.space.counters();
+        w.space.fail_nth_allocation(Allocation::Userfaultfd, 1);
+        assert_eq!(w.apply(&unmap(2, 4)), Err(Errno::ENOMEM), "{}", rules.name);
+        assert_eq!(w.draw(), left, "{}", rules.name);
+        assert_eq!(w.space.counters().total_vm, counters.total_vm);
+        assert!(w.space.events().is_empty());
+        // Of what nobody watches nobody has to be told.
+        w.space.fail_nth_allocation(Allocation::Userfaultfd, 1);
+        assert_eq!(w.apply(&unmap(6, 8)), Ok(0));
+        assert!(w.space.is_allocation_to_fail());
+    }
+}
+
+/// One event for all of it, however many areas there are; and none for the target of a move until 4.12.
+#[test]
+fn what_is_told_takes_memory_once() {
+    for (rules, told) in [(Rules::V4_12, false), (Rules::V5_10, true)] {
+        let mut w = World::with(rules, Limits::default(), File::device(64));
+        w.draw_in("AaRrAa..Aa");
+        w.apply(&Op::UffdRegister {
+            addr: BASE,
+            len: 6 * PAGE_SIZE,
+        })
+        .unwrap();
+        w.space.fail_nth_allocation(Allocation::Userfaultfd, 2);
+        assert_eq!(w.apply(&unmap(0, 4)), Ok(0), "{}", rules.name);
+        w.space.fail_nth_allocation(Allocation::Userfaultfd, 1);
+        let onto = Op::Mremap {
+            addr: BASE + 8 * PAGE_SIZE,
+            old_len: 2 * PAGE_SIZE,
+            new_len: 2 * PAGE_SIZE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+            new_addr: BASE + 4 * PAGE_SIZE,
+        };
+        assert_eq!(w.apply(&onto).is_err(), told, "{}", rules.name);
+    }
+}
+
+/// A cut copies the policy, as do a move and fork; and what gets one gets a copy.
+#[test]
+fn memory_for_a_policy() {
+    let bind = |from, to| Op::Mbind {
+        addr: BASE + from * PAGE_SIZE,
+        len: (to - from) * PAGE_SIZE,
+        mode: mode::BIND,
+        nodes: 1,
+        flags: 0,
+    };
+    let move_away = Op::Mremap {
+        addr: BASE,
+        old_len: 6 * PAGE_SIZE,
+        new_len: 6 * PAGE_SIZE,
+        flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+        new_addr: BASE + 8 * PAGE_SIZE,
+    };
+    for rules in [Rules::V2_6_11, Rules::V4_9, Rules::V7_2] {
+        for (op, nth, left) in [
+            (unmap(2, 4), 1, "Aaaaaa"),
+            (unmap(2, 4), 2, "AaAaaa"),
+            (move_away, 1, "Aaaaaa"),
+            (Op::Fork, 1, "Aaaaaa"),
+        ] {
+            let mut w = World::with(rules, Limits::default(), File::device(64));
+            w.draw_in("Aaaaaa");
+            w.apply(&bind(0, 6)).unwrap();
+            w.space.fail_nth_allocation(Allocation::Policy, nth);
+            assert_eq!(w.apply(&op), Err(Errno::ENOMEM), "{}", rules.name);
+            assert_eq!(w.draw(), left, "{}", rules.name);
+        }
+        // The policy itself, and the copy of what is bound: cut out by then, but as it was.
+        for (nth, left) in [(1, "Aaaaaa"), (2, "AaAaAa")] {
+            let mut w = World::with(rules, Limits::default(), File::device(64));
+            w.draw_in("Aaaaaa");
+            w.space.fail_nth_allocation(Allocation::Policy, nth);
+            let copied = nth == 1 || rules.mbind_copies_policy;
+            assert_eq!(w.apply(&bind(2, 4)).is_err(), copied, "{}", rules.name);
+            assert_eq!(w.draw(), left, "{}", rules.name);
+            let policy = w.space.find_vma(BASE + 2 * PAGE_SIZE).unwrap().policy;
+            assert_eq!(policy.is_none(), copied, "{}", rules.name);
+        }
     }
 }
