@@ -21,9 +21,9 @@ use vmalab_differ::report::{About, Report, finding_text, origin, result_name};
 use vmalab_differ::runner::{BATCH, End, Plan, Stats};
 use vmalab_differ::saved::Saved;
 use vmalab_differ::small::{part, shard};
-use vmalab_differ::vmac::VmaC;
 use vmalab_model::Rules;
 
+use crate::known;
 use crate::oracles::{Choice, Which};
 use crate::report;
 
@@ -108,15 +108,7 @@ fn run_vmac(args: &Args) -> anyhow::Result<ExitCode> {
     let kernel = oracles[0].kernel().to_owned();
     let rules = args.choice.rules(&kernel, None)?;
     let about = about(args, &oracles[0], kernel, rules)?;
-    let code = compare_side_by_side(args, &about, rules, &mut oracles)?;
-    let lost: u64 = oracles.iter().map(VmaC::lost_charge).sum();
-    if lost > 0 && !args.json {
-        println!(
-            "known   {lost} operations lost commit charge for good: an mmap that failed after it had \
-             unmapped, or a growing stack that does not count"
-        );
-    }
-    Ok(code)
+    compare_side_by_side(args, &about, rules, &mut oracles)
 }
 
 fn run_model(args: &Args) -> anyhow::Result<ExitCode> {
@@ -338,6 +330,7 @@ fn conclude(
         println!("{text}");
     } else {
         print_stats(stats);
+        known::print(&about.oracle, &stats.known);
         match end {
             End::Agreed => println!("result  no divergence"),
             End::Stopped => println!("result  stopped; no divergence up to there"),
@@ -406,9 +399,6 @@ fn print_stats(stats: &Stats) {
         .iter()
         .map(|(world, batches)| format!("{world} {batches}"))
         .collect();
-    for (name, count) in &stats.known {
-        println!("known   {count} times: {name}");
-    }
     for why in &stats.unfinished {
         println!("skipped one of the threads: {why}");
     }

@@ -4,6 +4,7 @@
 mod diff;
 mod eras;
 mod export;
+mod known;
 mod man;
 mod oracles;
 mod record;
@@ -39,6 +40,8 @@ enum Command {
     Eras(eras::Args),
     /// Write cases for other systems that answer the mmap family: calls, and what each era answers
     Export(export::Args),
+    /// List where kernels are known to do otherwise than the model, and why that is no finding
+    Known(known::Args),
     /// Write manual pages of this command, one for each subcommand
     Man(man::Args),
     /// Make a sequence of what a real program does with its memory, by strace
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Eras(args) => eras::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Known(args) => known::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Record(args) => record::run(&args),
         Command::Replay(args) => replay::run(&args),

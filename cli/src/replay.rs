@@ -16,6 +16,7 @@ use vmalab_differ::show;
 use vmalab_model::{Area, File, Op, Rules};
 use vmalab_vectors::{Difference, Recording, replay};
 
+use crate::known;
 use crate::oracles::{Choice, Chosen};
 use crate::report;
 
@@ -98,6 +99,7 @@ fn sequence(args: &Args, path: &Path) -> anyhow::Result<bool> {
     let oracle = chosen.oracle.name();
     let mut runner = Runner::new(&mut *chosen.oracle, chosen.rules)?;
     let found = runner.replay(world, &ops)?;
+    let excused = runner.excused();
     let description = runner.worlds()[world].clone();
     let written = found.as_ref().map(|case| {
         let origin = origin(args, path, &oracle, chosen.rules.name, ops.len());
@@ -117,6 +119,7 @@ fn sequence(args: &Args, path: &Path) -> anyhow::Result<bool> {
                 "sequence": sequence::to_json(&description, chosen.rules.name, &ops),
                 "observed": steps,
                 "agreed": found.is_none(),
+                "known": excused,
                 "differs": found.as_ref().map(what),
             })
         );
@@ -139,6 +142,7 @@ fn sequence(args: &Args, path: &Path) -> anyhow::Result<bool> {
             print!("{}", show::drawing(&window, &rows));
         }
     }
+    known::print(&oracle, &excused);
     match &found {
         None => println!("all {} operations did as predicted", ops.len()),
         Some(case) => {

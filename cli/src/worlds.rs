@@ -141,6 +141,7 @@ fn explore_with<O: Oracle + Send>(
     })?;
     bar.finish_and_clear();
     print_stats(&stats);
+    crate::known::print(&name, &stats.known);
     let mut report = json!({
         "target": "worlds", "kernel": kernel, "oracle": name, "era": rules.name,
         "world": world_name, "pages": args.pages, "kinds": KINDS.len(), "letters": stats.letters,
@@ -203,8 +204,7 @@ fn rows(stats: &Stats, subject: &str) -> Vec<Row> {
         )
     });
     let known = stats.known.iter();
-    let known =
-        known.map(|(name, count)| row(format!("known: {name}"), json!(count), "divergences"));
+    let known = known.map(|(name, count)| row(format!("known: {name}"), json!(count), "times"));
     compared.chain(known).collect()
 }
 

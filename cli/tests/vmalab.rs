@@ -28,6 +28,7 @@ fn main() {
         Trial::test("a_campaign_goes_on_where_it_stopped", || holds(campaign)),
         Trial::test("shards_do_what_one_run_does", || holds(shards)),
         Trial::test("small_worlds_are_played_whole", || holds(worlds)),
+        Trial::test("what_is_known_is_listed", || holds(known)),
         Trial::test("exported_cases_are_as_the_schema_says", || holds(export)),
         Trial::test("what_strace_saw_can_be_replayed", || holds(record)),
         Trial::test("man_pages_are_of_all_subcommands", || holds(man)),
@@ -220,6 +221,19 @@ fn worlds() {
     let pages = std::fs::read_to_string(page).unwrap();
     assert_eq!(pages.matches("<article ").count(), 4);
     assert!(pages.matches("<svg ").count() >= 4 && !pages.contains("src="));
+}
+
+fn known() {
+    let output = vmalab(&["known", "--json"]);
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = text(&vmalab(&["known"]).stdout);
+    let list = list.as_array().unwrap();
+    assert!(list.len() >= 6);
+    for known in list {
+        for part in ["name", "reason"] {
+            assert!(text.contains(known[part].as_str().unwrap()), "{known}");
+        }
+    }
 }
 
 fn export() {
@@ -445,6 +459,13 @@ fn agreement() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!([&report["passed"], &report["failed"]], [1, 0]);
+    // What no program shows of the running kernel is said each time.
+    let known = report["known"].as_array().unwrap();
+    assert!(
+        known
+            .iter()
+            .any(|known| known["name"] == "flags that no program asked for")
+    );
     let skips = report["skips"].as_array().unwrap().len();
     assert_eq!(report["skipped"], skips);
     let rows = report["rows"].as_array().unwrap();

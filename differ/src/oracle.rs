@@ -205,6 +205,11 @@ pub trait Oracle {
         &[]
     }
 
+    /// What it set right since it was last asked, and how often: names of [`KNOWN`](crate::known::KNOWN).
+    fn excused(&mut self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// Whether all that can be seen is looked at after each operation, however long that takes. Without
     /// that an oracle may look closely now and then only.
     fn look_closely(&mut self, _closely: bool) {}

@@ -9,7 +9,7 @@ use vmalab_model::{Area, Errno, Object, Outcome};
 
 use crate::compare::result;
 use crate::generate;
-use crate::known::KNOWN;
+use crate::known::{self, KNOWN};
 use crate::oracle::{NamedFile, World};
 use crate::page::Origin;
 use crate::runner::{Case, Differs, End, Finding, Stats, What};
@@ -37,7 +37,7 @@ pub struct Report {
     pub skips: Vec<Reason>,
     /// What failed, and how.
     pub failures: Vec<Reason>,
-    /// What differed as is known, and why it does.
+    /// What differed as is known or was not looked at, and why.
     pub known: Vec<Reason>,
     /// The finding in full.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +142,7 @@ impl Report {
             row("all edges of mm/vma.c", json!(all), "edges");
         }
         for (name, count) in &stats.known {
-            row(&format!("known: {name}"), json!(count), "divergences");
+            row(&format!("known: {name}"), json!(count), "times");
         }
 
         let reason = |name: &str, reason: String| Reason {
@@ -181,6 +181,7 @@ impl Report {
         let known = KNOWN
             .iter()
             .filter(|known| stats.known.contains_key(known.name))
+            .chain(known::masked(&about.oracle))
             .map(|known| reason(known.name, known.reason.into()))
             .collect();
         Self {

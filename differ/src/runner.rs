@@ -53,7 +53,7 @@ pub struct Stats {
     pub most_areas: usize,
     /// What was reached of all that can happen.
     pub reach: Reach,
-    /// Divergences that are known, by name.
+    /// How often each of [`KNOWN`] came, by name.
     pub known: BTreeMap<&'static str, u64>,
     /// Why an oracle could not go on, where another one found something all the same.
     pub unfinished: Vec<String>,
@@ -244,6 +244,9 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
                 areas = outcome.layout.len();
             }
             stats.reach.add_edges(self.oracle.edges());
+            for (name, count) in self.oracle.excused() {
+                *stats.known.entry(name).or_default() += count;
+            }
             stats.batches += 1;
             stats.pages = self.pages;
             let name = &self.oracle.worlds()[world].name;
@@ -442,6 +445,11 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             }
         }
         Ok(broke.map(|(index, what)| (index, What::Broke(what))))
+    }
+
+    /// What the oracle set right since it was last asked, and how often.
+    pub fn excused(&mut self) -> BTreeMap<&'static str, u64> {
+        self.oracle.excused().into_iter().collect()
     }
 
     /// The name of the oracle.

@@ -74,7 +74,7 @@ pub struct Stats {
     pub full: u64,
     /// Operations that were played, with those that lead to a state.
     pub played: u64,
-    /// Divergences that are known, by name.
+    /// How often what is known came, by name; in sequences that are played again, each time.
     pub known: BTreeMap<&'static str, u64>,
     /// Time spent.
     pub elapsed: Duration,
@@ -461,6 +461,9 @@ impl<'a, O: Oracle> Worker<'a, O> {
             if tell(letters.len() as u64) {
                 break;
             }
+        }
+        for (name, count) in self.oracle.excused() {
+            *behind.known.entry(name).or_default() += count;
         }
         Ok(behind)
     }

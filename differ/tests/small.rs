@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use vmalab_differ::known::Known;
+use vmalab_differ::known::{By, Known};
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::peer::Peer;
 use vmalab_differ::small::{End, Extra, Plan, Stats, alphabet, explore, state_of};
@@ -106,8 +106,10 @@ fn what_is_known_does_not_end_it() {
         name: "holes",
         reason: "a test",
         oracle: "model",
-        aspect: "result",
-        shown_by: |_, _| true,
+        by: By::Comparison {
+            aspect: "result",
+            shown_by: |_, _| true,
+        },
     }];
     let played = |known| {
         let mut peers = [Peer::new(Rules::V7_2)];

@@ -402,6 +402,8 @@ static inline unsigned long vma_kernel_pagesize(struct vm_area_struct *vma)
 /* ---- When something is wrong. ---- */
 
 static char vmac_broke[256];
+/* What is known, and came in this operation. */
+static uint64_t vmac_excused;
 static __thread sigjmp_buf *vmac_escape;
 
 void vmac_warn(const char *what, const char *file, int line)
@@ -413,8 +415,10 @@ void vmac_warn(const char *what, const char *file, int line)
 	 * of its own, with the iterator still at the area before, and __mas_set_range() objects. What
 	 * becomes of it is in order all the same: nothing else here ever objected.
 	 */
-	if (vmac_failed && strstr(what, "mas_is_active(mas)"))
+	if (vmac_failed && strstr(what, "mas_is_active(mas)")) {
+		vmac_excused |= VMAC_EXCUSED_TREE;
 		return;
+	}
 	/* The first one says most. */
 	if (!vmac_broke[0])
 		snprintf(vmac_broke, sizeof(vmac_broke), "%s:%d: %s",
@@ -1929,6 +1933,8 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	WARN_ON(area - vmac_areas != mm->map_count);
 	WARN_ON(total != mm->total_vm);
 	/* mlock_fixup() counts in an int: known, and seen on a running 6.18. */
+	if (locked != mm->locked_vm)
+		vmac_excused |= VMAC_EXCUSED_LOCKED;
 	WARN_ON((uint32_t)locked != (uint32_t)mm->locked_vm);
 	WARN_ON(data != mm->data_vm);
 	WARN_ON(stack != mm->stack_vm);
@@ -1951,6 +1957,7 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 									\
 	memset(seen, 0, sizeof(*(seen)));				\
 	vmac_broke[0] = 0;						\
+	vmac_excused = 0;						\
 	vmac_n_hooks = 0;						\
 	vmac_n_discarded = 0;						\
 	vmac_n_moved = 0;						\
@@ -1960,6 +1967,7 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	}								\
 	vmac_escape = NULL;						\
 	(seen)->broke = vmac_broke[0] ? vmac_broke : NULL;		\
+	(seen)->excused = vmac_excused;					\
 } while (0)
 
 VMAC_API uint32_t vmac_abi(void)

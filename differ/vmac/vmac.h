@@ -122,6 +122,12 @@ struct vmac_seen {
 	uint64_t lost;		/* pages of commit charge that were lost, in a way that is known */
 	const struct vmac_range *discarded;	/* whose pages were taken out of the page tables, in order */
 	uint64_t n_discarded;
+	uint64_t excused;	/* what else is known of the kernel: VMAC_EXCUSED_… */
+};
+
+enum {
+	VMAC_EXCUSED_TREE = 1,		/* the maple tree's assertion after a merge without memory */
+	VMAC_EXCUSED_LOCKED = 2,	/* locked_vm is right in its lower 32 bits alone */
 };
 
 enum {

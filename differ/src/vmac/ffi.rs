@@ -111,7 +111,11 @@ pub(super) struct Seen {
     pub(super) lost: u64,
     pub(super) discarded: *const [u64; 2],
     pub(super) n_discarded: u64,
+    pub(super) excused: u64,
 }
+
+pub(super) const EXCUSED_TREE: u64 = 1;
+pub(super) const EXCUSED_LOCKED: u64 = 2;
 
 pub(super) const REGULAR: u32 = 0;
 pub(super) const MEMFD: u32 = 1;

@@ -33,6 +33,7 @@ use vmalab_model::{
 };
 
 use crate::generate::Generator;
+use crate::known;
 use crate::oracle::{Fields, Observation, Oracle, OracleError, Sees, World};
 use crate::runner::BATCH;
 
@@ -138,6 +139,15 @@ impl Build {
     }
 }
 
+/// What the library sets right, in the order of the counts.
+const EXCUSED: [&str; 5] = [
+    known::CHARGE_OF_MMAP,
+    known::CHARGE_OF_MREMAP,
+    known::CHARGE_OF_STACK,
+    known::LOCKED_IN_AN_INT,
+    known::TREE_WITHOUT_MEMORY,
+];
+
 /// The kernel's `mm/vma.c`. Each one has a copy of the library of its own, so that several can run side by
 /// side, each in its thread.
 pub struct VmaC {
@@ -146,7 +156,8 @@ pub struct VmaC {
     calls: ffi::Calls,
     worlds: Vec<World>,
     files: Vec<Vec<ffi::File>>,
-    lost: u64,
+    /// How often each of [`EXCUSED`] came since somebody asked.
+    excused: [u64; EXCUSED.len()],
 }
 
 impl VmaC {
@@ -207,20 +218,13 @@ impl VmaC {
             calls: calls.map_err(|e| failed(&e))?,
             worlds,
             files,
-            lost: 0,
+            excused: [0; EXCUSED.len()],
         })
     }
 
     /// The version of the kernel tree that it was built from, as in `7.2.12`.
     pub fn kernel(&self) -> &str {
         &self.kernel
-    }
-
-    /// How many operations lost commit charge, as Linux 7.2 does (and 6.18, as seen on one) when an `mmap` with `MAP_FIXED`
-    /// fails after the old areas went, and all Linux does when a stack grows that does not count against
-    /// the limit: known defects of the kernel's, not reported as findings.
-    pub fn lost_charge(&self) -> u64 {
-        self.lost
     }
 
     /// Starts anew in that world, by its place among [`Oracle::worlds`].
@@ -307,7 +311,16 @@ impl VmaC {
             let failed = (self.calls.apply)(op, raw.as_mut_ptr());
             (failed, raw.assume_init())
         };
-        self.lost += u64::from(raw.lost != 0);
+        let came = [
+            raw.lost != 0 && op.kind == ffi::MMAP,
+            raw.lost != 0 && op.kind == ffi::MREMAP,
+            raw.lost != 0 && op.kind == ffi::TOUCH,
+            raw.excused & ffi::EXCUSED_LOCKED != 0,
+            raw.excused & ffi::EXCUSED_TREE != 0,
+        ];
+        for (count, came) in self.excused.iter_mut().zip(came) {
+            *count += u64::from(came);
+        }
         broke(&raw)?;
         observe(&raw, seen)?;
         Ok(failed != 0)
@@ -328,6 +341,11 @@ impl Oracle for VmaC {
 
     fn worlds(&self) -> &[World] {
         &self.worlds
+    }
+
+    fn excused(&mut self) -> Vec<(&'static str, u64)> {
+        let counts = EXCUSED.into_iter().zip(std::mem::take(&mut self.excused));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     fn edges(&self) -> &[u8] {
