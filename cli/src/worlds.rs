@@ -212,7 +212,13 @@ fn rows(stats: &Stats, subject: &str) -> Vec<Row> {
 fn origin(args: &Args, oracle: &str, rules: &Rules, length: usize) -> Origin {
     let (part, parts) = args.shard;
     let mut command = format!("vmalab worlds --ops {} --pages {}", args.ops, args.pages);
-    for (option, given) in [("locks", args.locks), ("all", args.all)] {
+    let given = [
+        ("locks", args.locks),
+        ("fails", args.fails),
+        ("narrow", args.narrow),
+        ("all", args.all),
+    ];
+    for (option, given) in given {
         if given {
             command += &format!(" --{option}");
         }

@@ -493,12 +493,11 @@ mod tests {
     /// What does not fit is counted; the rest is a sequence that plays.
     #[test]
     fn a_full_world_is_told() {
-        let trace: String = (0..100)
-            .map(|i: u64| {
-                let at = 0x10000 + i * 0x3000;
-                format!("mmap(NULL, 8192, PROT_READ, MAP_SHARED, {i}, 0) = {at:#x}\n")
-            })
-            .collect();
+        let lines = (0..100).map(|i: u64| {
+            let at = 0x10000 + i * 0x3000;
+            format!("mmap(NULL, 8192, PROT_READ, MAP_SHARED, {i}, 0) = {at:#x}")
+        });
+        let trace = lines.collect::<Vec<_>>().join("\n");
         let mut peer = Peer::new(Rules::V7_2);
         let recorded = read(&trace, &peer.worlds()[0]).unwrap();
         assert_eq!(recorded.ops.len(), 16);

@@ -56,9 +56,14 @@ fn play(library: &Path, ops: u64) -> anyhow::Result<()> {
     println!("failing allocations");
     fail_allocations(&mut oracle, 1, ops / 200).map_err(anyhow::Error::msg)?;
     println!("a small world");
-    let letters = small::alphabet(&oracle.worlds()[0], 4, true)?;
+    let extra = small::Extra {
+        locks: true,
+        fails: false,
+    };
+    let letters = small::alphabet(&oracle.worlds()[0], 4, extra)?;
     let plan = small::Plan {
         rules,
+        world: 0,
         length: 2,
         letters,
         known: KNOWN,
