@@ -29,6 +29,7 @@ help:
 #>                     what an operation costs in the model, beside the kernel's code (make bench-model)
 #>   make coverage     what of mm/vma.c, and of the model, the generators reach: two minutes (OPS=1000000)
 #>   make fuzz TIME=60 operations that the coverage of mm/vma.c leads to (TARGET=compare or allocations)
+#>   make man          manual pages of the command vmalab  (build/man)
 #>   make mutants      whether the model's tests notice changes of its code: an hour or so
 #>   make vm           a shell in the guest, with the module loaded
 #>   make vm RUN='./a x' FILES='path/a path/b'
@@ -89,6 +90,10 @@ coverage:
 fuzz:
 	@VMALAB_KERNEL="$$(qemu-image/kernel)" qemu-image/enter differ/fuzz/run $(or $(TARGET),compare) $(or $(TIME),60)
 
+man:
+	@qemu-image/enter CARGO_TARGET_DIR="$(CURDIR)/build/target/host" \
+		cargo run --quiet --release --locked -p vmalab-cli -- man build/man
+
 bench: bench-device bench-model
 
 mutants:
@@ -141,4 +146,4 @@ distclean: clean
 cache-clean:
 	@. qemu-image/cache.sh && empty_cache
 
-.PHONY: help run test coverage fuzz mutants kernels conformance bench bench-device bench-model test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
+.PHONY: help run test coverage fuzz man mutants kernels conformance bench bench-device bench-model test-debug test-selftests vm module programs fmt rust-analyzer clean distclean cache-clean
