@@ -231,10 +231,12 @@ flags! {
         MAYSHARE = 0x80;
         /// Grows down as a stack does.
         GROWSDOWN = 0x100;
-        /// Page frame numbers without `struct page`.
-        PFNMAP = 0x400;
         /// Registered with a userfaultfd for missing pages.
         UFFD_MISSING = 0x200;
+        /// Page frame numbers without `struct page`.
+        PFNMAP = 0x400;
+        /// It may hold guard pages (`MADV_GUARD_INSTALL`).
+        MAYBE_GUARD = 0x800;
         /// Registered with a userfaultfd for write protection.
         UFFD_WP = 0x1000;
         /// Locked in memory.
@@ -271,8 +273,6 @@ flags! {
         NOHUGEPAGE = 0x4000_0000;
         /// `MADV_MERGEABLE`.
         MERGEABLE = 0x8000_0000;
-        /// It may hold guard pages (`MADV_GUARD_INSTALL`).
-        MAYBE_GUARD = 0x800;
         /// Pages may be dropped under memory pressure (`MAP_DROPPABLE`).
         DROPPABLE = 1u64 << 40;
         /// May not be changed or removed (`mseal`).
