@@ -90,13 +90,10 @@ pub(crate) struct Node;
 impl misc::Device for Node {
     const NAME: &'static CStr = c"vmalab";
     const MODE: u16 = MODE;
+    const HUGE_PAGES: bool = true;
 
     fn page_cache<'a>(object: &'a ArcBorrow<'_, Object>) -> &'a PageCache {
         object.cache()
-    }
-
-    fn wants_huge_pages(object: ArcBorrow<'_, Object>) -> bool {
-        object.has_huge_pages()
     }
 }
 
@@ -140,13 +137,10 @@ pub(crate) struct PrepareNode;
 impl misc::Device for PrepareNode {
     const NAME: &'static CStr = c"vmalab-prepare";
     const MODE: u16 = MODE;
+    const HUGE_PAGES: bool = true;
 
     fn page_cache<'a>(object: &'a ArcBorrow<'_, Object>) -> &'a PageCache {
         object.cache()
-    }
-
-    fn wants_huge_pages(object: ArcBorrow<'_, Object>) -> bool {
-        object.has_huge_pages()
     }
 
     fn mmap_prepare<'a>(object: ArcBorrow<'a, Object>, desc: &mut AreaDesc<'a>) -> Result {

@@ -150,21 +150,28 @@ void vmalab_folio_clear_dirty(struct folio *folio)
 	folio_clear_dirty(folio);
 }
 
+static bool is_zeros(struct folio *folio)
+{
+	bool zeros = true;
+	unsigned long nr;
+
+	for (nr = 0; zeros && nr < folio_nr_pages(folio); nr++) {
+		void *bytes = kmap_local_folio(folio, nr * PAGE_SIZE);
+
+		zeros = !memchr_inv(bytes, 0, PAGE_SIZE);
+		kunmap_local(bytes);
+	}
+	return zeros;
+}
+
 /* Whether the folio is as it was allocated, and nobody looks at it now. */
 bool vmalab_folio_unused(struct folio *folio)
 {
-	unsigned long nr;
 	bool unused;
 
 	if (!folio_trylock(folio))
 		return false;
-	unused = !folio_test_dirty(folio) && !folio_mapped(folio);
-	for (nr = 0; unused && nr < folio_nr_pages(folio); nr++) {
-		void *bytes = kmap_local_folio(folio, nr * PAGE_SIZE);
-
-		unused = !memchr_inv(bytes, 0, PAGE_SIZE);
-		kunmap_local(bytes);
-	}
+	unused = !folio_test_dirty(folio) && !folio_mapped(folio) && is_zeros(folio);
 	folio_unlock(folio);
 	return unused;
 }
@@ -231,6 +238,8 @@ struct inode *vmalab_anon_inode(const struct address_space_operations *aops)
 	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER_MOVABLE);
 	/* There is no store behind the pages: reclaim has nowhere to put them. */
 	mapping_set_unevictable(inode->i_mapping);
+	/* ->release_folio() is to be asked. */
+	mapping_set_release_always(inode->i_mapping);
 	/* It may hold folios of any size; which it does hold is up to who adds them. */
 	mapping_set_large_folios(inode->i_mapping);
 	return inode;
@@ -321,6 +330,17 @@ void vmalab_mark_ahead(struct address_space *mapping, pgoff_t index, bool ahead)
 	else
 		__xa_clear_mark(&mapping->i_pages, index, VMALAB_AHEAD);
 	xa_unlock_irq(&mapping->i_pages);
+}
+
+/*
+ * ->release_folio(): whether the folio, which is locked, clean and not mapped,
+ * may be removed. A large one is about to be split, which removes nothing.
+ */
+bool vmalab_release_folio(struct folio *folio, gfp_t gfp)
+{
+	return folio_test_large(folio) ||
+	       (xa_get_mark(&folio->mapping->i_pages, folio->index, VMALAB_AHEAD) &&
+		is_zeros(folio));
 }
 
 struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index)
@@ -535,7 +555,6 @@ struct file *vmalab_anon_inode_getfile(const char *name, const struct file_opera
 	return anon_inode_getfile(name, fops, private_data, flags);
 }
 
-/* It is NULL in a kernel without huge pages. */
 /* Each word as a whole, for who reads them at the same time; in which order, nobody knows. */
 void vmalab_write_words(u64 *to, const u64 *from, size_t n)
 {
@@ -555,15 +574,4 @@ void vmalab_current_ids(struct pid_namespace *ns, u32 *pid, u32 *tid)
 		*pid = task_tgid_nr_ns(current, ns);
 		*tid = task_pid_nr_ns(current, ns);
 	}
-}
-
-unsigned long vmalab_thp_get_unmapped_area(struct file *file, unsigned long addr,
-					   unsigned long len, unsigned long pgoff,
-					   unsigned long flags)
-{
-#ifdef CONFIG_TRANSPARENT_HUGEPAGE
-	return thp_get_unmapped_area(file, addr, len, pgoff, flags);
-#else
-	return mm_get_unmapped_area(file, addr, len, pgoff, flags);
-#endif
 }

@@ -49,6 +49,7 @@ bool vmalab_folio_maybe_dma_pinned(struct folio *folio);
 bool vmalab_folio_written(struct folio *folio);
 void vmalab_folio_clear_dirty(struct folio *folio);
 bool vmalab_folio_unused(struct folio *folio);
+bool vmalab_release_folio(struct folio *folio, gfp_t gfp);
 void vmalab_folio_get(struct folio *folio);
 void vmalab_folio_put(struct folio *folio);
 void vmalab_folio_lock(struct folio *folio);
@@ -120,8 +121,5 @@ struct file *vmalab_anon_inode_getfile(const char *name, const struct file_opera
 				       void *private_data, int flags);
 
 /* misc: <linux/mm.h>, <linux/sched/mm.h> */
-unsigned long vmalab_thp_get_unmapped_area(struct file *file, unsigned long addr,
-					   unsigned long len, unsigned long pgoff,
-					   unsigned long flags);
 
 #endif /* _VMALAB_HELPERS_H */

@@ -43,11 +43,8 @@ pub(crate) trait Device: MiscDevice {
     /// The page cache that a file maps, which is a part of its private data.
     fn page_cache<'a>(this: &'a <Self::Ptr as ForeignOwnable>::Borrowed<'_>) -> &'a PageCache;
 
-    /// Whether a mapping of the file that is to be anywhere is to be where huge pages fit, if it is long
-    /// enough for one. Without this it is where any mapping would be.
-    fn wants_huge_pages(_this: <Self::Ptr as ForeignOwnable>::Borrowed<'_>) -> bool {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    /// Whether a mapping that is to be anywhere begins where huge pages fit, if it is long enough for one.
+    const HUGE_PAGES: bool = false;
 
     /// The newer generation of the mmap handler, for a device that has no [`MiscDevice::mmap`]: see
     /// `vm_ops.rs`. It is called with the mmap lock held, for writing, must change nothing but `desc`,
@@ -124,8 +121,11 @@ impl<T: Device> Tables<T> {
         } else {
             None
         },
-        get_unmapped_area: if T::HAS_WANTS_HUGE_PAGES {
-            Some(Self::get_unmapped_area)
+        // The function itself, since the kernel knows it: several areas of a file with another one are not
+        // moved at once (`vma_multi_allowed`).
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+        get_unmapped_area: if T::HUGE_PAGES {
+            Some(bindings::thp_get_unmapped_area)
         } else {
             None
         },
@@ -190,31 +190,6 @@ impl<T: Device> Tables<T> {
         match T::mmap_prepare(this, &mut desc) {
             Ok(()) => 0,
             Err(error) => error.to_errno(),
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the kernel as `file_operations.get_unmapped_area`, for a file of the device that was
-    /// registered with this table.
-    unsafe extern "C" fn get_unmapped_area(
-        file: *mut bindings::file,
-        addr: ffi::c_ulong,
-        length: ffi::c_ulong,
-        index: ffi::c_ulong,
-        flags: ffi::c_ulong,
-    ) -> ffi::c_ulong {
-        // SAFETY: The file is ours, so that the private data is what the generated `open` has stored;
-        // it is never borrowed mutably, and lives as long as the file, which the caller holds.
-        let this = unsafe { <T::Ptr as ForeignOwnable>::borrow((*file).private_data) };
-        // SAFETY: Both only look for a gap in the address space of the caller, of which the kernel
-        // holds the lock.
-        unsafe {
-            if T::wants_huge_pages(this) {
-                helpers::vmalab_thp_get_unmapped_area(file, addr, length, index, flags)
-            } else {
-                bindings::mm_get_unmapped_area(file, addr, length, index, flags)
-            }
         }
     }
 }

@@ -60,6 +60,11 @@
 //! has found the page: it holds a reference while it maps, and then what was written is marked as dirty:
 //! the kernel removes no folio that has either.
 //!
+//! The kernel, too, takes away a clean page that is not mapped, since it could be had again from the store behind
+//! it, when the memory is to be used no more (soft offline). Here there is none: so it is asked for these same
+//! conditions before (`release_folio`), and moves all other pages. Clean ones that have been written to are
+//! those that [`PageCache::written`] has told of.
+//!
 //! # Which pages were written
 //!
 //! A page has been written if its folio is dirty, or an entry of a page table that maps it into a shared
@@ -151,6 +156,7 @@ static OPERATIONS: bindings::address_space_operations = bindings::address_space_
     dirty_folio: Some(bindings::noop_dirty_folio),
     // Moving the contents is all that there is to moving a page.
     migrate_folio: Some(bindings::filemap_migrate_folio),
+    release_folio: Some(helpers::vmalab_release_folio),
     ..pin_init::zeroed()
 };
 
@@ -158,6 +164,7 @@ static OPERATIONS: bindings::address_space_operations = bindings::address_space_
 static FIXED: bindings::address_space_operations = bindings::address_space_operations {
     dirty_folio: Some(bindings::noop_dirty_folio),
     migrate_folio: Some(stay),
+    release_folio: Some(helpers::vmalab_release_folio),
     ..pin_init::zeroed()
 };
 

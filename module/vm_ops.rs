@@ -9,6 +9,9 @@
 //! Everything that is unsafe about it stays in this module, but for the promises that only a driver
 //! can give, about frame numbers that have no page.
 //!
+//! The file that is mapped must keep its module loaded (`file_operations.owner`), as those that `misc.rs`
+//! registers do: an area holds its file, and has no other hold on the functions in its table.
+//!
 //! Three rules make that work:
 //!
 //! - **One table per implementor, in a `static`.** The address of the table is how the kernel, and

@@ -318,9 +318,9 @@ struct vmalab_name {
  * or where there is no free memory in one piece, smaller ones come.
  *
  * A piece is split where the object comes to end within it; while somebody holds
- * a page of it for input or output, SET_SIZE fails with EBUSY. With 2 MiB, a
- * mapping that is long enough begins at an address where one entry of the page
- * table can stand for a piece.
+ * a page of it for input or output, SET_SIZE fails with EBUSY. A mapping of 2 MiB
+ * or more begins at an address where one entry of the page table can stand for a
+ * piece of 2 MiB, if it is not told where to begin.
  * EBADF for SET: the descriptor is not open for writing.
  */
 #define VMALAB_IOC_GET_FOLIO_SIZE	_IOWR(VMALAB_IOC_TYPE, 0x18, struct vmalab_size)
@@ -344,13 +344,15 @@ struct vmalab_name {
  *             are not. A copy that a fork makes is the parent's call.
  * @start,
  * @end:       the addresses that it is about: of the area; of the part of it
- *             (MPROTECT); of the page (FAULT, PAGE_MKWRITE); of the pages
- *             that may be mapped (MAP_PAGES)
+ *             (MPROTECT); of the page (FAULT, HUGE_FAULT, PAGE_MKWRITE,
+ *             PFN_MKWRITE); of the pages that may be mapped (MAP_PAGES)
  * @offset:    where @start is in the object, in bytes
  * @flags:     the flags of the area, the kernel's VM_*, before the call; 0 in
  *             MAPPED
  * @argument:  MAY_SPLIT: the address at which; MPROTECT: the flags that the
- *             part will have; the hooks of a fault: FAULT_FLAG_*; else 0
+ *             part will have; the hooks of a fault: FAULT_FLAG_* in the lower
+ *             32 bits, and in the upper ones, of HUGE_FAULT, how many pages the
+ *             entry would stand for, as a power of two; else 0
  */
 struct vmalab_event {
 	__u64 sequence;

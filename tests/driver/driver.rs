@@ -26,8 +26,8 @@ use page_cache::PageCache;
 #[cfg(CONFIG_NUMA)]
 use vm_ops::Policy;
 use vm_ops::{
-    vm_operations_table, Access, Area, AreaFlags, Fault, HugeFault, HugeFaultAnswer, MkwriteAnswer,
-    PageMkwrite, VmFault, VmOperations,
+    vm_operations_table, Access, Area, AreaDesc, AreaFlags, Fault, HugeFault, HugeFaultAnswer,
+    MkwriteAnswer, PageMkwrite, VmFault, VmOperations,
 };
 
 module! {
@@ -42,12 +42,16 @@ module! {
 struct Driver {
     #[pin]
     _node: misc::Registration<Node>,
+    #[pin]
+    _prepare_node: misc::Registration<PrepareNode>,
 }
 
 impl kernel::InPlaceModule for Driver {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            // Nobody opens the one before the other is there: the tests come later.
             _node <- misc::Registration::register(),
+            _prepare_node <- misc::Registration::register(),
         })
     }
 }
@@ -85,6 +89,56 @@ impl MiscDevice for Node {
         vma.set_mixedmap();
         vm_ops::install::<PageAreas>(vma, pages.into());
         Ok(())
+    }
+}
+
+/// `/dev/vmalab-driver-prepare`, with the newer generation of the mmap handler, and areas that hold nothing.
+struct PrepareNode;
+
+#[vtable]
+impl misc::Device for PrepareNode {
+    const NAME: &'static CStr = c"vmalab-driver-prepare";
+    const MODE: u16 = 0o600;
+
+    fn page_cache<'a>(cache: &'a ArcBorrow<'_, PageCache>) -> &'a PageCache {
+        cache
+    }
+
+    fn mmap_prepare<'a>(_: ArcBorrow<'a, PageCache>, desc: &mut AreaDesc<'a>) -> Result {
+        desc.install::<FreshAreas>(());
+        Ok(())
+    }
+}
+
+#[vtable]
+impl MiscDevice for PrepareNode {
+    type Ptr = Arc<PageCache>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<PageCache>> {
+        Ok(Arc::new(PageCache::new()?, GFP_KERNEL)?)
+    }
+}
+
+/// Each touch of the first page brings another page of zeros; there is nothing else.
+struct FreshAreas;
+
+vm_operations_table!(FreshAreas);
+
+#[vtable]
+impl VmOperations for FreshAreas {
+    type Data = ();
+
+    const PREPARED: bool = true;
+
+    fn fault(fault: Fault<'_, Self>) -> VmFault {
+        if fault.index() != 0 {
+            return VmFault::SIGBUS;
+        }
+        let folio = Folio::zeroed(fault.alloc(), 0);
+        match folio {
+            Ok(folio) => fault.give(folio),
+            Err(_) => VmFault::OOM,
+        }
     }
 }
 
@@ -203,6 +257,11 @@ impl VmOperations for PageAreas {
             Access::Read(bytes) if index == SEGV + 1 => Ok(bytes.len()),
             _ => Err(EIO),
         }
+    }
+
+    fn name(area: &Area<Self>) -> Option<&CStr> {
+        // Of what begins at this page.
+        (area.index() == RETRY).then_some(c"[vmalab-driver]")
     }
 
     fn pagesize(_area: &Area<Self>) -> usize {

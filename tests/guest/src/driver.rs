@@ -14,6 +14,7 @@ use nix::{
 };
 
 use crate::{
+    core::{Core, mark},
     folio::huge_pages,
     lab::Lab,
     mem::*,
@@ -24,6 +25,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("driver::each_answer_to_a_fault", answers),
     Test::device("driver::huge_frames", huge_frames),
     Test::device("driver::hooks_that_refuse", refusals),
+    Test::device("driver::a_name_is_in_each_core", a_name),
+    Test::device("driver::areas_that_hold_nothing", areas_that_hold_nothing),
     Test::device("driver::loaded_as_long_as_mapped", loaded),
 ];
 
@@ -49,9 +52,13 @@ impl Loaded {
     }
 
     fn open(&self) -> File {
+        self.open_node("/dev/vmalab-driver")
+    }
+
+    fn open_node(&self, path: &str) -> File {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        options.open("/dev/vmalab-driver").unwrap()
+        options.open(path).unwrap()
     }
 
     fn remove() -> Result<(), Errno> {
@@ -292,6 +299,51 @@ fn loaded(lab: &Lab) -> Verdict {
             assert_eq!(Loaded::remove(), Err(Errno::EWOULDBLOCK));
         });
         assert_eq!(look(addr, 1), "A");
+    });
+    Ok(())
+}
+
+/// The page from which on an area has a name, as tests/driver/driver.rs has it.
+const NAMED: usize = 6;
+
+/// `always_dump_vma`: also if it was said that it is not to be.
+fn a_name(lab: &Lab) -> Verdict {
+    let driver = Loaded::load(lab)?;
+    let core = Core::of(None, || {
+        for (page, which) in [(0, b'u'), (NAMED, b'n')] {
+            let addr = map(driver.open(), SHARED, page, 1);
+            write_from_kernel(addr, &mark(which)).unwrap();
+            advise(addr, 1, libc::MADV_DONTDUMP).unwrap();
+        }
+    })?;
+    assert_eq!((core.has(b'u'), core.has(b'n')), (false, true));
+    Ok(())
+}
+
+/// From `.mmap_prepare`, and without data: such an area has no hook but `fault`, so that the kernel merges it.
+fn areas_that_hold_nothing(lab: &Lab) -> Verdict {
+    let driver = Loaded::load(lab)?;
+    child(|| {
+        let file = driver.open_node("/dev/vmalab-driver-prepare");
+        for kind in KINDS {
+            let addr = map(&file, kind, 0, 4);
+            letters(addr, 1, 'A');
+            assert_eq!(look(addr, 4), "A!!!");
+            assert_eq!(
+                fault(addr + PAGE, Access::Read).map(|(signal, ..)| signal),
+                Some(libc::SIGBUS)
+            );
+            // Another area has another page; so has a child, to which fork copies no page table of shared areas.
+            let other = map(&file, kind, 0, 1);
+            assert_eq!(look(other, 1), "0");
+            child(|| assert_eq!(look(addr, 1), if kind == SHARED { "0" } else { "A" }));
+            unmap(addr + PAGE, 1);
+            protect(addr + 2 * PAGE, 1, RO).unwrap();
+            assert_eq!(layout(addr, 4), [(0, 1, 0), (2, 3, 2), (3, 4, 3)]);
+            protect(addr + 2 * PAGE, 1, RW).unwrap();
+            assert_eq!(layout(addr, 4), [(0, 1, 0), (2, 4, 2)], "one again");
+            unmap(addr, 4);
+        }
     });
     Ok(())
 }

@@ -39,6 +39,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("folio::locked_in_memory", locked),
     Test::device("folio::a_process_killed_in_the_middle", killed),
     Test::device("huge::by_huge_fault_and_by_fault", huge_by_both),
+    Test::device("huge::recorded", huge_recorded),
+    Test::device("huge::steered", huge_steered).logs(),
     Test::device("huge::only_where_one_fits", huge_where_it_fits),
     Test::device("huge::split_by_munmap", huge_munmap),
     Test::device("huge::split_by_mprotect_and_madvise", huge_mprotect),
@@ -424,6 +426,86 @@ fn huge_by_both(_lab: &Lab) -> Verdict {
             check_pages(&object, HUGE as u64);
         }
     }
+    Ok(())
+}
+
+/// The hook `huge_fault` is told of with the order of the entry that could be.
+fn huge_recorded(_lab: &Lab) -> Verdict {
+    huge_pages()?;
+    const NOPAGE: i32 = 0x100;
+    const FALLBACK: i32 = 0x800;
+    const FLAG_WRITE: u64 = 1;
+    let object = object(2 * HUGE, HUGE);
+    set_hooks(&object, &[Hook::HugeFault]);
+    let addr = map(&object, SHARED, 0, 2 * HUGE);
+    let watch = object.watch().hooks(HookSet::HugeFault).open().unwrap();
+    write(addr + 9 * PAGE);
+    let events = watch.take().unwrap();
+    let event = events.last().unwrap();
+    let page = addr + 9 * PAGE;
+    assert_eq!(event.range, page..page + PAGE);
+    assert_eq!(event.offset, 9 * PAGE as u64);
+    assert_eq!(event.argument >> 32, u64::from(HUGE.ilog2()));
+    assert_eq!(event.argument & FLAG_WRITE, FLAG_WRITE);
+    assert_eq!(event.result, NOPAGE);
+    // Larger ones were asked for before, if the processor has them.
+    for event in &events[..events.len() - 1] {
+        assert_eq!(
+            (event.argument >> 32, event.result),
+            (18, FALLBACK),
+            "{event}"
+        );
+    }
+    Ok(())
+}
+
+/// Each answer that a rule can give in place of the hook `huge_fault`.
+fn huge_steered(_lab: &Lab) -> Verdict {
+    huge_pages()?;
+    let new = || {
+        let object = object(2 * HUGE, HUGE);
+        set_hooks(&object, &[Hook::HugeFault]);
+        let addr = map(&object, SHARED, 0, 2 * HUGE);
+        (object, addr)
+    };
+    let signals = |rule: fn(vmalab::Rule<'_>) -> vmalab::Rule<'_>| {
+        let (object, addr) = new();
+        rule(object.steer(Hook::HugeFault)).always().unwrap();
+        let end = fault(addr + PAGE, Access::Write).map(|(signal, code, _)| (signal, code));
+        check_pages(&object, 0);
+        object.clear_rules().unwrap();
+        write(addr + PAGE);
+        assert_eq!(huge_mapped(addr), HUGE as u64);
+        end
+    };
+    assert_eq!(
+        signals(|rule| rule.sigbus()),
+        Some((libc::SIGBUS, BUS_ADRERR))
+    );
+    assert_eq!(
+        signals(|rule| rule.sigsegv()),
+        Some((libc::SIGSEGV, SEGV_MAPERR))
+    );
+
+    // Tried again, for no memory as well: there is a page in the end, and it is a huge one.
+    for oom in [false, true] {
+        let (object, addr) = new();
+        let rule = object.steer(Hook::HugeFault);
+        let rule = if oom { rule.oom() } else { rule.nopage() };
+        let rule = rule.times(3).unwrap();
+        let did = did(&object, || write(addr + PAGE));
+        assert_eq!(object.rule_counts(rule).unwrap().fired, 3);
+        assert!(did.huge_fault >= 4, "{did:?}");
+        assert_eq!(did.fault, 0);
+        assert_eq!(huge_mapped(addr), HUGE as u64);
+    }
+
+    // Nothing of that size: `fault` is asked, and gives the piece that it would have been.
+    let (object, addr) = new();
+    object.steer(Hook::HugeFault).nothing().always().unwrap();
+    let did = did(&object, || write(addr + PAGE));
+    assert_eq!(did.fault, 1);
+    check_pages(&object, HUGE as u64);
     Ok(())
 }
 

@@ -11,7 +11,9 @@
 mod answers;
 mod cgroup;
 mod checks;
+mod compat;
 mod contents;
+mod core;
 mod driver;
 mod failing;
 mod folio;
@@ -120,6 +122,7 @@ fn main() -> ExitCode {
         memory::TESTS,
         gup::TESTS,
         ioctl::TESTS,
+        compat::TESTS,
         look::TESTS,
         cgroup::TESTS,
         steer::TESTS,

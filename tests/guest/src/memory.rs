@@ -3,7 +3,12 @@
 //! device is another thing. module/README.md has the table.
 
 use std::{
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    fs::File,
+    io::ErrorKind,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -11,6 +16,7 @@ use nix::{
     errno::Errno,
     sys::stat::{SFlag, fstat},
 };
+use vmalab::AreaFlags;
 
 use crate::{
     lab::{Lab, Subject},
@@ -26,6 +32,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test::both("memory::futex_between_processes", futex),
     Test::both("memory::mbind", mbind),
     Test::both("memory::mremap_leaves_a_private_place", leaves_private),
+    Test::device("memory::pages_move", pages_move).logs(),
+    Test::device("memory::frames_stay", frames_stay).logs(),
+    Test::device("memory::where_huge_pages_fit", where_huge_pages_fit),
     Test::device("memory::the_file_is_the_node", the_file_is_the_node),
     Test::device("memory::no_userfaultfd", no_userfaultfd),
 ];
@@ -287,6 +296,132 @@ fn mbind(lab: &Lab) -> Verdict {
         bind(private, 64, 1 - wanted).unwrap();
         letters(private, 1, 'a');
         assert_eq!(node(private), 1 - wanted as i32);
+    }
+    Ok(())
+}
+
+/// The number of the frame in which a page is, from /proc/self/pagemap.
+fn frame(addr: usize) -> u64 {
+    let mut entry = [0; 8];
+    let file = File::open("/proc/self/pagemap").unwrap();
+    file.read_exact_at(&mut entry, (addr / PAGE * 8) as u64)
+        .unwrap();
+    u64::from_ne_bytes(entry) & ((1 << 55) - 1)
+}
+
+/// Has the kernel use a frame no more, and move what is in it; says whether it did.
+fn soft_offline(frame: u64) -> Result<bool, Skip> {
+    let file = "/sys/devices/system/memory/soft_offline_page";
+    match std::fs::write(file, format!("{:#x}", frame * PAGE as u64)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Skip::new("this kernel takes no memory out of use"))
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
+        done => {
+            done.unwrap();
+            Ok(true)
+        }
+    }
+}
+
+/// The frames that hold pages of files that were written to and are not mapped, as /proc/kpageflags has it.
+fn written_and_not_mapped() -> Vec<u64> {
+    const DIRTY: u64 = 1 << 4;
+    const MMAP: u64 = 1 << 11;
+    const ANON: u64 = 1 << 12;
+    let flags = std::fs::read("/proc/kpageflags").unwrap();
+    let flags = flags.chunks_exact(8);
+    let flags = flags.map(|flags| u64::from_ne_bytes(flags.try_into().unwrap()));
+    let is_it = |flags: u64| flags & (DIRTY | MMAP | ANON) == DIRTY;
+    let frames = (0..).zip(flags).filter(|(_, flags)| is_it(*flags));
+    frames.map(|(frame, _)| frame).collect()
+}
+
+/// A page is moved with what is in it, where it is mapped and where not, written to since it was looked at or
+/// not (`migrate_folio`, `release_folio`).
+fn pages_move(lab: &Lab) -> Verdict {
+    lab.single_pages()?;
+    let object = lab.open(4);
+    let bytes = 0..4 * PAGE as u64;
+    let addr = map(&object, SHARED, 0, 4);
+    letters(addr, 4, 'A');
+    let frames = [0, 1, 2, 3].map(|page| frame(addr + page * PAGE));
+    // One mapped, one not, one of which it was told that it was written to, and one that nobody has moved.
+    assert!(soft_offline(frames[0])?);
+    assert_ne!(frame(addr), frames[0]);
+    unmap(addr, 4);
+    assert!(soft_offline(frames[1])?);
+    assert_eq!(
+        object.take_written(bytes.clone()).unwrap().ranges,
+        [bytes.clone()]
+    );
+    assert!(soft_offline(frames[2])?);
+    let again = map(&object, SHARED, 0, 4);
+    assert_eq!(look(again, 4), "ABCD");
+    for page in 0..3 {
+        assert_ne!(frame(again + page * PAGE), frames[page], "page {page}");
+    }
+    assert_eq!(frame(again + 3 * PAGE), frames[3]);
+    lab.check_pages(&object, 4);
+    // A write before the move is told of after it.
+    let last = 3 * PAGE as u64..4 * PAGE as u64;
+    assert!(!object.take_written(bytes).unwrap().ranges.is_empty());
+    letters(again + 3 * PAGE, 1, 'd');
+    assert!(soft_offline(frames[3])?);
+    assert_eq!(object.take_written(last.clone()).unwrap().ranges, [last]);
+    assert_eq!(look(again, 4), "ABCd");
+    Ok(())
+}
+
+/// Frames stay where they are mapped: nobody would know where to map them anew.
+fn frames_stay(lab: &Lab) -> Verdict {
+    const PAGES: usize = 16;
+
+    let object = lab.open(PAGES);
+    object.set_area_flags(AreaFlags::PFNMAP).unwrap();
+    let addr = map(&object, SHARED, 0, PAGES);
+    let before = written_and_not_mapped();
+    letters(addr, PAGES, 'a');
+    let mut stayed = 0;
+    for frame in written_and_not_mapped() {
+        // Ours, and what came to be of others meanwhile, which may move.
+        if before.binary_search(&frame).is_err() && !soft_offline(frame)? {
+            stayed += 1;
+        }
+    }
+    assert!(stayed >= PAGES, "{stayed} frames stayed");
+    // Still the pages of the object.
+    letters(addr, PAGES, 'A');
+    let mut bytes = vec![0; PAGES * PAGE];
+    object.read_at(&mut bytes, 0).unwrap();
+    for (page, bytes) in bytes.chunks(PAGE).enumerate() {
+        assert!(
+            bytes.iter().all(|byte| *byte == b'A' + page as u8),
+            "page {page}"
+        );
+    }
+    Ok(())
+}
+
+/// A mapping that is long enough for a huge page begins where one fits (`thp_get_unmapped_area`).
+fn where_huge_pages_fit(lab: &Lab) -> Verdict {
+    const HUGE: usize = 512;
+    for kind in KINDS {
+        let object = lab.open(3 * HUGE);
+        for from in [0, 1, HUGE - 1] {
+            // Shorter ones are moved in between, so that it is no accident.
+            let short = map(&object, kind, 0, 1);
+            let addr = map(&object, kind, from, 2 * HUGE);
+            assert_eq!((addr / PAGE) % HUGE, from, "{addr:#x}");
+            // Where it is told to begin, it does.
+            let told = addr + PAGE;
+            assert_eq!(
+                try_map(&object, told, 2 * HUGE, RW, kind | libc::MAP_FIXED, 0),
+                Ok(told)
+            );
+            unmap(addr, 2 * HUGE + 1);
+            assert_eq!(look(short, 1), "0");
+        }
     }
     Ok(())
 }

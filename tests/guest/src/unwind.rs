@@ -10,19 +10,16 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::{
-        signal::Signal,
-        uio::{RemoteIoVec, process_vm_readv},
-        wait::WaitStatus,
-    },
+    sys::uio::{RemoteIoVec, process_vm_readv},
     unistd::{Pid, pipe},
 };
 use vmalab::{AreaFlags, Device, Hook, HookCounts, HookSet};
 
 use crate::{
+    core::{Core, mark},
     lab::Lab,
     mem::*,
-    run::{Skip, Test, Verdict, child, child_status},
+    run::{Skip, Test, Verdict, child},
     steer::both_nodes,
 };
 
@@ -828,60 +825,33 @@ fn populate(lab: &Lab) -> Verdict {
     Ok(())
 }
 
-/// What of a process is in its core: `vma_dump_size`. What the kernel cannot read is zeros there.
+/// What of a process is in its core: `vma_dump_size`.
 fn core_dump(lab: &Lab) -> Verdict {
-    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
-    let core = std::env::temp_dir().join("vmalab-core");
-    let marked = |flags: AreaFlags, text: &[u8; 16]| {
+    let marked = |kind, flags, which: u8| {
         let object = lab.open(1);
         object.set_area_flags(flags).unwrap();
-        let addr = map(&object, SHARED, 0, 1);
-        write_from_kernel(addr, text).unwrap();
+        let addr = map(&object, kind, 0, 1);
+        write_from_kernel(addr, &mark(which)).unwrap();
         object
     };
-    fs::write("/proc/sys/kernel/core_pattern", core.to_str().unwrap()).unwrap();
-    let status = child_status(|| {
-        // File-backed pages, too.
-        fs::write("/proc/self/coredump_filter", "0x7f").unwrap();
-        let all = libc::rlimit {
-            rlim_cur: libc::RLIM_INFINITY,
-            rlim_max: libc::RLIM_INFINITY,
-        };
-        // SAFETY: it is the child's own limit.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &all) }, 0);
-        // The marks are made of two halves, so that they are nowhere else.
-        let mark = |flags, which: u8| {
-            let mut text = *b"vmalab-mark-?-\0\0";
-            text[12] = which;
-            marked(flags, &text)
-        };
-        let _objects = [
-            mark(AreaFlags::empty(), b'n'),
-            mark(AreaFlags::MIXEDMAP, b'm'),
-            mark(AreaFlags::DONTDUMP, b'd'),
-            mark(AreaFlags::IO, b'i'),
-        ];
-        std::process::abort();
-    });
-    fs::write("/proc/sys/kernel/core_pattern", pattern).unwrap();
-    let WaitStatus::Signaled(_, Signal::SIGABRT, dumped) = status else {
-        panic!("{status:?}");
-    };
-    if !dumped {
-        return Err(Skip::new("this kernel dumps no core"));
-    }
-    let bytes = fs::read(&core).unwrap();
-    fs::remove_file(&core).unwrap();
-    // At the begin of a page: not the text of this program.
-    let has = |which: u8| {
-        bytes.chunks(PAGE).any(|page| {
-            page.starts_with(b"vmalab-mark-") && page.get(12..15) == Some(&[which, b'-', 0])
-        })
-    };
+    // File-backed pages, too.
+    let core = Core::of(Some("0x7f"), || {
+        marked(SHARED, AreaFlags::empty(), b'n');
+        marked(SHARED, AreaFlags::MIXEDMAP, b'm');
+        marked(SHARED, AreaFlags::DONTDUMP, b'd');
+        marked(SHARED, AreaFlags::IO, b'i');
+    })?;
     assert_eq!(
-        (has(b'n'), has(b'm'), has(b'd'), has(b'i')),
-        (true, true, false, false)
+        ['n', 'm', 'd', 'i'].map(|which| core.has(which as u8)),
+        [true, true, false, false]
     );
+    // Those that are dumped if nobody says otherwise: copies of private areas. The node has a link, so that a
+    // shared area of it is one of a file.
+    let core = Core::of(Some("0x33"), || {
+        marked(SHARED, AreaFlags::empty(), b's');
+        marked(PRIVATE, AreaFlags::empty(), b'p');
+    })?;
+    assert_eq!((core.has(b's'), core.has(b'p')), (false, true));
     Ok(())
 }
 

@@ -68,6 +68,8 @@ const SIGBUS: i32 = 0x2;
 const NOPAGE: i32 = 0x100;
 const LOCKED: i32 = 0x200;
 const FLAG_WRITE: u64 = 0x1;
+/// FAULT_FLAG_VMA_LOCK: with the lock of the area alone, not that of all.
+const FLAG_VMA_LOCK: u64 = 1 << 12;
 
 /// `VM_*` of the kernel.
 const VM_WRITE: u64 = 0x2;
@@ -343,7 +345,19 @@ fn faults(lab: &Lab) -> Verdict {
             events.iter().map(show).collect()
         };
         write(addr + 3 * PAGE);
-        assert_eq!(seen(), [(Hook::Fault, LOCKED, true, 3)]);
+        // A private area gets its anon_vma under the mmap lock, before its first copy.
+        write(addr + 2 * PAGE);
+        let events = watch.take().unwrap();
+        let locks = events
+            .iter()
+            .map(|event| event.argument & FLAG_VMA_LOCK != 0);
+        assert!(locks.last().unwrap(), "{events:?}");
+        let faults = events
+            .iter()
+            .filter(|event| event.argument & FLAG_VMA_LOCK != 0);
+        assert!(kind == PRIVATE || faults.count() == events.len());
+        write(addr + 5 * PAGE);
+        assert_eq!(seen(), [(Hook::Fault, LOCKED, true, 5)]);
         read(addr + 4 * PAGE);
         let events = seen();
         assert_eq!(events.len(), 2, "{events:?}");
