@@ -46,6 +46,9 @@ pub struct File {
     /// Its driver has a say in where it is mapped (`file_operations.get_unmapped_area`), and chooses as the
     /// kernel would. What tmpfs and hugetlbfs do follows from [`kind`](Self::kind).
     pub chooses_address: bool,
+    /// It is mapped where huge pages fit, if it is long enough for one and may be anywhere: what its driver
+    /// has there is `thp_get_unmapped_area`, which the kernel knows.
+    pub aligns_huge: bool,
     /// It is what `shmat` made of that segment.
     pub attached: Option<FileId>,
     /// The error with which its mmap handler refuses, if it does.
@@ -145,6 +148,7 @@ impl File {
             sets: VmFlags::empty(),
             prepares: true,
             chooses_address: false,
+            aligns_huge: false,
             attached: None,
             mmap_error: None,
             may_split: MaySplit::Anywhere,

@@ -56,11 +56,11 @@ impl<C: Container> AddressSpace<C> {
             Some(file) => file.kind == Kind::Shmem,
             None => request.flags.contains(MapFlags::SHARED),
         };
-        // Only multiples of the huge page, lest each mapping leave a gap behind.
-        let thp = self.rules.anon_huge_aligned
-            && request.file.is_none()
-            && request.addr == 0
-            && len % PMD_SIZE == 0;
+        // Of anonymous memory only multiples of the huge page, lest each mapping leave a gap behind.
+        let thp = match request.file {
+            Some(file) => file.aligns_huge,
+            None => self.rules.anon_huge_aligned && request.addr == 0 && len % PMD_SIZE == 0,
+        };
         let addr = if hugetlb {
             self.hugetlb_unmapped_area(&request)?
         } else if shmem {
@@ -179,23 +179,28 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// Searches with room to spare, and aligns in it (`__thp_get_unmapped_area`).
+    ///
+    /// Offsets are signed there: of the last ones, what is next to them for a huge page is negative, and the
+    /// shortest mapping long enough.
     fn thp_unmapped_area(&self, request: &Request<'_>) -> Option<u64> {
-        let offset = request.pgoff << PAGE_SHIFT;
-        let aligned = offset.next_multiple_of(PMD_SIZE);
-        let end = offset + request.len;
-        if end <= aligned || end - aligned < PMD_SIZE {
+        let offset = (request.pgoff << PAGE_SHIFT) as i64;
+        let end = offset.wrapping_add(request.len as i64);
+        let aligned = (offset.wrapping_sub(1) | (PMD_SIZE as i64 - 1)).wrapping_add(1);
+        if end <= aligned || (end.wrapping_sub(aligned) as u64) < PMD_SIZE {
             return None;
         }
+        let wide = request.len.checked_add(PMD_SIZE)?;
+        (offset as u64).checked_add(wide)?;
         let addr = self
             .arch_unmapped_area(&Request {
-                len: request.len.checked_add(PMD_SIZE)?,
+                len: wide,
                 ..*request
             })
             .ok()?;
         if addr == request.addr {
             return Some(addr);
         }
-        match offset.wrapping_sub(addr) % PMD_SIZE {
+        match (offset as u64).wrapping_sub(addr) % PMD_SIZE {
             0 => Some(addr + PMD_SIZE),
             rest => Some(addr + rest),
         }

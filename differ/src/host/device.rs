@@ -63,7 +63,7 @@ pub(super) fn open(path: &Path, place: FileId) -> Result<(Watched, OwnedFd, File
         noexec,
         // This node is the one with the newer generation of the mmap handler.
         prepares: path.as_os_str().as_bytes() == sys::VMALAB_PREPARE_PATH.to_bytes(),
-        chooses_address: true,
+        aligns_huge: true,
         ..File::device(FILE_PAGES)
     };
     let watched = Watched {

@@ -5,9 +5,9 @@ use std::num::NonZeroU8;
 
 use vmalab_model::mempolicy::mode;
 use vmalab_model::{
-    AddressSpace, Advice, Break, Errno, File, FileId, Limits, MapFlags, MdweFlags, MlockFlags,
-    MlockallFlags, Mmap, MremapFlags, Name, NewName, Object, Op, PAGE_SIZE, Prot, Rules, ShmFlags,
-    VmFlags,
+    AddressSpace, Advice, Backing, Break, Errno, File, FileId, Limits, MapFlags, MdweFlags,
+    MlockFlags, MlockallFlags, Mmap, MremapFlags, Name, NewName, Object, Op, PAGE_SIZE, PMD_SIZE,
+    Prot, Rules, ShmFlags, VmFlags,
 };
 
 use crate::world::{BASE, World};
@@ -330,6 +330,41 @@ fn a_driver_that_chooses_addresses_is_not_moved_with_others() {
     assert_eq!(w.apply(&relocate(0, 4, 8)), Err(Errno::EFAULT));
     assert_eq!(w.draw(), "..Dd....Aa", "what came before it has moved");
     w.apply(&relocate(2, 4, 10)).unwrap();
+    assert_eq!(w.draw(), "........AaDd");
+}
+
+/// `thp_get_unmapped_area`: an address has the same place in a huge page as what it shows, and areas are moved
+/// as those of any file.
+#[test]
+fn a_driver_has_long_mappings_where_huge_pages_fit() {
+    let file = File {
+        aligns_huge: true,
+        ..File::device(64)
+    };
+    let mut w = with(file);
+    let map = |pages: u64, page: u64| {
+        Op::Mmap(Mmap {
+            addr: 0,
+            len: pages * PAGE_SIZE,
+            prot: Prot::READ,
+            flags: MapFlags::SHARED,
+            backing: Backing::File(FileId(0)),
+            offset: page * PAGE_SIZE,
+        })
+    };
+    let huge = PMD_SIZE / PAGE_SIZE;
+    for page in [0, 1, 3] {
+        // What is longer by one page must not be there by accident.
+        w.apply(&map(1, 0)).unwrap();
+        let addr = w.apply(&map(2 * huge, page)).unwrap();
+        assert_eq!(addr % PMD_SIZE, page * PAGE_SIZE, "{addr:#x}");
+        // None fits into it: it comes right below.
+        let below = w.apply(&map(huge, huge - 1)).unwrap();
+        assert_eq!(below, addr - PMD_SIZE);
+    }
+    let mut w = with(file);
+    w.draw_in("AaDd");
+    w.apply(&relocate(0, 4, 8)).unwrap();
     assert_eq!(w.draw(), "........AaDd");
 }
 
