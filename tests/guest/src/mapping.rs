@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use crate::{
-    lab::Lab,
+    lab::{Lab, Subject},
     mem::*,
     run::{Skip, Test, Verdict},
 };
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
         "mapping::mremap_of_nothing_duplicates",
         mremap_of_nothing_duplicates,
     ),
+    Test::both("mapping::mremap_of_several_areas", mremap_of_several),
     Test::both("mapping::mprotect", mprotect),
     Test::both("mapping::madvise_dontneed", madvise_dontneed),
     Test::both("mapping::mlock", mlock),
@@ -154,6 +155,31 @@ fn mremap_of_nothing_duplicates(lab: &Lab) -> Verdict {
         ("xBCDEF".into(), "xBCDEF".into())
     );
     lab.check_areas(&object, 2);
+    Ok(())
+}
+
+/// Of several areas, and the gaps between them, since 6.17 (`remap_move`).
+fn mremap_of_several(lab: &Lab) -> Verdict {
+    for kind in KINDS {
+        let (object, addr) = six(lab, kind);
+        unmap(addr + 2 * PAGE, 1);
+        protect(addr + 4 * PAGE, 1, RO).unwrap();
+        assert_eq!(layout(addr, 6).len(), 4);
+        let to = map_anonymous(0, 6, libc::PROT_NONE, 0).unwrap();
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        match remap(addr, 6, 6, flags, to) {
+            Err(Errno::EFAULT) if lab.subject == Subject::Memfd => {
+                return Err(Skip::new("this kernel moves one area at a time"));
+            }
+            moved => assert_eq!(moved, Ok(to)),
+        }
+        assert_eq!(look(addr, 6), "......");
+        // What was in the way stays, where a gap comes.
+        assert_eq!(look(to, 6), "AB!DEF");
+        assert_eq!(protect(to + 2 * PAGE, 1, RW), Ok(()));
+        assert_eq!(write_from_kernel(to + 4 * PAGE, b"x"), Err(Errno::EFAULT));
+        lab.check_areas(&object, 4);
+    }
     Ok(())
 }
 
