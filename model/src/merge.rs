@@ -279,7 +279,7 @@ impl<C: Container> AddressSpace<C> {
     /// Whether two areas would be one if either were new beside the other, and nothing of both had to be
     /// closed.
     pub(crate) fn would_merge(&self, below: &Vma, above: &Vma) -> bool {
-        !below.flags.intersects(SPECIAL)
+        !self.never_merges(below.flags)
             && self.may_vanish(below)
             && self.can_merge_left(below, above)
             && self.can_merge_right(below, above)
