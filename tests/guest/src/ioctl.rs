@@ -73,7 +73,7 @@ pub(crate) fn size_in(request: u32) -> usize {
 }
 
 /// Those that the descriptor of a watch has, and that of an object has not; watch.rs tries them, too.
-const OF_A_WATCH: [u32; 2] = [sys::VMALAB_IOC_WATCH_SET, sys::VMALAB_IOC_WATCH_STATE];
+pub(crate) const OF_A_WATCH: [u32; 2] = [sys::VMALAB_IOC_WATCH_SET, sys::VMALAB_IOC_WATCH_STATE];
 
 /// The requests of an object, and the sizes of their structures.
 fn requests() -> impl Iterator<Item = (u32, usize)> {

@@ -134,6 +134,14 @@ impl Lab {
         }
     }
 
+    /// Something that looks for bugs is not there: a reason to skip, but not on the kernel that is made for it.
+    #[track_caller]
+    pub(crate) fn not_there(&self, reason: impl Into<String>) -> Skip {
+        let reason = reason.into();
+        assert!(!self.debug_kernel, "on the debug kernel: {reason}");
+        Skip(reason)
+    }
+
     /// Sets the size of the object.
     #[track_caller]
     pub(crate) fn resize(&self, device: &Device, pages: usize) {

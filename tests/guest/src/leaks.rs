@@ -6,7 +6,7 @@ use std::{fs, path::Path, thread, time::Duration};
 
 use crate::{
     lab::Lab,
-    run::{Skip, Test, Verdict},
+    run::{Test, Verdict},
 };
 
 pub(crate) const TESTS: &[Test] = &[Test::device("leaks::kmemleak_finds_none", none_found)];
@@ -16,9 +16,9 @@ const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 /// Scans twice: what was on its way from one place to another at the first scan has arrived at the
 /// second. That one waits until nothing is younger than the five seconds below which kmemleak says
 /// nothing.
-fn none_found(_: &Lab) -> Verdict {
+fn none_found(lab: &Lab) -> Verdict {
     if !Path::new(KMEMLEAK).exists() {
-        return Err(Skip::new("the kernel has no kmemleak"));
+        return Err(lab.not_there("the kernel has no kmemleak"));
     }
     // Of an error in itself, kmemleak switches itself off, and refuses.
     let scan = || fs::write(KMEMLEAK, "scan").expect("kmemleak scans");
