@@ -111,7 +111,11 @@ fn pid(text: &str) -> (&str, &str) {
 /// A line that is about a call. `None` for comments, signals, ends of processes, and what has no result.
 fn line(text: &str) -> Result<Option<Line<'_>>, String> {
     let (pid, rest) = pid(text);
-    if rest.is_empty() || rest.starts_with('#') || rest.starts_with("---") || rest.starts_with("+++") {
+    if rest.is_empty()
+        || rest.starts_with('#')
+        || rest.starts_with("---")
+        || rest.starts_with("+++")
+    {
         return Ok(None);
     }
     let expected = || format!("expected a call as strace prints it, found `{rest}`");
