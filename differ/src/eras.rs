@@ -429,7 +429,14 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         len: 3 * PAGE_SIZE,
         flags: MlockFlags::empty(),
     };
+    let of_huge_pages = file_of(File {
+        aligns_huge: true,
+        ..File::regular(2048)
+    });
+    let file_anywhere = |pages| map(0, pages, MapFlags::PRIVATE, Backing::File(FileId(0)));
     let mut rare = vec![
+        // Up to where a huge page ends.
+        (of_huge_pages, vec![anywhere(511), file_anywhere(512)]),
         (lockable, vec![fixed(page(0), 3), lock, lock]),
         (plain.clone(), second_policy),
         (large, leaves_little),

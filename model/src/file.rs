@@ -47,7 +47,7 @@ pub struct File {
     /// kernel would. What tmpfs and hugetlbfs do follows from [`kind`](Self::kind).
     pub chooses_address: bool,
     /// It is mapped where huge pages fit, if it is long enough for one and may be anywhere: what its driver
-    /// has there is `thp_get_unmapped_area`, which the kernel knows.
+    /// has there is `thp_get_unmapped_area`, which the kernel knows. So have ext2, ext4, xfs, btrfs, erofs and fuse.
     pub aligns_huge: bool,
     /// It is what `shmat` made of that segment.
     pub attached: Option<FileId>,

@@ -42,6 +42,7 @@ impl<C: Container> AddressSpace<C> {
         self.areas = child;
         self.counters = counters;
         self.counters.locked_vm = 0;
+        self.peak_vm = self.counters.total_vm;
         self.def_flags = self.def_flags.without(LOCKED);
         self.inherit_mdwe();
         Ok(())

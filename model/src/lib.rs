@@ -230,7 +230,7 @@
 //!   is executing (`READ_IMPLIES_EXEC`); `PR_SET_MEMORY_MERGE`.
 //! - Of files: those that can only be appended to (EACCES), swap files (ETXTBSY), DAX, on which `MAP_SYNC` is known.
 //! - A userfaultfd that write-protects or wants minor faults; `MADV_HWPOISON` and its like.
-//! - Of the counters, the peaks (`VmPeak`).
+//! - Of memory files, the seals (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`), for which a shared writable mapping is EPERM.
 //!
 //! Of the kernel's own allocations, those for areas, the tree that they are in, what ties them to their pages, their
 //! policies and what a userfaultfd is told can fail ([`Allocation`]); those of names, of shared objects and of page

@@ -22,6 +22,9 @@ pub struct Limits {
     /// From here upwards addresses are chosen where there is no room below
     /// [`mmap_base`](Self::mmap_base) (`mm->mmap_legacy_base`).
     pub mmap_legacy_base: u64,
+    /// Addresses are chosen from [`mmap_legacy_base`](Self::mmap_legacy_base) upwards alone: an unlimited stack at
+    /// exec, `personality(ADDR_COMPAT_LAYOUT)` or `vm.legacy_va_layout` (`mmap_is_legacy`).
+    pub legacy_layout: bool,
     /// Distance kept below an area that may grow down (`stack_guard_gap`).
     pub stack_guard_gap: u64,
     /// `vm.max_map_count`.
@@ -97,6 +100,7 @@ impl Default for Limits {
             mmap_min_addr: 0x1_0000,
             mmap_base: task_size - (128 << 20),
             mmap_legacy_base: (task_size / 3).next_multiple_of(PAGE_SIZE),
+            legacy_layout: false,
             stack_guard_gap: 256 * PAGE_SIZE,
             max_map_count: 65530,
             overcommit: Overcommit::Always,

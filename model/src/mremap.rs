@@ -609,7 +609,10 @@ impl<C: Container> AddressSpace<C> {
         // Without an old range (a duplicate of a shared one) there is nothing to unmap, and an error is
         // nobody's concern.
         if !dontunmap {
+            // That both were there for a moment is no peak.
+            let peak = self.peak_vm;
             self.unmap_what_moved(remap, remap.addr, remap.old_len);
+            self.peak_vm = peak;
         }
         Ok(remap.new_addr)
     }

@@ -167,6 +167,8 @@ impl<C: Container> AddressSpace<C> {
             return 0;
         }
         self.forget_last_search(gathered);
+        // update_hiwater_vm
+        self.peak_vm = self.peak_vm.max(self.counters.total_vm);
         let Self {
             areas,
             files,

@@ -205,6 +205,12 @@ pub struct Rules {
     pub first_fit_upwards: bool,
     /// Large anonymous mappings are aligned to huge pages (`thp_get_unmapped_area`). Since 6.7.
     pub anon_huge_aligned: bool,
+    /// Large mappings of files whose file system wants it are, too (`thp_get_unmapped_area`, "mm/readahead: Align
+    /// file mappings for non-DAX"). Since 5.18; before, those of DAX alone.
+    pub file_huge_aligned: bool,
+    /// Where the room to spare is aligned already, the mapping is put at its upper end ("mm: thp_get_unmapped_area must
+    /// honour topdown preference"). Since 6.8; before, at its lower one.
+    pub huge_aligned_at_the_top: bool,
     /// A gap that is too small hides the stack above it, so that its guard gap may be built on
     /// (`mas_empty_area`). Since 6.1; before, gaps were kept net of the guard gap.
     pub small_gap_hides_stack: bool,
@@ -695,6 +701,8 @@ impl Rules {
         stack_checked_first: false,
         first_fit_upwards: true,
         anon_huge_aligned: false,
+        file_huge_aligned: false,
+        huge_aligned_at_the_top: false,
         small_gap_hides_stack: false,
         stack_guard: StackGuard::None,
         stack_limit_spares_guard: false,
@@ -878,6 +886,7 @@ impl Rules {
         tree_takes_memory: true,
         mmap_asks_above_first: true,
         small_gap_hides_stack: true,
+        file_huge_aligned: true,
         mremap_looks_up_first: true,
         mremap_charges_what_stays: true,
         mremap_charges_what_came_back: true,
@@ -918,6 +927,7 @@ impl Rules {
         mmap_hides_unmap_error: false,
         charge_before_unmap: true,
         anon_huge_aligned: true,
+        huge_aligned_at_the_top: true,
         mprotect_asks_again: true,
         mprotect_unaccounts: true,
         unmap_announced: Announced::WithEachArea,

@@ -61,6 +61,8 @@ pub struct AddressSpace<C: Container = BTree> {
     pub(crate) last_search: u64,
     /// Shared anonymous objects.
     pub(crate) shmem: Objects,
+    /// The most pages that there were before some went (`mm->hiwater_vm`).
+    pub(crate) peak_vm: u64,
     /// Pages that have been promised.
     pub(crate) committed: u64,
     /// Of these, what the parents have, which live on.
@@ -120,6 +122,7 @@ impl<C: Container> AddressSpace<C> {
             last_anon_vma: NonZeroU32::MIN,
             last_search: 0,
             shmem: Objects::default(),
+            peak_vm: 0,
             committed: 0,
             committed_of_parents: 0,
             lost_charge: 0,
@@ -390,6 +393,11 @@ impl<C: Container> AddressSpace<C> {
     /// The counters.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// The most pages that it ever had (`VmPeak`, since 2.6.15).
+    pub fn peak_vm(&self) -> u64 {
+        self.peak_vm.max(self.counters.total_vm)
     }
 
     /// How many pages have been promised to it, as [`Outcome::committed`].

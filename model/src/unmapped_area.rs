@@ -58,7 +58,7 @@ impl<C: Container> AddressSpace<C> {
         };
         // Of anonymous memory only multiples of the huge page, lest each mapping leave a gap behind.
         let thp = match request.file {
-            Some(file) => file.aligns_huge,
+            Some(file) => self.rules.file_huge_aligned && file.aligns_huge,
             None => self.rules.anon_huge_aligned && request.addr == 0 && len % PMD_SIZE == 0,
         };
         let addr = if hugetlb {
@@ -201,7 +201,9 @@ impl<C: Container> AddressSpace<C> {
             return Some(addr);
         }
         match (offset as u64).wrapping_sub(addr) % PMD_SIZE {
-            0 => Some(addr + PMD_SIZE),
+            0 if self.rules.huge_aligned_at_the_top && !self.limits.legacy_layout => {
+                Some(addr + PMD_SIZE)
+            }
             rest => Some(addr + rest),
         }
     }
@@ -240,7 +242,8 @@ impl<C: Container> AddressSpace<C> {
         })
     }
 
-    /// `arch_get_unmapped_area_topdown`, and where that finds nothing `arch_get_unmapped_area`.
+    /// `arch_get_unmapped_area_topdown`, and where that finds nothing, or by the legacy layout,
+    /// `arch_get_unmapped_area`.
     fn arch_unmapped_area(&self, request: &Request<'_>) -> Result<u64, Errno> {
         let Request {
             addr, len, flags, ..
@@ -254,6 +257,14 @@ impl<C: Container> AddressSpace<C> {
         }
         if flags.contains(MapFlags::BIT32) {
             return self.bottom_up(request, 0x4000_0000, 0x8000_0000);
+        }
+        let end = if addr > DEFAULT_MAP_WINDOW {
+            task_size
+        } else {
+            task_size.min(DEFAULT_MAP_WINDOW)
+        };
+        if self.limits.legacy_layout {
+            return self.bottom_up(request, self.limits.mmap_legacy_base, end);
         }
         let hint = addr & !(PAGE_SIZE - 1);
         if hint != 0 && self.hint_valid(hint, len) && self.is_free(hint, len) {
@@ -271,11 +282,6 @@ impl<C: Container> AddressSpace<C> {
         if let Some(found) = self.highest_gap(low, high, len) {
             return Ok(found);
         }
-        let end = if addr > DEFAULT_MAP_WINDOW {
-            task_size
-        } else {
-            task_size.min(DEFAULT_MAP_WINDOW)
-        };
         self.bottom_up(request, self.limits.mmap_legacy_base, end)
     }
 

@@ -8,6 +8,7 @@ mod mistakes;
 mod neighbours;
 mod old_kernels;
 mod operations;
+mod places;
 mod promises;
 mod starved;
 mod steered;
