@@ -295,12 +295,18 @@ fn introduce(args: &Args, about: &About) {
     }
 }
 
-/// Becomes true with Ctrl-C.
-fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+/// Becomes true with Ctrl-C. A second one ends the program at once: an oracle may hang.
+pub(crate) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    /// As a shell tells that a program was ended by SIGINT.
+    const ENDED: i32 = 130;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    ctrlc::set_handler(move || stopped.store(true, Ordering::Relaxed))
-        .context("cannot catch Ctrl-C")?;
+    ctrlc::set_handler(move || {
+        if stopped.swap(true, Ordering::Relaxed) {
+            std::process::exit(ENDED);
+        }
+    })
+    .context("cannot catch Ctrl-C")?;
     Ok(stop)
 }
 

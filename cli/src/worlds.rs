@@ -5,8 +5,8 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,6 +19,7 @@ use vmalab_differ::sequence::to_json;
 use vmalab_differ::small::{End, Extra, KINDS, Plan, Stats, alphabet, explore, narrow, shard};
 use vmalab_model::Rules;
 
+use crate::diff::stop_flag;
 use crate::oracles::{Choice, Which};
 
 #[derive(clap::Args)]
@@ -117,10 +118,7 @@ fn explore_with<O: Oracle + Send>(
         plan.letters.len(),
         KINDS.len()
     );
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    ctrlc::set_handler(move || stopped.store(true, Ordering::Relaxed))
-        .context("cannot catch Ctrl-C")?;
+    let stop = stop_flag()?;
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
         "length {prefix}: {bar:30} {human_pos} of {human_len} operations, {per_sec}, {eta} left",
     )?);

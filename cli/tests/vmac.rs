@@ -7,10 +7,13 @@
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use vmalab_differ::vmac::{Build, SOURCE};
 
@@ -24,6 +27,7 @@ fn main() {
     let trials = vec![
         Trial::test("a_changed_tree_is_caught_and_replayed", changed_tree)
             .with_ignored_flag(ignored),
+        Trial::test("the_second_ctrl_c_ends_a_hang", hang).with_ignored_flag(ignored),
         Trial::test("a_campaign_on_a_tree_goes_on", campaign).with_ignored_flag(ignored),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -113,26 +117,63 @@ fn changed_tree() -> Result<(), Failed> {
         .find(|path| path.extension() == Some(OsStr::new("ops")))
         .ok_or("no sequence was written")?;
     let sequence = sequence.to_string_lossy();
-    let replay = ["replay", "--oracle", "vmac", &sequence];
+    let out = out.to_string_lossy();
+    let replay = ["replay", "--oracle", "vmac", "--out", &out, &sequence];
     ends(&vmalab(&tree, &replay)?, 1, "")?;
     ends(&vmalab(&right, &replay)?, 0, "")?;
     // Not by chance, but in each way of three letters over four pages, where two areas are the limit.
     let worlds = vmalab(
         &tree,
         &[
-            "worlds",
-            "--oracle",
-            "vmac",
-            "--narrow",
-            "--ops",
-            "3",
-            "--pages",
-            "4",
-            "--out",
-            &out.to_string_lossy(),
+            "worlds", "--oracle", "vmac", "--narrow", "--ops", "3", "--pages", "4", "--out", &out,
         ],
     )?;
     ends(&worlds, 1, "DIVERGENCE")
+}
+
+/// The first munmap never comes back, so that no batch ends either.
+fn hang() -> Result<(), Failed> {
+    const LONG: Duration = Duration::from_secs(100);
+    let right = Build::from_environment()?.source.canonicalize()?;
+    let tree = scratch("hanging-tree")?;
+    let text = fs::read_to_string(right.join("mm/vma.c"))?;
+    let function = text.find("static int vms_gather_munmap_vmas(");
+    let function = function.ok_or("it is another vma.c")?;
+    let body = function
+        + text[function..]
+            .find("\n\tint error")
+            .ok_or("it has no such line")?;
+    let (before, after) = text.split_at(body);
+    linked(&right, &tree, &format!("{before}\n\tfor (;;) ;{after}"))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmalab"));
+    command.args(["diff", "--oracle", "vmac", "--seed", "1", "--jobs", "1"]);
+    let mut child = command.env(SOURCE, &tree).stdout(Stdio::null()).spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    let begin = Instant::now();
+    let mut caught = false;
+    while begin.elapsed() < LONG {
+        if let Some(ended) = child.try_wait()? {
+            return match ended.code() {
+                Some(130) => Ok(()),
+                _ => Err(format!("{ended}").into()),
+            };
+        }
+        // Before that it would just be ended.
+        caught = caught || catches_interrupts(&fs::read_to_string(&status)?);
+        if caught {
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGINT)?;
+        }
+        std::thread::yield_now();
+    }
+    child.kill()?;
+    Err("it did not end".into())
+}
+
+/// Whether the process that shows this has a handler for SIGINT.
+fn catches_interrupts(status: &str) -> bool {
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask & (1 << (Signal::SIGINT as i32 - 1)) != 0)
 }
 
 /// Stopped at once, its report and its state are there; then it goes on to the end.
