@@ -17,8 +17,8 @@ use vmalab_differ::oracle::{Fields, Oracle, OracleError};
 use vmalab_differ::program::program;
 use vmalab_differ::runner::{End, Plan, Runner, Stats, What};
 use vmalab_model::{
-    Advice, Backing, FileId, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op, Prot, Rules,
-    VmFlags,
+    Advice, Backing, Errno, FileId, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op, Prot,
+    Rules, VmFlags,
 };
 
 /// Only a driver's hooks show the first four, the others take long here; mistakes.rs and vmac.rs have
@@ -48,6 +48,7 @@ fn main() {
         trial("agrees_with_a_close_look".into(), agrees_with_a_close_look),
         trial("agrees_with_the_text_of_maps".into(), agrees_with_the_text),
         trial("sees_exact_flags".into(), sees_exact_flags),
+        trial("stacks_end_at_their_limit".into(), stacks),
         trial("sees_contents".into(), sees_contents),
         trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
         trial("children_are_alike".into(), children_are_alike),
@@ -220,6 +221,38 @@ fn sees_exact_flags() -> Result<(), Failed> {
     let known: Vec<bool> = seen.iter().map(|seen| seen.flags.contains(flags)).collect();
     if known != [false, false, false, false, true] {
         return Err(format!("{known:?}").into());
+    }
+    Ok(())
+}
+
+/// A stack grows to any size in the usual world, and to three pages where resources are short.
+fn stacks() -> Result<(), Failed> {
+    const PAGE: u64 = 0x1000;
+    let mut host = Host::new(options(Tight::Never))?;
+    let top = host.worlds()[0].arena.start + 20 * PAGE;
+    let touch = |pages: u64| Op::Touch {
+        addr: top - pages * PAGE,
+        write: true,
+    };
+    let ops = [
+        Op::Mmap(Mmap {
+            addr: top - PAGE,
+            len: PAGE,
+            prot: Prot::READ | Prot::WRITE,
+            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED | MapFlags::GROWSDOWN,
+            backing: Backing::None,
+            offset: 0,
+        }),
+        touch(3),
+        touch(4),
+    ];
+    let mut seen = Vec::new();
+    for (world, last) in [(0, Ok(0)), (1, Err(Errno::EFAULT))] {
+        host.run(world, &ops, &mut seen)?;
+        let results: Vec<_> = seen.iter().map(|seen| seen.outcome.result).collect();
+        if results[1..] != [Ok(0), last] {
+            return Err(format!("{}: {results:?}", host.worlds()[world].name).into());
+        }
     }
     Ok(())
 }

@@ -70,6 +70,8 @@ const HEAP_PAGES: u64 = 64;
 const CHOSEN: u64 = 64 << 20;
 /// How many areas there is room for in a world that is nearly full.
 const ROOM: u64 = 10;
+/// How large a stack may be where resources are short, in pages.
+const STACK: u64 = 3;
 /// The largest limit that is filled up.
 const MOST_TO_FILL: u64 = 100_000;
 /// How long a batch may take. Even an emulated machine needs a hundredth of it.
@@ -383,10 +385,12 @@ impl Host {
             );
         }
         bound(&mut poor.limits.memlock, counters.locked_vm + ROOM);
+        bound(&mut poor.limits.stack, STACK);
         let rlimits = [
             (libc::RLIMIT_AS, poor.limits.address_space),
             (libc::RLIMIT_DATA, poor.limits.data),
             (libc::RLIMIT_MEMLOCK, poor.limits.memlock),
+            (libc::RLIMIT_STACK, poor.limits.stack),
         ];
         let rlimits = rlimits.map(|(resource, limit)| [resource.into(), limit, limit]);
         self.add(poor, rlimits.to_vec(), None);
