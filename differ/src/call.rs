@@ -65,13 +65,21 @@ pub struct Signature {
     pub name: &'static str,
     /// Name and kind of each argument.
     pub args: &'static [(&'static str, Kind)],
+    /// Its place in [`SIGNATURES`].
+    pub place: usize,
 }
 
 macro_rules! signatures {
     ($($constant:ident = $name:ident($($arg:ident: $kind:ident),*);)*) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        enum Place {
+            $($constant,)*
+        }
+
         $(const $constant: &Signature = &Signature {
             name: stringify!($name),
             args: &[$((stringify!($arg), Kind::$kind)),*],
+            place: Place::$constant as usize,
         };)*
 
         /// All operations that can be written.

@@ -154,6 +154,15 @@ impl World {
         windows
     }
 
+    /// From the begin of the first window to the end of the last.
+    pub fn hull(&self) -> Range<u64> {
+        let heap = self.heap.as_ref().map(|heap| &heap.window);
+        let others = self.chosen.iter().chain(&self.low).chain(heap);
+        others.fold(self.arena.clone(), |hull, window| {
+            hull.start.min(window.start)..hull.end.max(window.end)
+        })
+    }
+
     /// Whether an area touches one of the windows.
     pub fn observes(&self, area: &Area) -> bool {
         let touches = |window: &Range<u64>| area.start < window.end && area.end > window.start;

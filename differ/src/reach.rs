@@ -104,14 +104,12 @@ impl Reach {
 
 /// The number of an outcome.
 fn number(op: &Op, areas: usize, outcome: &Outcome) -> usize {
-    let signature = Call::from(op).signature;
-    let mut signatures = SIGNATURES.iter();
-    let kind = signatures.position(|one| one.name == signature.name);
+    let kind = Call::from(op).signature.place;
     let result = outcome.result.map_or_else(Errno::number, |_| 0) as usize;
     let after = outcome.layout.len() + MOST;
     let more = after.saturating_sub(areas).min(2 * MOST);
     let shape = 2 * more + usize::from(!outcome.hooks.is_empty());
-    (kind.unwrap_or(0) * RESULTS + result.min(RESULTS - 1)) * SHAPES + shape
+    (kind * RESULTS + result.min(RESULTS - 1)) * SHAPES + shape
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use vmalab_model::{AddressSpace, Errno, Op, Outcome, Rules};
+use vmalab_model::{AddressSpace, Errno, Hook, Op, Outcome, Rules};
 
-use crate::call::Call;
+use crate::call::{Call, SIGNATURES};
 use crate::compare::{Comparer, Difference};
 use crate::contents::Contents;
 use crate::generate::Generator;
@@ -95,15 +96,58 @@ impl Stats {
         self.unfinished.extend_from_slice(&other.unfinished);
         self.reach.merge(&other.reach);
     }
+}
+
+/// What [`Stats`] has by names, of one batch: by numbers, since each operation counts.
+struct Tally {
+    /// By [`place`] and errno.
+    results: Vec<u64>,
+    /// The places in `results` that are not 0.
+    some: Vec<usize>,
+    hooks: [u64; HOOKS.len()],
+    most_areas: usize,
+}
+
+/// Errnos that are told apart.
+const ERRNOS: usize = 134;
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            results: vec![0; (SIGNATURES.len() + 1) * ERRNOS],
+            some: Vec::new(),
+            hooks: [0; HOOKS.len()],
+            most_areas: 0,
+        }
+    }
 
     fn count(&mut self, op: &Op, outcome: &Outcome) {
-        self.ops += 1;
-        let result = outcome.result.map_or_else(Errno::number, |_| 0);
-        *self.results.entry((kind(op), result)).or_default() += 1;
+        let errno = outcome.result.map_or_else(Errno::number, |_| 0) as usize;
+        let place = place(op) * ERRNOS + errno.min(ERRNOS - 1);
+        if self.results[place] == 0 {
+            self.some.push(place);
+        }
+        self.results[place] += 1;
         for call in &outcome.hooks {
-            *self.hooks.entry(hook_name(&call.hook)).or_default() += 1;
+            self.hooks[hook_place(&call.hook)] += 1;
         }
         self.most_areas = self.most_areas.max(outcome.layout.len());
+    }
+
+    /// Adds all to the statistics, and begins anew.
+    fn drain_into(&mut self, stats: &mut Stats) {
+        for place in self.some.drain(..) {
+            let result = (name_of(place / ERRNOS), (place % ERRNOS) as i32);
+            let count = std::mem::take(&mut self.results[place]);
+            stats.ops += count;
+            *stats.results.entry(result).or_default() += count;
+        }
+        for (name, count) in HOOKS.iter().zip(&mut self.hooks) {
+            if *count > 0 {
+                *stats.hooks.entry(name).or_default() += std::mem::take(count);
+            }
+        }
+        stats.most_areas = stats.most_areas.max(self.most_areas);
     }
 }
 
@@ -226,6 +270,7 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         let mut stats = Stats::default();
         let mut ops = Vec::new();
         let mut skipped = 0;
+        let mut tally = Tally::new();
         self.pages = 0;
         for batch in plan.first_batch.. {
             let n = (plan.ops - stats.ops - skipped).min(BATCH);
@@ -234,15 +279,18 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             }
             let world = self.world_of(batch);
             let generator = Generator::new(plan.seed, batch, &self.oracle.worlds()[world]);
-            self.generate(generator, world, n, &mut ops);
-            let found = self.ask(world, &ops)?;
+            let found = match self.generate(generator, world, n, &mut ops) {
+                Ok(()) => self.ask(world, &ops)?,
+                Err(what) => Some((ops.len().saturating_sub(1), What::Broke(what))),
+            };
             let compared = found.as_ref().map_or(ops.len(), |(index, _)| *index);
             let mut areas = 0;
             for (op, outcome) in ops.iter().zip(&self.predicted).take(compared) {
-                stats.count(op, outcome);
+                tally.count(op, outcome);
                 stats.reach.add(op, areas, outcome);
                 areas = outcome.layout.len();
             }
+            tally.drain_into(&mut stats);
             stats.reach.add_edges(self.oracle.edges());
             for (name, count) in self.oracle.excused() {
                 *stats.known.entry(name).or_default() += count;
@@ -292,21 +340,34 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
     }
 
     /// Makes a batch of `n` operations at most and predicts it: later operations aim at what earlier ones left.
-    fn generate(&mut self, mut generator: Generator, world: usize, n: u64, ops: &mut Vec<Op>) {
+    ///
+    /// # Errors
+    /// What the model, or the generator, panicked with at the last operation.
+    fn generate(
+        &mut self,
+        mut generator: Generator,
+        world: usize,
+        n: u64,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), String> {
         let description = &self.oracle.worlds()[world];
         let mut model = self.starts[world].clone();
         ops.clear();
         self.predicted.resize_with(n as usize, Outcome::default);
-        for outcome in &mut self.predicted {
-            if generator.is_exhausted() {
-                break;
+        let predicted = &mut self.predicted;
+        let done = unless_it_panics(|| {
+            for outcome in predicted {
+                if generator.is_exhausted() {
+                    break;
+                }
+                let op = generator.op();
+                ops.push(op);
+                predict(&mut model, description, &op, outcome);
+                generator.learn(outcome);
             }
-            let op = generator.op();
-            predict(&mut model, description, &op, outcome);
-            generator.learn(outcome);
-            ops.push(op);
-        }
+        });
         self.predicted.truncate(ops.len());
+        done
     }
 
     /// Plays what bytes say, to their end or for a batch: the first byte names the world, the others are the
@@ -321,8 +382,11 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         let world = usize::from(first) % self.oracle.worlds().len();
         let generator = Generator::from_bytes(bytes, &self.oracle.worlds()[world]);
         let mut ops = Vec::new();
-        self.generate(generator, world, BATCH, &mut ops);
-        let Some((index, what)) = self.ask(world, &ops)? else {
+        let found = match self.generate(generator, world, BATCH, &mut ops) {
+            Ok(()) => self.ask(world, &ops)?,
+            Err(what) => Some((ops.len().saturating_sub(1), What::Broke(what))),
+        };
+        let Some((index, what)) = found else {
             return Ok(None);
         };
         ops.truncate(index + 1);
@@ -402,15 +466,30 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         let description = &self.oracle.worlds()[world];
         let mut model = self.starts[world].clone();
         self.predicted.resize_with(ops.len(), Outcome::default);
-        for (op, outcome) in ops.iter().zip(&mut self.predicted) {
-            predict(&mut model, description, op, outcome);
+        let mut begun = 0;
+        let predicted = &mut self.predicted;
+        let done = unless_it_panics(|| {
+            for (op, outcome) in ops.iter().zip(predicted) {
+                begun += 1;
+                predict(&mut model, description, op, outcome);
+            }
+        });
+        if let Err(what) = done {
+            return Ok(Some((begun - 1, What::Broke(what))));
         }
         self.ask(world, ops)
     }
 
     /// Plays operations that are predicted: the first finding and where it is.
     fn ask(&mut self, world: usize, ops: &[Op]) -> Result<Option<(usize, What)>, OracleError> {
-        let broke = match self.oracle.run(world, ops, &mut self.seen) {
+        let (oracle, seen) = (&mut *self.oracle, &mut self.seen);
+        let run = unless_it_panics(|| oracle.run(world, ops, seen)).unwrap_or_else(|what| {
+            // Of what it saw before, nothing is to be relied on.
+            self.seen.clear();
+            let index = ops.len().saturating_sub(1);
+            Err(OracleError::Broke { index, what })
+        });
+        let broke = match run {
             Ok(()) => None,
             Err(OracleError::Broke { index, what }) => Some((index, what)),
             Err(environment) => return Err(environment),
@@ -468,6 +547,19 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
     }
 }
 
+/// A panic is a finding, too.
+///
+/// # Errors
+/// What it says.
+fn unless_it_panics<T>(what: impl FnOnce() -> T) -> Result<T, String> {
+    // What is left half done is not looked at, or made anew.
+    catch_unwind(AssertUnwindSafe(what)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        format!("a panic: {}", text.unwrap_or("without a word"))
+    })
+}
+
 /// The model of a world's start.
 pub(crate) fn restore(world: &World, rules: Rules) -> Result<AddressSpace, OracleError> {
     let mut model = AddressSpace::new(rules, world.limits);
@@ -495,32 +587,104 @@ pub(crate) fn restore(world: &World, rules: Rules) -> Result<AddressSpace, Oracl
 
 /// What the model says, in the windows.
 pub(crate) fn predict(model: &mut AddressSpace, world: &World, op: &Op, outcome: &mut Outcome) {
-    let windows = world.windows();
-    let start = windows.first().map_or(0, |window| window.start);
-    let end = windows.last().map_or(0, |window| window.end);
-    model.apply_into(op, start..end, outcome);
+    model.apply_into(op, world.hull(), outcome);
     outcome.layout.retain(|area| world.observes(area));
 }
 
 /// What an operation is called in the statistics.
 fn kind(op: &Op) -> &'static str {
+    name_of(place(op))
+}
+
+/// The number of that name.
+fn place(op: &Op) -> usize {
     match op {
-        Op::Touch { write: true, .. } => "touch to write",
-        Op::Touch { write: false, .. } => "touch to read",
-        _ => Call::from(op).signature.name,
+        Op::Touch { write: true, .. } => SIGNATURES.len(),
+        _ => Call::from(op).signature.place,
     }
 }
 
-fn hook_name(hook: &vmalab_model::Hook) -> &'static str {
-    use vmalab_model::Hook;
+fn name_of(place: usize) -> &'static str {
+    match SIGNATURES.get(place) {
+        Some(signature) if signature.name == "touch" => "touch to read",
+        Some(signature) => signature.name,
+        None => "touch to write",
+    }
+}
+
+/// The hooks, as the statistics call them.
+const HOOKS: [&str; 8] = [
+    "mmap",
+    "open",
+    "close",
+    "may_split",
+    "mapped",
+    "mremap",
+    "mprotect",
+    "fault",
+];
+
+/// The place of a hook's name in [`HOOKS`].
+fn hook_place(hook: &Hook) -> usize {
     match hook {
-        Hook::Mmap => "mmap",
-        Hook::Open => "open",
-        Hook::Close => "close",
-        Hook::MaySplit { .. } => "may_split",
-        Hook::Mapped => "mapped",
-        Hook::Mremap => "mremap",
-        Hook::Mprotect { .. } => "mprotect",
-        Hook::Fault { .. } => "fault",
+        Hook::Mmap => 0,
+        Hook::Open => 1,
+        Hook::Close => 2,
+        Hook::MaySplit { .. } => 3,
+        Hook::Mapped => 4,
+        Hook::Mremap => 5,
+        Hook::Mprotect { .. } => 6,
+        Hook::Fault { .. } => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::Sees;
+    use crate::peer::Peer;
+
+    /// It trips over each fork.
+    struct Clumsy(Peer);
+
+    impl Oracle for Clumsy {
+        fn name(&self) -> String {
+            self.0.name()
+        }
+        fn sees(&self) -> Sees {
+            self.0.sees()
+        }
+        fn worlds(&self) -> &[World] {
+            self.0.worlds()
+        }
+        fn run(
+            &mut self,
+            world: usize,
+            ops: &[Op],
+            seen: &mut Vec<Observation>,
+        ) -> Result<(), OracleError> {
+            assert!(!ops.contains(&Op::Fork), "a fork");
+            self.0.run(world, ops, seen)
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_finding() {
+        let mut clumsy = Clumsy(Peer::new(Rules::V7_2));
+        let plan = Plan {
+            rules: Rules::V7_2,
+            seed: 1,
+            first_batch: 7,
+            ops: 50_000,
+        };
+        let mut runner = Runner::new(&mut clumsy, plan.rules).unwrap();
+        let (stats, end) = runner.run(&plan, |_| ControlFlow::Continue(())).unwrap();
+        let End::Found(finding) = end else {
+            panic!("nothing was found in {} operations", stats.ops);
+        };
+        let short = &finding.short;
+        assert!(matches!(&short.what, What::Broke(what) if what == "a panic: a fork"));
+        assert!(short.ops.contains(&Op::Fork) && short.ops.len() <= 2);
+        assert!(finding.batch >= 7);
     }
 }
