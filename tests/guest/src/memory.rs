@@ -358,8 +358,8 @@ fn pages_move(lab: &Lab) -> Verdict {
     assert!(soft_offline(frames[2])?);
     let again = map(&object, SHARED, 0, 4);
     assert_eq!(look(again, 4), "ABCD");
-    for page in 0..3 {
-        assert_ne!(frame(again + page * PAGE), frames[page], "page {page}");
+    for (page, old) in frames[..3].iter().enumerate() {
+        assert_ne!(frame(again + page * PAGE), *old, "page {page}");
     }
     assert_eq!(frame(again + 3 * PAGE), frames[3]);
     lab.check_pages(&object, 4);
