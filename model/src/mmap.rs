@@ -478,17 +478,15 @@ impl<C: Container> AddressSpace<C> {
 
     /// `hugetlbfs_file_mmap`: a writable mapping makes the file as large as itself.
     fn hugetlbfs_file_mmap(&mut self, new: &Vma) -> Result<(), Errno> {
-        if (new.pgoff << PAGE_SHIFT) % PMD_SIZE != 0 {
+        let end = new.pgoff_at(new.end);
+        // Of a sum below zero, which 4.9 did not see coming, nothing can be said.
+        let too_far = end > MAX_FILE_SIZE >> PAGE_SHIFT;
+        if (new.pgoff << PAGE_SHIFT) % PMD_SIZE != 0 || too_far {
             return Err(Errno::EINVAL);
         }
         let Object::File(id) = new.object else {
             return Ok(());
         };
-        let end = new.pgoff_at(new.end);
-        // Of a sum below zero, which 4.9 did not see coming, nothing can be said.
-        if end > MAX_FILE_SIZE >> PAGE_SHIFT {
-            return Err(Errno::EINVAL);
-        }
         let size = self.file(id).pages;
         if new.flags.contains(VmFlags::WRITE) {
             self.set_file_size(id, size.max(end));
@@ -573,13 +571,14 @@ fn file_flags(
 fn check_mappable(rules: &Rules, file: &File, vm_flags: VmFlags) -> Result<(), Errno> {
     let forbidden = file.noexec && vm_flags.contains(VmFlags::EXEC);
     let unmappable = file.kind == Kind::Unmappable;
-    // Both are wrong: the later kernels ask for the rights first.
-    match (forbidden, unmappable) {
-        (true, true) if rules.file_checked_first => Err(Errno::ENODEV),
-        (true, _) => Err(Errno::EPERM),
-        (false, true) => Err(Errno::ENODEV),
-        (false, false) => Ok(()),
+    // Of both, the older kernels say the first.
+    if unmappable && (rules.file_checked_first || !forbidden) {
+        return Err(Errno::ENODEV);
     }
+    if forbidden {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
 }
 
 /// What `do_mmap` checks of anonymous memory, and the flags and page offset that follow.
