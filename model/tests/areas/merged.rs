@@ -88,6 +88,11 @@ fn guards_are_remembered() {
         w.map('a', 2, 4).unwrap();
         assert_eq!((&*w.draw(), &*flagged(&w)), ("Aaaaaa", &[true][..]));
     }
+    // Where there are none, none are remembered.
+    let mut w = World::new();
+    w.draw_in("Aa..Aa");
+    w.map('a', 2, 4).unwrap();
+    assert_eq!((&*w.draw(), &*flagged(&w)), ("Aaaaaa", &[false][..]));
     // What comes from elsewhere, on either side of what is there.
     for (there, target) in [(0, 2), (2, 0)] {
         let mut w = World::new();
