@@ -13,7 +13,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use vmalab::{Device, HookSet, MappedWatch, Watch, sys};
 use vmalab_model::{Asked, Errno, File, FileId, Hook, HookCall, PAGE_SIZE, VmFlags};
 
-use super::FILE_PAGES;
+use super::files::FILE_PAGES;
 use super::wire::RawHook;
 use crate::oracle::OracleError;
 

@@ -2,9 +2,12 @@
 //! What the machine, its administrator and this process's limits allow, for the model.
 
 use std::fs;
+use std::io::IoSliceMut;
 
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::sys::utsname::uname;
+use nix::unistd::Pid;
 use vmalab_model::PAGE_SIZE;
 use vmalab_model::limits::{Limits, Overcommit, Thp};
 
@@ -169,4 +172,15 @@ fn chosen(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let (_, rest) = text.split_once('[')?;
     Some(rest.split_once(']')?.0.into())
+}
+
+/// Whether this process may read memory by `process_vm_readv`, if only its own.
+pub(super) fn reads_memory() -> bool {
+    let (from, mut to) = ([1u8], [0u8]);
+    let mut local = [IoSliceMut::new(&mut to)];
+    let remote = [RemoteIoVec {
+        base: from.as_ptr() as usize,
+        len: 1,
+    }];
+    process_vm_readv(Pid::this(), &mut local, &remote) == Ok(1)
 }
