@@ -12,7 +12,8 @@ static uint32_t vmac_n_discarded;
 /* What moved in this operation, so that it is not lost when it is unmapped. */
 static struct vmac_range vmac_moved[VMAC_RANGES];
 static uint32_t vmac_n_moved;
-static uint64_t vmac_guards[VMAC_RANGES];
+/* Guard pages: ranges, in no order, of which none overlap. */
+static struct vmac_range vmac_guards[VMAC_RANGES];
 static uint32_t vmac_n_guards;
 
 static void vmac_discard(unsigned long start, unsigned long end)
@@ -28,17 +29,37 @@ static void vmac_discard(unsigned long start, unsigned long end)
 static bool vmac_guarded(unsigned long start, unsigned long end)
 {
 	for (uint32_t i = 0; i < vmac_n_guards; i++)
-		if (vmac_guards[i] >= start && vmac_guards[i] < end)
+		if (vmac_guards[i].start < end && vmac_guards[i].end > start)
 			return true;
 	return false;
+}
+
+static void vmac_guard_add(unsigned long start, unsigned long end)
+{
+	if (!WARN_ON(vmac_n_guards == VMAC_RANGES))
+		vmac_guards[vmac_n_guards++] = (struct vmac_range) { start, end };
+}
+
+/* Afterwards no range goes across that address. */
+static void vmac_guard_cut(unsigned long at)
+{
+	for (uint32_t i = 0; i < vmac_n_guards; i++) {
+		if (vmac_guards[i].start < at && vmac_guards[i].end > at) {
+			vmac_guard_add(at, vmac_guards[i].end);
+			vmac_guards[i].end = at;
+			return;
+		}
+	}
 }
 
 static void vmac_guard_remove(unsigned long start, unsigned long end)
 {
 	uint32_t left = 0;
 
+	vmac_guard_cut(start);
+	vmac_guard_cut(end);
 	for (uint32_t i = 0; i < vmac_n_guards; i++)
-		if (vmac_guards[i] < start || vmac_guards[i] >= end)
+		if (vmac_guards[i].start < start || vmac_guards[i].start >= end)
 			vmac_guards[left++] = vmac_guards[i];
 	vmac_n_guards = left;
 }
@@ -47,11 +68,8 @@ static void vmac_guard_remove(unsigned long start, unsigned long end)
 static int vmac_guard_install(unsigned long start, unsigned long end, unsigned long *pages)
 {
 	vmac_guard_remove(start, end);
-	for (unsigned long page = start; page < end; page += PAGE_SIZE) {
-		if (WARN_ON(vmac_n_guards == VMAC_RANGES))
-			break;
-		vmac_guards[vmac_n_guards++] = page;
-	}
+	if (start < end)
+		vmac_guard_add(start, end);
 	vmac_discard(start, end);
 	*pages = (end - start) / PAGE_SIZE;
 	return 0;
@@ -65,9 +83,14 @@ static unsigned long vmac_move(unsigned long from, unsigned long to, unsigned lo
 		vmac_n_moved--;
 	if (!WARN_ON(vmac_n_moved == VMAC_RANGES))
 		vmac_moved[vmac_n_moved++] = (struct vmac_range) { from, from + len };
-	for (uint32_t i = 0; i < vmac_n_guards; i++)
-		if (vmac_guards[i] >= from && vmac_guards[i] < from + len)
-			vmac_guards[i] += to - from;
+	vmac_guard_cut(from);
+	vmac_guard_cut(from + len);
+	for (uint32_t i = 0; i < vmac_n_guards; i++) {
+		if (vmac_guards[i].start >= from && vmac_guards[i].start < from + len) {
+			vmac_guards[i].start += to - from;
+			vmac_guards[i].end += to - from;
+		}
+	}
 	return len;
 }
 
