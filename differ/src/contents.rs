@@ -108,6 +108,11 @@ impl Contents {
                     self.doubt(whole(addr, old_len.max(new_len)));
                     if flags.intersects(MremapFlags::FIXED | MremapFlags::DONTUNMAP) {
                         self.doubt(whole(new_addr, old_len.max(new_len)));
+                        let from = self.private.range(whole(addr, old_len));
+                        let moved: Vec<_> = from.map(|(page, _)| page - addr).collect();
+                        for offset in moved {
+                            self.private.insert(new_addr.wrapping_add(offset), None);
+                        }
                     }
                 }
             },

@@ -13,7 +13,7 @@
 use std::num::NonZeroU8;
 use std::ops::Range;
 
-use vmalab_model::mempolicy::mode;
+use vmalab_model::mempolicy::{mode, pages};
 use vmalab_model::{
     Advice, Allocation, Area, Asked, Backing, Errno, FileId, MapFlags, MdweFlags, MlockFlags,
     MlockallFlags, Mmap, MremapFlags, Name, NewName, Object, Op, Outcome, PAGE_SIZE, PMD_SIZE,
@@ -24,7 +24,7 @@ use crate::choices::Choices;
 use crate::oracle::{Heap, World};
 
 /// Changes whenever the same seed gives other operations than before.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What is mapped, and how.
 #[derive(Clone, Copy)]
@@ -43,6 +43,8 @@ pub struct Generator {
     /// Whether operations may leave the address to the kernel.
     chooses: bool,
     sources: Vec<Source>,
+    /// Files that nobody may map.
+    refused: Vec<FileId>,
     /// Segments, and how many pages they have.
     segments: Vec<(FileId, u64)>,
     protections: Vec<Prot>,
@@ -78,13 +80,26 @@ const PROTECTIONS: [Prot; 6] = [
 ];
 
 /// Flags that may go with any mapping.
-const EXTRAS: [MapFlags; 6] = [
+const EXTRAS: [MapFlags; 9] = [
     MapFlags::LOCKED,
     MapFlags::NORESERVE,
     MapFlags::POPULATE,
+    MapFlags::NONBLOCK,
     MapFlags::STACK,
     MapFlags::DENYWRITE,
     MapFlags::EXECUTABLE,
+    MapFlags::SYNC,
+    MapFlags::ABOVE4G,
+];
+
+/// What `MAP_SHARED` ignores or knows, and `MAP_SHARED_VALIDATE` refuses if the file does not know it: the last two.
+const VALIDATED: [MapFlags; 6] = [
+    MapFlags::empty(),
+    MapFlags::NORESERVE,
+    MapFlags::UNINITIALIZED,
+    MapFlags::HUGE_2MB,
+    MapFlags::SYNC,
+    MapFlags(1 << 25),
 ];
 
 impl Generator {
@@ -113,6 +128,7 @@ impl Generator {
             task_size: world.limits.task_size,
             chooses: world.chosen.is_some(),
             sources: Vec::new(),
+            refused: Vec::new(),
             segments: Vec::new(),
             protections: Vec::new(),
             extras: Vec::new(),
@@ -152,6 +168,10 @@ impl Generator {
         for (index, file) in world.files.iter().enumerate() {
             if file.file.kind == Kind::Segment {
                 new.segments.push((FileId(index as u16), file.file.pages));
+                continue;
+            }
+            if file.file.kind == Kind::Unmappable || !file.file.read {
+                new.refused.push(FileId(index as u16));
                 continue;
             }
             let file_id = Some(FileId(index as u16));
@@ -300,6 +320,8 @@ impl Generator {
                 .choices
                 .pick(&[PAGE_SIZE, PMD_SIZE, PMD_SIZE, 2 * PMD_SIZE]);
             mmap.len = len;
+        } else if self.one_in(24) {
+            self.make_unusual(&mut mmap);
         }
         if self.one_in(20) {
             match self.below(9) {
@@ -316,6 +338,22 @@ impl Generator {
             mmap.len = len;
         }
         Op::Mmap(mmap)
+    }
+
+    /// What is refused for the kind of file, or with that kind of sharing; or what not all files know.
+    fn make_unusual(&mut self, mmap: &mut Mmap) {
+        let untyped = mmap.flags.without(MapFlags::TYPE);
+        let other = self.choices.pick(&VALIDATED);
+        match self.below(8) {
+            0..3 if !self.refused.is_empty() => {
+                mmap.backing = Backing::File(self.choices.pick(&self.refused));
+                mmap.flags = mmap.flags.without(MapFlags::ANONYMOUS);
+            }
+            3 => mmap.flags = untyped | MapFlags::SHARED | MapFlags::GROWSDOWN,
+            4 => mmap.flags = untyped | MapFlags::SHARED | other,
+            5 if mmap.backing != Backing::None => mmap.flags |= MapFlags::HUGETLB,
+            _ => mmap.flags = untyped | MapFlags::SHARED_VALIDATE | other,
+        }
     }
 
     /// More of the same right above an area, mostly just as much as fits below the next one: what
@@ -363,7 +401,8 @@ impl Generator {
                 | has(VmFlags::NOHUGEPAGE, MapFlags::STACK),
             backing,
             offset: match area.object {
-                Object::File(_) => area.offset + (area.end - area.start),
+                // It may be past the last one.
+                Object::File(_) => area.offset.wrapping_add(area.end - area.start),
                 _ => 0,
             },
         }))
@@ -486,6 +525,20 @@ impl Generator {
                 4 => flags = 1 << 10,
                 _ => self.spoil(&mut addr, &mut len),
             }
+        } else if self.one_in(6) {
+            // Pages that are not on nodes that were named are an error then. All are on the first one.
+            let strict = if nodes & 1 != 0 || mode == mode::DEFAULT {
+                pages::STRICT
+            } else {
+                0
+            };
+            flags = self.choices.pick(&[
+                strict,
+                pages::MOVE,
+                pages::MOVE_ALL,
+                strict | pages::MOVE,
+                strict | pages::MOVE_ALL,
+            ]);
         }
         Op::Mbind {
             addr,

@@ -354,22 +354,27 @@ impl Program<'_> {
         let mut text = String::new();
         for place in used {
             let NamedFile { name, file } = &self.world.files[place as usize];
-            if file.kind != FileKind::Shmem || !file.read {
+            if file.kind == FileKind::Unmappable {
+                let _ = writeln!(text, "\tint {name} = open(\"/\", O_RDONLY | O_DIRECTORY);");
+                continue;
+            }
+            if file.kind != FileKind::Shmem {
                 return Err(format!(
                     "it takes the file {name}, which no plain kernel has"
                 ));
             }
             let size = file.pages * PAGE_SIZE;
-            if file.write {
+            if file.read && file.write {
                 let _ = writeln!(
                     text,
                     "\tint {name} = memfd_create(\"{name}\", 0);\n\tif ({name} < 0 || ftruncate({name}, {size}))\n\t\treturn 2;"
                 );
             } else {
+                let how = if file.read { "O_RDONLY" } else { "O_WRONLY" };
                 let _ = writeln!(
                     text,
-                    "\tint {name} = memfd_create(\"{name}\", 0);\n\tchar path[32];\n\tif ({name} < 0 || ftruncate({name}, {size}))\n\t\treturn 2;\n\
-                     \tsprintf(path, \"/proc/self/fd/%d\", {name});\n\t{name} = open(path, O_RDONLY);"
+                    "\tint {name} = memfd_create(\"{name}\", 0);\n\tchar path_of_{name}[32];\n\tif ({name} < 0 || ftruncate({name}, {size}))\n\t\treturn 2;\n\
+                     \tsprintf(path_of_{name}, \"/proc/self/fd/%d\", {name});\n\t{name} = open(path_of_{name}, {how});"
                 );
             }
         }

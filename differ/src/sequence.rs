@@ -429,11 +429,15 @@ mod tests {
                 for file in &world.files {
                     model.add_file(file.file);
                 }
+                if let Some(heap) = &world.heap {
+                    model.set_break(heap.start);
+                }
                 let mut outcome = Outcome::default();
                 let mut ops = Vec::new();
                 for _ in 0..64 {
                     let op = generator.op();
                     model.apply_into(&op, 0..u64::MAX, &mut outcome);
+                    outcome.layout.retain(|area| world.observes(area));
                     generator.learn(&outcome);
                     ops.push(op);
                 }

@@ -12,7 +12,7 @@ use vmalab_differ::show;
 use vmalab_model::Rules;
 
 /// Batches for each pair.
-const BATCHES: u64 = 1_000;
+const BATCHES: u64 = 2_000;
 
 fn row(difference: &Difference) -> serde_json::Value {
     let files = &difference.world.files;

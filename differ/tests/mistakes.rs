@@ -46,7 +46,7 @@ fn the_rules_agree_with_themselves() {
 
 #[test]
 fn a_finding_is_made_short() {
-    let End::Found(finding) = run(Rules::V7_2.with_mistake(Mistake::SplitLosesOffset), 1) else {
+    let End::Found(finding) = run(Rules::V7_2.with_mistake(Mistake::SplitLosesOffset), 2) else {
         panic!("nothing was found");
     };
     let [full, short] = [&finding.full, &finding.short].map(|case| match &case.what {

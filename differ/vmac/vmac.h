@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 8
+#define VMAC_ABI 9
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -186,7 +186,8 @@ struct vmac_limits {
 	uint64_t program_data;	/* bytes that count as if they were of the heap */
 	uint8_t cap_ipc_lock;
 	uint8_t cap_sys_rawio;
-	uint8_t unused[6];
+	uint8_t cap_sys_nice;
+	uint8_t unused[5];
 };
 
 #define VMAC_API __attribute__((visibility("default")))

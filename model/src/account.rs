@@ -76,9 +76,10 @@ impl Counters {
             self.of_class_before(flags, file, pages as i64);
             return;
         }
-        self.total_vm += pages;
+        // Where too much was taken off before, they wrap around.
+        self.total_vm = self.total_vm.wrapping_add(pages);
         if let Some(counter) = self.of_class(flags) {
-            *counter += pages;
+            *counter = counter.wrapping_add(pages);
         }
     }
 }
@@ -90,9 +91,9 @@ impl Counters {
             self.of_class_before(flags, file, -(pages as i64));
             return;
         }
-        self.total_vm -= pages;
+        self.total_vm = self.total_vm.wrapping_sub(pages);
         if let Some(counter) = self.of_class(flags) {
-            *counter -= pages;
+            *counter = counter.wrapping_sub(pages);
         }
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! All is opened before the template is forked, so that each child has it.
 
+use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -56,12 +57,19 @@ pub(super) fn number_pages(fd: &OwnedFd, place: usize, pages: u64) -> Result<(),
     Ok(())
 }
 
-/// The same file, opened for reading only.
-pub(super) fn for_reading(fd: &OwnedFd) -> Result<OwnedFd, OracleError> {
+/// The same file, opened otherwise.
+pub(super) fn open_again(fd: &OwnedFd, how: &OpenOptions) -> Result<OwnedFd, OracleError> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let file = std::fs::File::open(path).map_err(|error| {
+    let file = how.open(path).map_err(|error| {
         OracleError::system("cannot open a memfd again (is /proc mounted?)", error)
     })?;
+    Ok(file.into())
+}
+
+/// A directory, which nobody can map.
+pub(super) fn root() -> Result<OwnedFd, OracleError> {
+    let file = OpenOptions::new().read(true).open("/");
+    let file = file.map_err(|error| OracleError::system("cannot open /", error))?;
     Ok(file.into())
 }
 

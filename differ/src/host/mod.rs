@@ -45,8 +45,8 @@ use vmalab_model::{File, FileId, Op};
 
 use self::device::Watched;
 use self::files::{
-    FILE_PAGES, Open, SEGMENT_PAGES, SHORT_FILE_PAGES, Segment, for_reading, identity, memfd,
-    number_pages, numbers, segments,
+    FILE_PAGES, Open, SEGMENT_PAGES, SHORT_FILE_PAGES, Segment, identity, memfd, number_pages,
+    numbers, open_again, root, segments,
 };
 use self::guard::Guard;
 use self::template::Template;
@@ -174,9 +174,26 @@ impl Host {
                 {
                     let fd = memfd(FILE_PAGES)?;
                     number_pages(&fd, 2, FILE_PAGES)?;
-                    for_reading(&fd)?
+                    open_again(&fd, OpenOptions::new().read(true))?
                 },
                 read_only,
+            ),
+            (
+                "write_only_memfd",
+                open_again(&memfd(FILE_PAGES)?, OpenOptions::new().write(true))?,
+                File {
+                    read: false,
+                    ..File::memfd(FILE_PAGES)
+                },
+            ),
+            (
+                "directory",
+                root()?,
+                File {
+                    kind: Kind::Unmappable,
+                    write: false,
+                    ..File::regular(0)
+                },
             ),
         ];
         let mut devices = Vec::new();
@@ -340,7 +357,7 @@ impl Oracle for Host {
         }
         let files = self.files.iter().zip(&self.worlds[world].files);
         for (place, (open, named)) in files.enumerate() {
-            if named.file.kind == Kind::Shmem && named.file.write {
+            if named.file.kind == Kind::Shmem && named.file.read && named.file.write {
                 number_pages(&open.fd, place, named.file.pages)?;
             }
         }

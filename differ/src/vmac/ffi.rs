@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 8;
+pub(super) const ABI: u32 = 9;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -173,7 +173,8 @@ pub(super) struct Limits {
     pub(super) program_data: u64,
     pub(super) cap_ipc_lock: bool,
     pub(super) cap_sys_rawio: bool,
-    pub(super) unused: [u8; 6],
+    pub(super) cap_sys_nice: bool,
+    pub(super) unused: [u8; 5],
 }
 
 /// The functions, which `vmac.h` describes.

@@ -821,6 +821,7 @@ fn limits(limits: &Limits, heap: Break) -> ffi::Limits {
         program_data: heap.program_data,
         cap_ipc_lock: limits.cap_ipc_lock,
         cap_sys_rawio: limits.cap_sys_rawio,
-        unused: [0; 6],
+        cap_sys_nice: limits.cap_sys_nice,
+        unused: [0; 5],
     }
 }

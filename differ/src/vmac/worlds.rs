@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The worlds of [`VmaC`](super::VmaC): drivers of every temper, and each limit near.
 
-use vmalab_model::file::{Hooks, MaySplit};
+use vmalab_model::file::{Hooks, Kind, MaySplit};
 use vmalab_model::limits::{Overcommit, Thp};
 use vmalab_model::{Area, Break, Errno, File, FileId, Limits, Object, PAGE_SIZE, VmFlags};
 
@@ -66,6 +66,7 @@ pub(crate) fn all() -> Vec<World> {
             stack: 3 * PAGE_SIZE,
             memlock: 10 * PAGE_SIZE,
             cap_ipc_lock: false,
+            cap_sys_nice: false,
             ..limits
         },
         ..plain.clone()
@@ -239,6 +240,21 @@ fn files() -> Vec<NamedFile> {
                 mmap_error: Some(Errno::EACCES),
                 prepares: true,
                 ..device
+            },
+        ),
+        (
+            "directory",
+            File {
+                kind: Kind::Unmappable,
+                write: false,
+                ..File::regular(0)
+            },
+        ),
+        (
+            "write_only_memfd",
+            File {
+                read: false,
+                ..File::memfd(64)
             },
         ),
     ];

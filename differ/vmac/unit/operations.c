@@ -178,7 +178,11 @@ static long vmac_mbind(const struct vmac_op *op)
 
 	if (mode >= MPOL_MAX || how == (MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES))
 		return -EINVAL;
-	if (op->flags & ~(MPOL_MF_STRICT | MPOL_MF_MOVE) || op->addr & ~PAGE_MASK || end < op->addr)
+	if (op->flags & ~(MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL))
+		return -EINVAL;
+	if (op->flags & MPOL_MF_MOVE_ALL && !capable(CAP_SYS_NICE))
+		return -EPERM;
+	if (op->addr & ~PAGE_MASK || end < op->addr)
 		return -EINVAL;
 	if (end == op->addr)
 		return 0;

@@ -104,9 +104,12 @@ unsigned long rlimit(unsigned int limit)
 	}
 }
 
+#define CAP_SYS_NICE		23
+
 static bool capable(int cap)
 {
-	return cap == CAP_IPC_LOCK && vmac_limits.cap_ipc_lock;
+	return (cap == CAP_IPC_LOCK && vmac_limits.cap_ipc_lock) ||
+	       (cap == CAP_SYS_NICE && vmac_limits.cap_sys_nice);
 }
 
 struct anon_vma {
