@@ -118,7 +118,8 @@ pub(crate) struct Reached {
     pub(crate) reached: bool,
 }
 
-fn reached(rows: &[Row]) -> Vec<(Reached, &'static Aim)> {
+/// Each with its aim, and by how much its row differs from round to round.
+fn reached(rows: &[Row]) -> Vec<(Reached, &'static Aim, f64)> {
     let mut all = Vec::new();
     for aim in AIMS {
         let Some(row) = rows.iter().find(|row| row.measure.name == aim.measure) else {
@@ -135,7 +136,7 @@ fn reached(rows: &[Row]) -> Vec<(Reached, &'static Aim)> {
                     ratio,
                     reached: ratio < aim.most + 0.005,
                 };
-                all.push((reached, aim));
+                all.push((reached, aim, row.spread));
             }
         }
     }
@@ -167,7 +168,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
         writeln!(text, "  {:.2} %", row.spread * 100.0).unwrap();
     }
     writeln!(text, "\nWhat is to be reached:").unwrap();
-    for (it, aim) in reached(rows) {
+    for (it, aim, spread) in reached(rows) {
         let Reached {
             measure,
             subject,
@@ -185,6 +186,8 @@ pub(crate) fn text(rows: &[Row]) -> String {
         if !it.reached {
             let why = if *subject == Kind::Device.name() {
                 aim.single
+            } else if ratio - most <= spread {
+                "one round differs from the next by more than that"
             } else {
                 "no reason is known"
             };
@@ -235,7 +238,7 @@ pub(crate) fn write_report(
             .iter()
             .flat_map(|row| row.each(&[Kind::Watched])),
     );
-    let aims = reached(rows).into_iter().map(|(reached, _)| reached);
+    let aims = reached(rows).into_iter().map(|(reached, ..)| reached);
     let report = Report {
         target: "bench-device",
         kernel: kernel.trim_end().into(),
