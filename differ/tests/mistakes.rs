@@ -83,7 +83,8 @@ fn ten_thousand_operations_come_down_to_a_few() {
         );
         // A few seconds; this may be a busy machine.
         assert!(begin.elapsed() < Duration::from_secs(30), "{mistake:?}");
-        assert!(short.ops.len() <= 6, "{mistake:?}: {:#x?}", short.ops);
+        // Where the kernel chooses addresses, one operation can hang on a dozen others.
+        assert!(short.ops.len() <= 20, "{mistake:?}: {:#x?}", short.ops);
         // It shows the same, and the correct rules do not.
         assert!(
             runner.replay(0, &short.ops).unwrap().is_some(),

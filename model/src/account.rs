@@ -147,7 +147,7 @@ impl<C: Container> AddressSpace<C> {
 
     /// So many pages are promised of which nobody will give anything back: an error of the kernel's.
     pub(crate) fn lose_charge(&mut self, pages: u64) {
-        self.lost_charge += pages;
+        self.lost_charge = self.lost_charge.wrapping_add(pages);
     }
 
     /// Whether so many pages more are within RLIMIT_AS and RLIMIT_DATA (`may_expand_vm`).

@@ -38,7 +38,7 @@ impl<C: Container> AddressSpace<C> {
             }
         }
         self.shmem = self.shmem.of_child(child.iter_from(0));
-        self.committed_of_parents = committed - self.lost_charge;
+        self.committed_of_parents = committed.wrapping_sub(self.lost_charge);
         self.areas = child;
         self.counters = counters;
         self.counters.locked_vm = 0;

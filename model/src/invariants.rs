@@ -159,7 +159,9 @@ impl<C: Container> AddressSpace<C> {
     /// address space, and that a recount gives the counters. The error says what is wrong.
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut recount = Counters::default();
-        let mut accounted = self.shmem.charged() + self.committed_of_parents + self.lost_charge;
+        // Below zero where an era marks areas as accounted for that are not.
+        let others = self.committed_of_parents.wrapping_add(self.shmem.charged());
+        let mut accounted = others.wrapping_add(self.lost_charge);
         let mut last = 0;
         for vma in self.areas.iter_from(0) {
             let at = format!("area {:#x}-{:#x}", vma.start, vma.end);
@@ -195,7 +197,7 @@ impl<C: Container> AddressSpace<C> {
                 recount.locked_vm += vma.pages();
             }
             if vma.flags.contains(VmFlags::ACCOUNT) {
-                accounted += vma.pages();
+                accounted = accounted.wrapping_add(vma.pages());
             }
         }
         // Before it was clean, DONTUNMAP left pages counted as locked that are not.

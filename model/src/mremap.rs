@@ -595,6 +595,10 @@ impl<C: Container> AddressSpace<C> {
                 }
             }
             self.areas.replace(old.start, old);
+            let amid = old.start < remap.addr && old_end < old.end && copy.start != old.start;
+            if self.rules.dontunmap_accounts_above && amid && old.flags.contains(VmFlags::ACCOUNT) {
+                self.account_unasked(old.end);
+            }
         }
         let source = self.lookup(remap.addr);
         let whole = source.is_ok_and(|vma| vma.start == remap.addr && vma.end == old_end);
@@ -673,6 +677,18 @@ impl<C: Container> AddressSpace<C> {
             let flags = vma.flags.without(VmFlags::ACCOUNT);
             self.areas.replace(vma.start, Vma { flags, ..vma });
             at = vma.end;
+        }
+    }
+
+    /// The area from there on counts as accounted for, without a charge.
+    fn account_unasked(&mut self, addr: u64) {
+        let Some(&vma) = self.areas.find(addr) else {
+            return;
+        };
+        if !vma.flags.contains(VmFlags::ACCOUNT) {
+            let flags = vma.flags | VmFlags::ACCOUNT;
+            self.areas.replace(vma.start, Vma { flags, ..vma });
+            self.lost_charge = self.lost_charge.wrapping_sub(vma.pages());
         }
     }
 

@@ -413,6 +413,10 @@ pub struct Rules {
     /// any (`dontunmap_complete`). From 6.1 to 6.12, in later stable versions of both, and again since 7.2
     /// at the latest, not in 6.18. Before, all of the source area was unlocked, and `locked_vm` kept it.
     pub dontunmap_is_clean: bool,
+    /// `MREMAP_DONTUNMAP` of pages amid an area that is accounted for takes them for unmapped: the area above, whatever
+    /// it is, is marked as accounted for, too, and gives back in the end what was never charged. From 5.7 to 5.10;
+    /// since 5.11 ("mremap: for MREMAP_DONTUNMAP check security_vm_enough_memory_mm()"), none is.
+    pub dontunmap_accounts_above: bool,
     /// The source of `MREMAP_DONTUNMAP` loses its `anon_vma` with its pages. Since 5.12.
     pub dontunmap_unlinks: bool,
     /// The locked pages of the copy are counted, although those of the source stay in `locked_vm`
@@ -761,6 +765,7 @@ impl Rules {
         mremap_counts_whole_moves: false,
         dontunmap: Dontunmap::Unknown,
         dontunmap_is_clean: false,
+        dontunmap_accounts_above: false,
         dontunmap_unlinks: false,
         dontunmap_counts_copy: false,
         dontunmap_beside_source_is_alone: false,
@@ -864,6 +869,7 @@ impl Rules {
         mremap_counts_first: true,
         mremap_duplicates_shared_only: true,
         dontunmap: Dontunmap::Anonymous,
+        dontunmap_accounts_above: true,
         unmap_announced: Announced::AfterSplits,
         driver_merges: DriverMerges::Twice,
         file_size_is_bounded: true,
@@ -899,6 +905,7 @@ impl Rules {
         names: true,
         dontneed_takes_hugetlb: true,
         dontunmap: Dontunmap::Any,
+        dontunmap_accounts_above: false,
         dontunmap_is_clean: true,
         dontunmap_unlinks: true,
         dontunmap_beside_source_is_alone: true,

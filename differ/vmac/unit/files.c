@@ -17,7 +17,8 @@
 #define memfd_check_seals_mmap(file, flags)	0
 
 #define VMAC_FILES 24
-#define VMAC_HOOKS 1024
+/* In one operation. When all is unmapped in the end, each area of each fork is closed. */
+#define VMAC_HOOKS 32768
 
 static struct {
 	struct file file;

@@ -229,3 +229,26 @@ fn a_promise_for_what_stays() {
         assert_eq!(w.space.committed(), left, "{}", rules.name);
     }
 }
+
+/// A copy of the middle of an area, which stays as it is, marks the area above in one era.
+#[test]
+fn a_copy_marks_what_is_above() {
+    let copy = Op::Mremap {
+        addr: at(1),
+        old_len: PAGE_SIZE,
+        new_len: PAGE_SIZE,
+        flags: MremapFlags::MAYMOVE | MremapFlags::FIXED | MremapFlags::DONTUNMAP,
+        new_addr: at(10),
+    };
+    let unmap = Op::Munmap {
+        addr: at(3),
+        len: PAGE_SIZE,
+    };
+    let marks = |rules: &Rules| {
+        // It was 3 pages before, 4 with the copy, and the page above was not among them.
+        promised(*rules, "AaaR", &[copy, unmap]) == [3, 4, 3]
+    };
+    assert!(marks(&Rules::V5_10));
+    assert!(!marks(&Rules::V6_1));
+    assert_eq!(promised(Rules::V6_1, "AaaR", &[copy, unmap]), [3, 4, 4]);
+}
