@@ -429,6 +429,25 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         len: 3 * PAGE_SIZE,
         flags: MlockFlags::empty(),
     };
+    // A copy of the middle of an area that is accounted for, below one that is not.
+    let copied = vec![
+        fixed(page(0), 3),
+        Op::Mmap(Mmap {
+            addr: page(3),
+            len: PAGE_SIZE,
+            prot: Prot::READ,
+            flags: private | MapFlags::FIXED,
+            backing: Backing::None,
+            offset: 0,
+        }),
+        Op::Mremap {
+            addr: page(1),
+            old_len: PAGE_SIZE,
+            new_len: PAGE_SIZE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED | MremapFlags::DONTUNMAP,
+            new_addr: page(16),
+        },
+    ];
     let of_huge_pages = file_of(File {
         aligns_huge: true,
         ..File::regular(2048)
@@ -438,6 +457,7 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         // Up to where a huge page ends.
         (of_huge_pages, vec![anywhere(511), file_anywhere(512)]),
         (lockable, vec![fixed(page(0), 3), lock, lock]),
+        (plain.clone(), copied),
         (plain.clone(), second_policy),
         (large, leaves_little),
         (plain.clone(), left_out),
