@@ -207,11 +207,12 @@ fn a_hundred_times(lab: &Lab) -> Verdict {
         "KiB",
     );
     lab.row("slab gained by one insmod and rmmod", slab, "KiB");
+    // What a kernel that checks itself keeps of each module, and of what was freed, is no leak, and its few rounds
+    // have no median: there, kmemleak looks.
     assert!(
-        lost < FREE_TOLERANCE,
+        lab.debug_kernel || lost < FREE_TOLERANCE,
         "{lost} KiB of free memory lost each time"
     );
-    // What a kernel that checks itself keeps of each module is no leak: there, kmemleak looks.
     assert!(
         lab.debug_kernel || slab < SLAB_TOLERANCE,
         "{slab} KiB of slab gained each time"
