@@ -309,16 +309,7 @@ pub(super) fn asking() -> Vec<Call> {
             Errno::result(libc::read(watch.as_raw_fd(), to, PAGE)).map(drop)
         }
     }));
-    calls.push(call("VMALAB_IOC_WRITTEN", |stage| {
-        let written = sys::vmalab_written {
-            offset: 0,
-            length: (PAGES * PAGE) as u64,
-            ranges: (stage.argument + PAGE) as u64,
-            n_ranges: 8,
-            flags: sys::VMALAB_WRITTEN_CLEAR,
-        };
-        stage.ask(sys::VMALAB_IOC_WRITTEN, written)
-    }));
+    calls.push(call("VMALAB_IOC_WRITTEN", take_written));
     calls.push(call("VMALAB_IOC_ADD_SEALS", |stage| {
         let seals = sys::VMALAB_SEAL_GROW | sys::VMALAB_SEAL_SHRINK;
         stage.ask(
@@ -532,4 +523,16 @@ fn by_process_vm(stage: &Stage, at: usize, write: bool) -> Result<(), Errno> {
         }
     };
     Errno::result(done).map(drop)
+}
+
+/// Which pages were written, which are clean then.
+pub(super) fn take_written(stage: &Stage) -> Result<(), Errno> {
+    let written = sys::vmalab_written {
+        offset: 0,
+        length: (PAGES * PAGE) as u64,
+        ranges: (stage.argument + PAGE) as u64,
+        n_ranges: 8,
+        flags: sys::VMALAB_WRITTEN_CLEAR,
+    };
+    stage.ask(sys::VMALAB_IOC_WRITTEN, written)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
-use vmalab::{AreaFlags, Device, Hook, HookSet, Watch, sys};
+use vmalab::{AreaFlags, Device, Hook, HookSet, Watch};
 
 use super::*;
 
@@ -108,16 +108,10 @@ pub(super) fn pieces() -> Vec<Call> {
         let done = unsafe { libc::pwrite(fd, pointer(stage.argument).cast(), 4 * PAGE, at) };
         Errno::result(done).map(drop)
     }));
-    calls.push(call("VMALAB_IOC_WRITTEN of a piece", |stage| {
-        let written = sys::vmalab_written {
-            offset: 0,
-            length: (PAGES * PAGE) as u64,
-            ranges: (stage.argument + PAGE) as u64,
-            n_ranges: 8,
-            flags: sys::VMALAB_WRITTEN_CLEAR,
-        };
-        stage.ask(sys::VMALAB_IOC_WRITTEN, written)
-    }));
+    calls.push(call(
+        "VMALAB_IOC_WRITTEN of a piece",
+        super::calls::take_written,
+    ));
     calls
 }
 
