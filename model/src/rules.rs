@@ -209,7 +209,7 @@ pub struct Rules {
     /// file mappings for non-DAX"). Since 5.18; before, those of DAX alone.
     pub file_huge_aligned: bool,
     /// Where the room to spare is aligned already, the mapping is put at its upper end ("mm: thp_get_unmapped_area must
-    /// honour topdown preference"). Since 6.8; before, at its lower one.
+    /// honour topdown preference"). Since 6.8, and in stable versions of 6.7; before, at its lower one.
     pub huge_aligned_at_the_top: bool,
     /// A gap that is too small hides the stack above it, so that its guard gap may be built on
     /// (`mas_empty_area`). Since 6.1; before, gaps were kept net of the guard gap.
@@ -263,12 +263,14 @@ pub struct Rules {
     /// neighbour.
     pub brk_stays_apart: bool,
     /// The break may go down to the end of the program's code (`mm->end_code`), below where the heap begins. Until
-    /// 2.6.24; since 2.6.25 ("brk: check the lower bound properly"), not below `mm->start_brk`.
+    /// 2.6.24; since 2.6.25 ("brk: check the lower bound properly"), not below `mm->start_brk`, if the kernel is not
+    /// built for old programs (`CONFIG_COMPAT_BRK`).
     pub brk_goes_down_to_code: bool,
     /// The break goes down whatever RLIMIT_DATA says (`sys_brk`). Until 2.6.16; since 2.6.17, the limit is asked first.
     pub brk_shrinks_beyond_limit: bool,
     /// RLIMIT_DATA counts all addresses from the program's data on (`mm->start_data`), with the gap before the heap.
-    /// Until 2.6.25; since 2.6.26, when the heap came to be placed at random, what is used of them.
+    /// Until 2.6.24 at least; since 2.6.26 at the latest, what is used of them: from 2.6.25 on, the heap may be placed
+    /// at random.
     pub brk_limit_counts_gap: bool,
 
     // mlock
@@ -299,8 +301,8 @@ pub struct Rules {
     /// 17 (`MADV_DODUMP`) from 3.4, 19 (`MADV_KEEPONFORK`) from 4.14, 21 (`MADV_PAGEOUT`) from 5.4, 24
     /// (`MADV_DONTNEED_LOCKED`) from 5.18, 25 (`MADV_COLLAPSE`) from 6.1.
     pub last_advice: u32,
-    /// `MADV_POPULATE_READ` and `_WRITE` pass holes over, which are ENOMEM in the end. Until 6.8; since, they
-    /// end at a hole.
+    /// `MADV_POPULATE_READ` and `_WRITE` pass holes over, which are ENOMEM in the end. Until 6.9; since 6.10, they
+    /// end at a hole ("mm/madvise: don't perform madvise VMA walk for `MADV_POPULATE_(READ|WRITE)`").
     pub populate_skips_holes: bool,
     /// No room for a split is ENOMEM where `vm.max_map_count` is the reason. From 4.11 to 5.16; before and
     /// since, EAGAIN.
@@ -348,8 +350,8 @@ pub struct Rules {
     /// A range may begin in a hole, or lie in one as a whole, if only there is an area above (`check_range`). Until 2.6.33; since
     /// 2.6.34, with the merging, EFAULT.
     pub mbind_begins_in_hole: bool,
-    /// All nodes that are named must be there: EINVAL. Until 2.6.25; since 2.6.26, with the flags of policies (`MPOL_F_STATIC_NODES`), those
-    /// that are not are left out.
+    /// All nodes that are named must be there: EINVAL. Until 2.6.24; since 2.6.25 ("Mempolicy: silently restrict
+    /// nodemask to allowed nodes"), those that are not are left out.
     pub mbind_needs_all_nodes: bool,
     /// `MPOL_MF_MOVE` and `MPOL_MF_MOVE_ALL` are known. Since 2.6.16; before EINVAL.
     pub mbind_moves: bool,
@@ -377,7 +379,7 @@ pub struct Rules {
     /// anew (`unmap_source_vma`).
     pub mremap_charges_all_that_stays: bool,
     /// A move that grows, and that the driver sends back, keeps the charge for what it would have grown by ("mm/mremap:
-    /// don't account pages in vma_to_resize()"). Since 5.12.
+    /// don't account pages in vma_to_resize()"). Since 5.16.
     pub mremap_charges_what_came_back: bool,
     /// There must be an area at the old address even where nothing is looked up otherwise: when the mapping
     /// shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when areas of
