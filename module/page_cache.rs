@@ -40,16 +40,18 @@
 //!
 //! # Shrinking against faults
 //!
-//! [`Locked::resize`] writes the new size first. Then it unmaps what is past it from all areas,
-//! removes the pages, each under its lock, and unmaps again (`truncate_pagecache`). A fault that runs
-//! at the same time either
+//! [`Locked::resize`] has the invalidate lock to itself. It unmaps what is past the new end from all areas,
+//! removes the pages, each under its lock, writes the new size, and unmaps again. A fault that runs at the
+//! same time either
 //!
 //! - finds no page, and comes to the invalidate lock later: it sees the new size, and adds none;
-//! - finds a page that is there, or adds one before that: with the lock of the page it looks at the
-//!   size, and it has the lock until the page is in the page table. So it sees the new size; or the
-//!   removal waits for the lock, and then finds the page mapped, and unmaps it;
+//! - finds a page that is there, or has added one before: it has the lock of the page until that is in the
+//!   page table. The removal waits for the lock, and then finds the page mapped, and unmaps it;
 //! - does so on behalf of a write to a private mapping: its page was copied, and the copy is in
 //!   the page table, or comes there. The second unmapping takes it out.
+//!
+//! A file system would write the size first. Here no folio that is still in the cache may reach past the
+//! size, not even for a moment: see [`PageCache::split_at`].
 //!
 //! # Pages that nobody uses
 //!
@@ -335,9 +337,10 @@ impl PageCache {
     /// The invalidate lock is held, exclusively.
     ///
     /// The kernel does that, too, when it removes pages. But what cannot be split it removes as a whole,
-    /// or keeps as a whole. And what is past the end it drops when it splits a folio later, for whatever
-    /// reason: with a write to be expected, of which there is no account for a cache without
-    /// write-back (`folio_account_cleaned`). So no folio may ever reach over the end.
+    /// or keeps as a whole. And whoever splits a folio, for whatever reason and at whatever time, as to move
+    /// it or for MADV_COLD, drops what of it is past the end, and takes it from the count of dirty pages
+    /// (`folio_account_cleaned`), in which pages of a cache without write-back never were. So no folio may
+    /// ever reach over the end.
     ///
     /// # Errors
     ///
@@ -769,8 +772,12 @@ impl Locked<'_> {
         // Pages are added only under the shared lock, so that the difference is what went away.
         let before = cache.pages();
         // SAFETY: By the invariants of `PageCache`, the inode is valid. Its lock is held, as the
-        // function wants it, and the invalidate lock, which keeps faults away.
-        unsafe { bindings::truncate_setsize(cache.inode.as_ptr(), size) };
+        // functions want it, and the invalidate lock, which keeps faults away.
+        unsafe {
+            // While the pages are there, the size is the old one: see `split_at`.
+            bindings::truncate_pagecache(cache.inode.as_ptr(), size);
+            bindings::truncate_setsize(cache.inode.as_ptr(), size);
+        }
         account.uncharge(before.saturating_sub(cache.pages()));
         Ok(())
     }

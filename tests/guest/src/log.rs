@@ -2,7 +2,7 @@
 //! What the kernel logs: `/dev/kmsg`, as in Documentation/ABI/testing/dev-kmsg.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt,
 };
@@ -18,8 +18,9 @@ const EXPECTED: [&str; 3] = [
     "hrtimer: interrupt took",
 ];
 
-/// What is in the first lines of the kernel's reports of bugs: KASAN, SLUB, lockdep, RCU, hung tasks, …
-const REPORTS: [&str; 15] = [
+/// What is in the first lines of the kernel's reports of bugs: KASAN, SLUB, lockdep, RCU, hung tasks, counts of
+/// pages below zero, …
+const REPORTS: [&str; 16] = [
     "BUG:",
     "BUG ",
     "WARNING:",
@@ -35,11 +36,17 @@ const REPORTS: [&str; 15] = [
     "possible irq",
     "refcount_t:",
     "ODEBUG:",
+    "vmstat_refresh:",
 ];
 
 /// What the kernel says by itself where an allocation fails: that it has no memory for a module's jump labels
 /// (`jump_label_module_notify`).
 const OF_FAILING: &str = "WARNING: kernel/jump_label.c";
+
+/// Has the kernel add up its counts of pages, of which it logs those that are below zero. Only root can.
+pub(crate) fn check_counts() {
+    let _ = fs::read("/proc/sys/vm/stat_refresh");
+}
 
 /// Whether the line tells of a bug of the kernel's.
 pub(crate) fn is_report(line: &str) -> bool {
@@ -105,6 +112,7 @@ mod tests {
             "WARNING: possible irq lock inversion dependency detected",
             "INFO: task a:1 blocked for more than 120 seconds.",
             "ODEBUG: free active (active state 0) object",
+            "vmstat_refresh: nr_dirty -1",
         ] {
             assert!(is_report(line), "{line}");
         }

@@ -134,6 +134,7 @@ fn checked(test: Test, lab: &Lab) -> Outcome {
     if let Err(reason) = nothing_left() {
         return Outcome::Failed(reason);
     }
+    log::check_counts();
     let mut lines = kernel_log.map(|mut log| log.warnings()).unwrap_or_default();
     lines.retain(|line| !test.logs || log::is_report(line));
     if !lines.is_empty() {
