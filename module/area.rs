@@ -277,12 +277,7 @@ where
     fn map_pages(around: MapPages<'_, Self>) -> MapPagesAnswer {
         let call = || Call::around(Hook::MapPages, &around);
         let object = around.area().data();
-        object.on(Hook::MapPages, call, || {
-            if around.area().flags() & flags::PFNMAP != 0 {
-                return MapPagesAnswer::NOTHING;
-            }
-            around.map_cached()
-        })
+        object.on(Hook::MapPages, call, || around.map_cached())
     }
 
     fn page_mkwrite(fault: PageMkwrite<'_, Self>) -> MkwriteAnswer {

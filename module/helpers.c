@@ -514,6 +514,12 @@ bool vmalab_vma_is_locked(const struct vm_area_struct *vma)
 	return vma->vm_flags & VM_LOCKED;
 }
 
+/* For a fault where there is no page: what is in the page table is a mark, if anything. */
+bool vmalab_fault_has_mark(const struct vm_fault *vmf)
+{
+	return (vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) && !pte_none(vmf->orig_pte);
+}
+
 bool vmalab_userfaultfd_armed(struct vm_area_struct *vma)
 {
 	return userfaultfd_armed(vma);

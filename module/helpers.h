@@ -106,6 +106,7 @@ unsigned long vmalab_vma_flags(const struct vm_area_struct *vma);
 unsigned int vmalab_vma_class(const struct vm_area_struct *vma);
 bool vmalab_vma_is_sealed(const struct vm_area_struct *vma);
 bool vmalab_vma_is_locked(const struct vm_area_struct *vma);
+bool vmalab_fault_has_mark(const struct vm_fault *vmf);
 bool vmalab_userfaultfd_armed(struct vm_area_struct *vma);
 bool vmalab_vma_anon_vma(struct vm_area_struct *vma, unsigned long *anon_vma,
 			 unsigned long *root);

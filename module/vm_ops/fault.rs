@@ -91,6 +91,20 @@ impl<T: VmOperations> FaultInfo<'_, T> {
         self.flags().is_write() && self.is_shared()
     }
 
+    /// Whether pages must not be mapped with one entry for a huge page: in such areas the kernel takes what
+    /// that stands for to be frames, and when it splits it, the reference to the folio, its count of
+    /// mappings and the pages of the process are left as they were (`vma_is_special_huge`).
+    pub(super) fn is_special(&self) -> bool {
+        self.area().flags() & (flags::PFNMAP | flags::MIXEDMAP) != 0
+    }
+
+    /// Whether a userfaultfd watches the area: the kernel then maps one page at a time, and may have put a
+    /// mark where it goes.
+    pub(crate) fn is_watched(&self) -> bool {
+        // SAFETY: By the type invariants, the area is valid.
+        unsafe { helpers::vmalab_userfaultfd_armed(self.area().as_ptr()) }
+    }
+
     /// Whether the area can take frame numbers: the conditions that the kernel stops at if they do
     /// not hold (`vmf_insert_pfn_prot`).
     pub(super) fn takes_pfns(&self) -> bool {
@@ -137,9 +151,13 @@ impl<T: VmOperations> Fault<'_, T> {
     /// is follows from [`index`](FaultInfo::index).
     ///
     /// The kernel maps it, or copies it if a private mapping is being written to, and does the
-    /// accounting. If the page belongs to something that can be truncated, use
-    /// [`give_locked`](Self::give_locked).
+    /// accounting. Of a large folio it maps as many pages as fit; but of a huge one, in an area with
+    /// [`flags::MIXEDMAP`] or [`flags::PFNMAP`], the one alone, as [`insert`](Self::insert) does. If the page
+    /// belongs to something that can be truncated, use [`give_locked`](Self::give_locked).
     pub(crate) fn give(self, folio: Folio) -> VmFault {
+        if self.goes_alone(&folio) {
+            return self.insert(&folio);
+        }
         self.put(folio);
         VmFault(0)
     }
@@ -148,6 +166,9 @@ impl<T: VmOperations> Fault<'_, T> {
     /// table. Who removes the page from the object locks it, too, and so cannot miss that it is
     /// mapped.
     pub(crate) fn give_locked(self, folio: LockedFolio) -> VmFault {
+        if self.goes_alone(&folio) {
+            return self.insert(&folio);
+        }
         self.put(folio.into_locked());
         VmFault(bindings::vm_fault_reason_VM_FAULT_LOCKED)
     }
@@ -156,17 +177,25 @@ impl<T: VmOperations> Fault<'_, T> {
     /// page. Of a large folio, the kernel would map all pages at once, writable, after asking for the
     /// one. So this maps the one alone, and read-only: the access is tried again, and asks.
     pub(crate) fn give_one_locked(self, folio: LockedFolio) -> VmFault {
-        // SAFETY: By the type invariants, the area is valid.
-        let armed = unsafe { helpers::vmalab_userfaultfd_armed(self.area().as_ptr()) };
-        // With userfaultfd, the kernel maps one page at a time, and may have put a mark where it goes.
-        if folio.pages() == 1 || armed || !self.writes_shared() {
+        let one_by_one = self.is_watched() && (!is_huge(&folio) || self.has_mark());
+        if folio.pages() == 1 || one_by_one || !self.writes_shared() {
             return self.give_locked(folio);
         }
-        // SAFETY: `folio` keeps it alive, and the fault is valid by the type invariants.
-        VmFault(unsafe {
-            let page = helpers::vmalab_folio_file_page(folio.as_ptr(), self.index());
-            bindings::vmf_insert_page_mkwrite(self.as_ptr(), page, false)
-        })
+        self.insert_page(&folio, false)
+    }
+
+    /// Whether the page must not be given to the kernel, which would map all of the folio with one entry
+    /// (`finish_fault`).
+    fn goes_alone(&self, folio: &Folio) -> bool {
+        // What is copied is a page.
+        let copied = self.flags().is_write() && !self.is_shared();
+        is_huge(folio) && self.is_special() && !copied
+    }
+
+    /// Whether userfaultfd has put a mark into the page table where the page goes.
+    fn has_mark(&self) -> bool {
+        // SAFETY: The fault is valid by the type invariants.
+        unsafe { helpers::vmalab_fault_has_mark(self.as_ptr()) }
     }
 
     fn put(mut self, folio: Folio) {
@@ -185,12 +214,20 @@ impl<T: VmOperations> Fault<'_, T> {
     ///
     /// The page is counted and unmapped as any other, but nothing keeps it from being removed from
     /// its object in the meantime: hold its lock if that can happen. SIGBUS for a page that cannot be
-    /// mapped, as one of the slab.
+    /// mapped, as one of the slab; and where userfaultfd has put a mark, which only the kernel itself can
+    /// take away: in an area that [is watched](FaultInfo::is_watched), [`give`](Self::give) the page.
     pub(crate) fn insert(&self, folio: &Folio) -> VmFault {
+        self.insert_page(folio, self.writes_shared())
+    }
+
+    fn insert_page(&self, folio: &Folio, writable: bool) -> VmFault {
+        if self.has_mark() {
+            return VmFault::SIGBUS;
+        }
         // SAFETY: `folio` keeps it alive, and the fault is valid by the type invariants.
         VmFault(unsafe {
             let page = helpers::vmalab_folio_file_page(folio.as_ptr(), self.index());
-            bindings::vmf_insert_page_mkwrite(self.as_ptr(), page, self.writes_shared())
+            bindings::vmf_insert_page_mkwrite(self.as_ptr(), page, writable)
         })
     }
 
@@ -303,6 +340,11 @@ impl<T: VmOperations> Fault<'_, T> {
         }
         Ok(VmFault(bindings::vm_fault_reason_VM_FAULT_RETRY))
     }
+}
+
+/// Whether one entry of the page table can stand for all of the folio.
+fn is_huge(folio: &Folio) -> bool {
+    folio.pages() >= 1 << Folio::MAX_ORDER
 }
 
 /// How a page was touched: `FAULT_FLAG_*`.

@@ -5,7 +5,7 @@
 use super::{FaultInfo, VmOperations};
 use crate::{folio::Folio, helpers};
 use core::ops::Deref;
-use kernel::{bindings, mm::virt::flags, page::PAGE_SIZE};
+use kernel::{bindings, page::PAGE_SIZE};
 
 /// A page fault where the page table has room for an entry for 2 to the power of
 /// [`order`](Self::order) pages; or where there is one, which is written to for the first time.
@@ -60,14 +60,13 @@ impl<T: VmOperations> HugeFault<'_, T> {
 
     /// Maps a whole folio of this order (`vmf_insert_folio_pmd`), which takes a reference of its own;
     /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, if it would reach out of the area, if
-    /// pages have to be copied, or if the area has [`flags::MIXEDMAP`] or [`flags::PFNMAP`]: the kernel
+    /// pages have to be copied, or if the area has `VM_MIXEDMAP` or `VM_PFNMAP`: the kernel
     /// would not give such a reference back when it splits the entry.
     ///
     /// The folio is to be the one with the page [`first`](Self::first) as its first. If it belongs to
     /// something that can be truncated, hold its lock.
     pub(crate) fn insert_folio(&self, folio: &Folio) -> HugeFaultAnswer {
-        let special = flags::MIXEDMAP | flags::PFNMAP;
-        if self.first().is_none() || self.wants_copies() || self.area().flags() & special != 0 {
+        if self.first().is_none() || self.wants_copies() || self.is_special() {
             return HugeFaultAnswer::FALLBACK;
         }
         let write = self.writes_shared();

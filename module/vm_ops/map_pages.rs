@@ -42,11 +42,15 @@ impl<T: VmOperations> MapPages<'_, T> {
     }
 
     /// Maps those that are in the page cache of the area's file, up to date, not locked, and not past
-    /// its end (`filemap_map_pages`).
+    /// its end (`filemap_map_pages`). None in an area with `VM_MIXEDMAP` or `VM_PFNMAP`: of a huge page the
+    /// kernel would map all with one entry, which it cannot split there without losing count.
     ///
     /// It cannot miss a truncation: each page is locked while it is mapped, and is mapped only if it is
     /// still in the cache.
     pub(crate) fn map_cached(&self) -> MapPagesAnswer {
+        if self.is_special() {
+            return MapPagesAnswer::NOTHING;
+        }
         // SAFETY: By the invariants of `FaultInfo`, this is the fault, and we are in its `map_pages`,
         // as the pages are those that the kernel passed. The area has a file: it came through its mmap
         // handler.

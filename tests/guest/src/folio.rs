@@ -6,23 +6,26 @@ use std::{
     fs::{self, File},
     io::{IoSliceMut, Read},
     os::fd::AsRawFd,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use nix::{
     errno::Errno,
     sys::{
         signal::{Signal, kill},
-        uio::{RemoteIoVec, process_vm_readv},
+        uio::{RemoteIoVec, process_vm_readv, pwrite},
         wait::{WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, fork, pipe},
 };
-use vmalab::{Device, Hook, HookSet};
+use vmalab::{AreaFlags, Device, Hook, HookSet};
 
 use crate::{
     hooks::{did, present, read, write},
     lab::Lab,
     mem::*,
+    memory::userfaultfd,
     run::{Skip, Test, Verdict, child},
 };
 
@@ -33,6 +36,10 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("folio::a_piece_at_the_edge_of_an_area", at_the_edge),
     Test::device("folio::the_end_within_a_piece", the_end_within),
     Test::device("folio::the_end_within_a_piece_that_is_held", held),
+    Test::device(
+        "folio::shrunk_while_others_split",
+        shrunk_while_others_split,
+    ),
     Test::device("folio::private_copies_are_single_pages", private_copies),
     Test::device("folio::each_page_asks_before_it_is_written", tracked),
     Test::device("folio::areas_cut_out_of_a_piece", cut_out),
@@ -48,6 +55,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("huge::the_end_within_one", huge_truncated),
     Test::device("huge::private", huge_private),
     Test::device("huge::each_page_asks_before_it_is_written", huge_tracked),
+    Test::device("huge::not_in_mixed_areas", huge_mixed),
+    Test::device("huge::watched_by_userfaultfd", huge_watched),
     Test::device("huge::fork_and_another_process", huge_fork),
 ];
 
@@ -271,6 +280,39 @@ fn held(_lab: &Lab) -> Verdict {
     object.set_size((END * PAGE) as u64).unwrap();
     assert_eq!(look(addr, PIECE), "ABCDEFGHIJ!!!!!!");
     check_pages(&object, END as u64);
+    Ok(())
+}
+
+/// A piece that is split while it is being removed is removed from no count of dirty pages, in which it never was:
+/// what the kernel logs then, whoever runs the test sees.
+fn shrunk_while_others_split(lab: &Lab) -> Verdict {
+    const PAGES: usize = 1024 * PIECE;
+    let object = object(PAGES, PIECE);
+    let addr = map(&object, SHARED, 0, PAGES);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for piece in (0..PAGES).step_by(PIECE) {
+                    // Of a piece of which it is told of a part only, it makes pages.
+                    advise(addr + piece * PAGE, PIECE / 2, libc::MADV_COLD).unwrap();
+                }
+            }
+        });
+        for _ in 0..lab.many(100, 10) {
+            object.set_size((PAGES * PAGE) as u64).unwrap();
+            for piece in (0..PAGES).step_by(PIECE) {
+                assert_eq!(pwrite(&object, b"dirty", (piece * PAGE) as i64), Ok(5));
+            }
+            advise(addr, PAGES, libc::MADV_POPULATE_READ).unwrap();
+            // Who splits a piece may be at it: see `held`.
+            while let Err(error) = object.set_size(0) {
+                assert_eq!(error.errno(), libc::EBUSY);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    check_pages(&object, 0);
     Ok(())
 }
 
@@ -709,6 +751,69 @@ fn huge_tracked(_lab: &Lab) -> Verdict {
         assert_eq!(asked(&|| write(addr + 4 * PAGE)), 1);
         check_pages(&object, HUGE as u64);
     }
+    Ok(())
+}
+
+/// In areas with VM_MIXEDMAP the kernel loses count of what one entry stood for when it splits that
+/// (`vma_is_special_huge`): so there is never one, whichever way the pages come.
+fn huge_mixed(_lab: &Lab) -> Verdict {
+    huge_pages()?;
+    for hooks in [
+        &[] as &[Hook],
+        &[Hook::HugeFault],
+        &[Hook::PageMkwrite],
+        &[Hook::HugeFault, Hook::PageMkwrite],
+    ] {
+        for kind in KINDS {
+            for touch in [read, write] {
+                let object = object(2 * HUGE, HUGE);
+                set_hooks(&object, hooks);
+                // As a huge page it is there already, for another.
+                let other = map_aligned(&object, SHARED, 0, 2 * HUGE, HUGE);
+                read(other);
+                read(other + HUGE * PAGE);
+                object.set_area_flags(AreaFlags::MIXEDMAP).unwrap();
+                let addr = map_aligned(&object, kind, 0, 2 * HUGE, HUGE);
+                for page in [0, 1, HUGE + 1] {
+                    touch(addr + page * PAGE);
+                }
+                assert_eq!(huge_mapped(addr), 0, "{hooks:?}");
+                // Would split it.
+                protect(addr, 1, RO).unwrap();
+                unmap(addr + HUGE * PAGE, HUGE / 2);
+                read(addr + 2 * PAGE);
+                object.set_size(PAGE as u64).unwrap();
+                read(addr);
+                check_pages(&object, 1);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Also where the kernel maps page by page since a userfaultfd watches, each is asked for.
+fn huge_watched(_lab: &Lab) -> Verdict {
+    huge_pages()?;
+    let object = object(2 * HUGE, HUGE);
+    set_hooks(&object, &[Hook::HugeFault, Hook::PageMkwrite]);
+    let addr = map_aligned(&object, SHARED, 0, 2 * HUGE, HUGE);
+    // UFFD_FEATURE_WP_UNPOPULATED and _WP_ASYNC, UFFDIO_REGISTER_MODE_WP
+    let watched = userfaultfd(addr, 2 * HUGE, (1 << 13) | (1 << 15), 2)?.unwrap();
+    let asked = |step: &dyn Fn()| did(&object, step).page_mkwrite;
+    assert_eq!(asked(&|| write(addr + PAGE)), 1);
+    assert_eq!(asked(&|| write(addr + 2 * PAGE)), 1);
+    assert_eq!(asked(&|| write(addr + 2 * PAGE)), 0);
+    // With a mark for each page: UFFDIO_WRITEPROTECT.
+    let (start, length) = (addr + HUGE * PAGE, HUGE * PAGE);
+    let mut range = [start as u64, length as u64, 1];
+    // SAFETY: the structure has that size.
+    let done = unsafe { libc::ioctl(watched.as_raw_fd(), 0xc018_aa06, range.as_mut_ptr()) };
+    assert_eq!(Errno::result(done), Ok(0));
+    // A mark stays where a page is first mapped, and is taken away by a second fault, which asks, too.
+    assert_eq!(asked(&|| write(start + PAGE)), 2);
+    assert_eq!(asked(&|| write(start + 2 * PAGE)), 2);
+    assert_eq!(asked(&|| read(start + 3 * PAGE)), 0);
+    assert_eq!(asked(&|| write(start + 3 * PAGE)), 1);
     Ok(())
 }
 

@@ -233,15 +233,21 @@ fn the_file_is_the_node(lab: &Lab) -> Verdict {
 fn no_userfaultfd(lab: &Lab) -> Verdict {
     let object = lab.open(2);
     let addr = map(&object, SHARED, 0, 2);
-    let refused = try_userfaultfd(addr)?;
-    assert_eq!(refused, Err(Errno::EINVAL));
+    // UFFDIO_REGISTER_MODE_MISSING
+    let watched = |addr| Ok(userfaultfd(addr, 2, 0, 1)?.map(drop));
+    assert_eq!(watched(addr)?, Err(Errno::EINVAL));
     let anonymous = map_anonymous(0, 2, RW, 0).unwrap();
-    assert_eq!(try_userfaultfd(anonymous)?, Ok(()));
+    assert_eq!(watched(anonymous)?, Ok(()));
     Ok(())
 }
 
-/// Registers two pages for missing pages.
-fn try_userfaultfd(addr: usize) -> Result<Result<(), Errno>, Skip> {
+/// A userfaultfd with these features that watches so many pages in this mode.
+pub(crate) fn userfaultfd(
+    addr: usize,
+    pages: usize,
+    features: u64,
+    mode: u64,
+) -> Result<Result<OwnedFd, Errno>, Skip> {
     // UFFDIO_API and UFFDIO_REGISTER of linux/userfaultfd.h.
     const API: libc::c_ulong = 0xc018_aa3f;
     const REGISTER: libc::c_ulong = 0xc020_aa00;
@@ -250,14 +256,14 @@ fn try_userfaultfd(addr: usize) -> Result<Result<(), Errno>, Skip> {
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) });
     // SAFETY: it is a new descriptor.
     let fd = unsafe { OwnedFd::from_raw_fd(fd.map_err(skip)? as i32) };
-    let mut api = [0xaa_u64, 0, 0];
+    let mut api = [0xaa_u64, features, 0];
     // SAFETY: the structure has that size.
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), API, api.as_mut_ptr()) }).map_err(skip)?;
-    // start, length, mode (missing), ioctls
-    let mut range = [addr as u64, 2 * PAGE as u64, 1, 0];
+    // start, length, mode, ioctls
+    let mut range = [addr as u64, (pages * PAGE) as u64, mode, 0];
     // SAFETY: as above.
     let done = unsafe { libc::ioctl(fd.as_raw_fd(), REGISTER, range.as_mut_ptr()) };
-    Ok(Errno::result(done).map(drop))
+    Ok(Errno::result(done).map(|_| fd))
 }
 
 /// On which node a page is (move_pages(2), which moves none).
