@@ -334,13 +334,23 @@ void vmalab_mark_ahead(struct address_space *mapping, pgoff_t index, bool ahead)
 
 /*
  * ->release_folio(): whether the folio, which is locked, clean and not mapped,
- * may be removed. A large one is about to be split, which removes nothing.
+ * may be removed: by vmalab_invalidate_unused(), which counts it, but by nobody
+ * else. A large one is about to be split, which removes nothing.
  */
 bool vmalab_release_folio(struct folio *folio, gfp_t gfp)
 {
 	return folio_test_large(folio) ||
-	       (xa_get_mark(&folio->mapping->i_pages, folio->index, VMALAB_AHEAD) &&
+	       (READ_ONCE(folio->mapping->host->i_private) == current &&
+		xa_get_mark(&folio->mapping->i_pages, folio->index, VMALAB_AHEAD) &&
 		is_zeros(folio));
+}
+
+/* Removes the pages that were allocated ahead and not used. The invalidate lock is held. */
+void vmalab_invalidate_unused(struct address_space *mapping, pgoff_t first, pgoff_t last)
+{
+	WRITE_ONCE(mapping->host->i_private, current);
+	invalidate_mapping_pages(mapping, first, last);
+	WRITE_ONCE(mapping->host->i_private, NULL);
 }
 
 struct folio *vmalab_filemap_lock_folio(struct address_space *mapping, pgoff_t index)

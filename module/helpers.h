@@ -50,6 +50,7 @@ bool vmalab_folio_written(struct folio *folio);
 void vmalab_folio_clear_dirty(struct folio *folio);
 bool vmalab_folio_unused(struct folio *folio);
 bool vmalab_release_folio(struct folio *folio, gfp_t gfp);
+void vmalab_invalidate_unused(struct address_space *mapping, pgoff_t first, pgoff_t last);
 void vmalab_folio_get(struct folio *folio);
 void vmalab_folio_put(struct folio *folio);
 void vmalab_folio_lock(struct folio *folio);

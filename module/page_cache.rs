@@ -63,9 +63,9 @@
 //! the kernel removes no folio that has either.
 //!
 //! The kernel, too, takes away a clean page that is not mapped, since it could be had again from the store behind
-//! it, when the memory is to be used no more (soft offline). Here there is none: so it is asked for these same
-//! conditions before (`release_folio`), and moves all other pages. Clean ones that have been written to are
-//! those that [`PageCache::written`] has told of.
+//! it, when the memory is to be used no more (soft offline). Here there is none, and nobody would count the page:
+//! so it may not (`release_folio`), and moves the page. Clean ones that have been written to are those that
+//! [`PageCache::written`] has told of.
 //!
 //! # Which pages were written
 //!
@@ -533,9 +533,9 @@ impl PageCache {
             done.next = indices.end;
             if unused {
                 let before = self.pages();
-                // SAFETY: `as_ptr` is valid.
+                // SAFETY: `as_ptr` is valid, and the invalidate lock is held.
                 unsafe {
-                    bindings::invalidate_mapping_pages(
+                    helpers::vmalab_invalidate_unused(
                         self.as_ptr(),
                         indices.start,
                         indices.end - 1,

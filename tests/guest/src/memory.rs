@@ -376,6 +376,19 @@ fn pages_move(lab: &Lab) -> Verdict {
     assert!(soft_offline(frames[3])?);
     assert_eq!(object.take_written(last.clone()).unwrap().ranges, [last]);
     assert_eq!(look(again, 4), "ABCd");
+    // One that was allocated ahead and that nobody has used.
+    let ahead = lab.open(2);
+    ahead.allocate(0..2 * PAGE as u64).unwrap();
+    let addr = map(&ahead, SHARED, 0, 2);
+    look(addr, 1);
+    let old = frame(addr);
+    unmap(addr, 2);
+    assert!(soft_offline(old)?);
+    lab.check_pages(&ahead, 2);
+    let addr = map(&ahead, SHARED, 0, 2);
+    assert_eq!(look(addr, 2), "00");
+    assert_ne!(frame(addr), old);
+    lab.check_pages(&ahead, 2);
     Ok(())
 }
 
