@@ -27,7 +27,8 @@ fn main() {
     let trials = vec![
         Trial::test("a_changed_tree_is_caught_and_replayed", changed_tree)
             .with_ignored_flag(ignored),
-        Trial::test("the_second_ctrl_c_ends_a_hang", hang).with_ignored_flag(ignored),
+        Trial::test("a_hang_is_caught_and_replayed", hang).with_ignored_flag(ignored),
+        Trial::test("the_second_ctrl_c_ends_a_hang", interrupted).with_ignored_flag(ignored),
         Trial::test("a_campaign_on_a_tree_goes_on", campaign).with_ignored_flag(ignored),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -84,6 +85,15 @@ fn ends(output: &Output, status: i32, says: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The sequence that was written to that directory.
+fn sequence_in(out: &Path) -> Result<String, Failed> {
+    let files = fs::read_dir(out)?.collect::<Result<Vec<_>, _>>()?;
+    let mut sequences = files.iter().map(|file| file.path());
+    let sequence = sequences.find(|path| path.extension() == Some(OsStr::new("ops")));
+    let sequence = sequence.ok_or("no sequence was written")?;
+    Ok(sequence.to_string_lossy().into_owned())
+}
+
 fn changed_tree() -> Result<(), Failed> {
     let right = Build::from_environment()?.source.canonicalize()?;
     let tree = scratch("changed-tree")?;
@@ -111,12 +121,7 @@ fn changed_tree() -> Result<(), Failed> {
         ],
     )?;
     ends(&found, 1, "DIVERGENCE")?;
-    let files = fs::read_dir(&out)?.collect::<Result<Vec<_>, _>>()?;
-    let mut sequences = files.iter().map(|file| file.path());
-    let sequence = sequences
-        .find(|path| path.extension() == Some(OsStr::new("ops")))
-        .ok_or("no sequence was written")?;
-    let sequence = sequence.to_string_lossy();
+    let sequence = sequence_in(&out)?;
     let out = out.to_string_lossy();
     let replay = ["replay", "--oracle", "vmac", "--out", &out, &sequence];
     ends(&vmalab(&tree, &replay)?, 1, "")?;
@@ -131,11 +136,10 @@ fn changed_tree() -> Result<(), Failed> {
     ends(&worlds, 1, "DIVERGENCE")
 }
 
-/// The first munmap never comes back, so that no batch ends either.
-fn hang() -> Result<(), Failed> {
-    const LONG: Duration = Duration::from_secs(100);
+/// A tree in which the first munmap never comes back, so that no batch ends either.
+fn hanging_tree(name: &str) -> Result<PathBuf, Failed> {
     let right = Build::from_environment()?.source.canonicalize()?;
-    let tree = scratch("hanging-tree")?;
+    let tree = scratch(name)?;
     let text = fs::read_to_string(right.join("mm/vma.c"))?;
     let function = text.find("static int vms_gather_munmap_vmas(");
     let function = function.ok_or("it is another vma.c")?;
@@ -145,6 +149,38 @@ fn hang() -> Result<(), Failed> {
             .ok_or("it has no such line")?;
     let (before, after) = text.split_at(body);
     linked(&right, &tree, &format!("{before}\n\tfor (;;) ;{after}"))?;
+    Ok(tree)
+}
+
+/// It is told like any divergence, in both threads, and what is written shows it again.
+fn hang() -> Result<(), Failed> {
+    let tree = hanging_tree("hanging-tree")?;
+    let out = scratch("hanging-tree-findings")?
+        .to_string_lossy()
+        .into_owned();
+    let usual = ["diff", "--oracle", "vmac", "--seed", "1", "--out", &out];
+    let found = vmalab(&tree, &[&usual[..], &["--jobs", "2"]].concat())?;
+    ends(&found, 1, "DIVERGENCE")?;
+    ends(&found, 1, "the oracle broke: it does not come back")?;
+    let sequence = sequence_in(Path::new(&out))?;
+    // An area, and what takes it away.
+    let text = fs::read_to_string(&sequence)?;
+    let calls = text
+        .lines()
+        .filter(|line| line.contains('(') && !line.starts_with('#'));
+    if calls.count() > 2 {
+        return Err(text.into());
+    }
+    let replay = ["replay", "--oracle", "vmac", "--out", &out, &sequence];
+    ends(&vmalab(&tree, &replay)?, 1, "it does not come back")?;
+    let right = Build::from_environment()?.source;
+    ends(&vmalab(&right, &replay)?, 0, "")
+}
+
+/// Nobody has to wait until it is told.
+fn interrupted() -> Result<(), Failed> {
+    const LONG: Duration = Duration::from_secs(100);
+    let tree = hanging_tree("hanging-tree-interrupted")?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_vmalab"));
     command.args(["diff", "--oracle", "vmac", "--seed", "1", "--jobs", "1"]);
     let mut child = command.env(SOURCE, &tree).stdout(Stdio::null()).spawn()?;

@@ -234,6 +234,46 @@ const USED_AFTER_FREE: Bug = bug(
     "vm_area_free(vma); vma->vm_lock_seq++;",
 );
 
+/// Code that does not come to its end, and what is said of it.
+const BROKEN: [(Bug, &str); 4] = [
+    (
+        bug(
+            "loops",
+            "vms_gather_munmap_vmas",
+            "\n\tint error",
+            "\n\tfor (;;) ;\n\tint error",
+        ),
+        "it does not come back: a loop without end",
+    ),
+    (
+        bug(
+            "takes_all_memory",
+            "vms_gather_munmap_vmas",
+            "\n\tint error",
+            "\n\tfor (;;) kmem_cache_alloc(anon_vma_cachep, GFP_KERNEL);\n\tint error",
+        ),
+        "VMAC_BLOCKS",
+    ),
+    (
+        bug(
+            "crashes",
+            "__split_vma",
+            "vm_ops->open(new)",
+            "vm_ops->open(NULL)",
+        ),
+        "signal 11",
+    ),
+    (
+        bug(
+            "calls_itself",
+            "vma_merge_new_range",
+            "\n\tstruct vm_area_struct",
+            "\n\tif (vmg->prev) { volatile char frame[4096]; frame[0] = 0; vma_merge_new_range(vmg); frame[1] = 0; }\n\tstruct vm_area_struct",
+        ),
+        "signal 11",
+    ),
+];
+
 fn main() {
     if let Some(library) = env::var_os(PLAY) {
         play(Path::new(&library));
@@ -264,6 +304,10 @@ fn main() {
         Trial::test("small_worlds_that_fail_agree", small_worlds_that_fail)
             .with_ignored_flag(ignored),
     ];
+    for (bug, says) in &BROKEN {
+        let trial = Trial::test(format!("survives_what_{}", bug.name), || breaks(bug, says));
+        trials.push(trial.with_ignored_flag(ignored));
+    }
     for (index, bug) in BUGS.iter().enumerate() {
         let trial = Trial::test(format!("finds_{}", bug.name), || finds(bug));
         trials.push(trial.with_ignored_flag(ignored || index >= EACH_TIME));
@@ -528,6 +572,24 @@ fn finds(bug: &Bug) -> Result<(), Failed> {
     }
     println!("{}: {}", bug.name, said.trim_end());
     Ok(())
+}
+
+/// A finding like any other, in this process, which then goes on with another library.
+fn breaks(bug: &Bug, says: &str) -> Result<(), Failed> {
+    let (stats, End::Found(finding)) = run(&build(bug)?, 1, u64::MAX / 2)? else {
+        return Err("overlooked".into());
+    };
+    println!("{}: {}", bug.name, told(&stats, &finding));
+    for case in [&finding.full, &finding.short] {
+        match &case.what {
+            What::Broke(what) if what.contains(says) => {}
+            what => return Err(format!("{what:#x?}").into()),
+        }
+    }
+    if finding.short.ops.len() > 4 {
+        return Err(format!("{:#x?}", finding.short.ops).into());
+    }
+    must_agree(&library()?, 1, 10 * BATCH).map(|_| ())
 }
 
 /// With AddressSanitizer, UndefinedBehaviorSanitizer and the kernel's own checks nothing is found, and one

@@ -17,8 +17,11 @@
  */
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "vmac_tools.h"
 #include "vmac.h"

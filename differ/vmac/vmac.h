@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 9
+#define VMAC_ABI 10
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -201,6 +201,12 @@ VMAC_API const char *vmac_kernel(void);
 
 /* An empty address space with these files, up to 24. What was there before is forgotten. */
 VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_file *files, uint32_t n_files);
+
+/*
+ * An operation that has taken so much processor time, and at most twice that, does not come back: seen->broke
+ * says so. At the start it is 1000.
+ */
+VMAC_API void vmac_set_patience(uint32_t milliseconds);
 
 /* Puts an area where there is none: of a file or private anonymous memory. */
 VMAC_API void vmac_restore(const struct vmac_area *area, struct vmac_seen *seen);

@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 9;
+pub(super) const ABI: u32 = 10;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -184,6 +184,7 @@ pub(super) struct Limits {
 /// each pointer is to a value of its type, or to as many as are counted, that lives during the call.
 pub(super) struct Calls {
     pub(super) reset: unsafe extern "C" fn(*const Limits, *const File, u32),
+    pub(super) set_patience: unsafe extern "C" fn(u32),
     pub(super) restore: unsafe extern "C" fn(*const Area, *mut Seen),
     pub(super) apply: unsafe extern "C" fn(*const Op, *mut Seen) -> i32,
     pub(super) exit: unsafe extern "C" fn(*mut Seen),

@@ -6,7 +6,8 @@
 //! offsets of anonymous memory, each hook call with its arguments, the commit charge. After every
 //! operation it also checks what no model tells: that all counters equal a recount, that every area hangs
 //! in the reverse maps with the range it has, that no assertion of the kernel's was hit; and after every
-//! batch, that nothing leaked. A failed check is a finding.
+//! batch, that nothing leaked. A failed check is a finding; so is an operation that runs into a signal, or
+//! that does not come back.
 
 mod ffi;
 mod rate;
@@ -148,6 +149,12 @@ const EXCUSED: [&str; 5] = [
     known::TREE_WITHOUT_MEMORY,
 ];
 
+/// How much processor time an operation may take before it is said not to come back, in milliseconds; it is
+/// noticed by twice that. One that does takes a microsecond, or a few.
+const PATIENCE: u32 = 1_000;
+/// The same where one is known not to, which many simpler sequences will not do either.
+const PATIENCE_CLOSELY: u32 = 25;
+
 /// The kernel's `mm/vma.c`. Each one has a copy of the library of its own, so that several can run side by
 /// side, each in its thread.
 pub struct VmaC {
@@ -182,6 +189,7 @@ impl VmaC {
             let calls = || {
                 Ok::<_, libloading::Error>(ffi::Calls {
                     reset: *library.get(b"vmac_reset\0")?,
+                    set_patience: *library.get(b"vmac_set_patience\0")?,
                     restore: *library.get(b"vmac_restore\0")?,
                     apply: *library.get(b"vmac_apply\0")?,
                     exit: *library.get(b"vmac_exit\0")?,
@@ -346,6 +354,12 @@ impl Oracle for VmaC {
     fn excused(&mut self) -> Vec<(&'static str, u64)> {
         let counts = EXCUSED.into_iter().zip(std::mem::take(&mut self.excused));
         counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn look_closely(&mut self, closely: bool) {
+        let patience = if closely { PATIENCE_CLOSELY } else { PATIENCE };
+        // SAFETY: `&mut self` says that nobody else uses this copy of the library.
+        unsafe { (self.calls.set_patience)(patience) };
     }
 
     fn edges(&self) -> &[u8] {

@@ -2,10 +2,10 @@
 /*
  * The functions of vmac.h.
  *
- * All ours: each runs something of the kernel's, and comes back even from a bug.
+ * All ours: each runs something of the kernel's, and comes back even from a bug or a loop without end.
  */
 
-/* Runs something of the kernel's, out of which a bug or a signal leads back here. */
+/* Runs something of the kernel's, out of which a bug, a signal or the timer leads back here. */
 #define VMAC_GUARDED(seen, what) do {					\
 	sigjmp_buf escape;						\
 									\
@@ -15,6 +15,9 @@
 	vmac_n_hooks = 0;						\
 	vmac_n_discarded = 0;						\
 	vmac_n_moved = 0;						\
+	vmac_locked = 0;						\
+	vmac_turn++;							\
+	vmac_owner = pthread_self();					\
 	vmac_escape = &escape;						\
 	if (!sigsetjmp(escape, 0)) {					\
 		what;							\
@@ -50,6 +53,7 @@ VMAC_API void vmac_perform(const struct vmac_op *ops, uint32_t n_ops, struct vma
 {
 	VMAC_GUARDED(seen, {
 		for (uint32_t i = 0; i < n_ops; i++) {
+			vmac_turn++;
 			vmac_n_hooks = 0;
 			vmac_n_moved = 0;
 			if (IS_ERR_VALUE(vmac_do(&ops[i])))
@@ -66,6 +70,7 @@ VMAC_API void vmac_find(const uint64_t *addrs, uint32_t n_addrs, struct vmac_see
 		for (uint32_t i = 0; i < n_addrs; i++) {
 			struct vm_area_struct *vma = find_vma(&vmac_mm, addrs[i]);
 
+			vmac_turn++;
 			seen->result += vma ? vma->vm_start : 0;
 		}
 		vmac_count(seen);
@@ -135,12 +140,19 @@ VMAC_API void vmac_exit(struct vmac_seen *seen)
 	VMAC_GUARDED(seen, vmac_do_exit());
 }
 
+VMAC_API void vmac_set_patience(uint32_t milliseconds)
+{
+	vmac_patience = milliseconds;
+	if (vmac_timed)
+		vmac_set_timer();
+}
+
 VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_file *files, uint32_t n_files)
 {
 	static bool ready;
 
 	if (!ready) {
-		struct sigaction action = { .sa_sigaction = vmac_signal, .sa_flags = SA_SIGINFO | SA_NODEFER };
+		struct sigaction action = { .sa_sigaction = vmac_signal, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
 
 		maple_tree_init();
 		vma_state_init();
@@ -152,6 +164,7 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 			sigaction(vmac_signals[i], &action, &vmac_before[i]);
 		ready = true;
 	}
+	vmac_watch();
 	vmac_fail_at = 0;
 	vmac_forget();
 	for (unsigned int i = 0; i < vmac_n_caches; i++) {

@@ -17,12 +17,25 @@ static struct vmac_cache vmac_caches[8];
 static unsigned int vmac_n_caches;
 static struct kmem_cache *vmac_maple_cache, *vmac_area_cache;
 
-#ifdef VMAC_SANITIZE
-/* So that the sanitizer sees each object. */
-static void *vmac_chunk(struct vmac_cache *cache)
+/* From the C library, whose lock must not be left behind. */
+static void *vmac_malloc(size_t alignment, size_t size)
 {
-	return malloc(cache->room);
+	void *memory;
+
+	vmac_locked = 1;
+	memory = aligned_alloc(alignment, size);
+	vmac_locked = 0;
+	return memory;
 }
+
+static void vmac_unmalloc(void *memory)
+{
+	vmac_locked = 1;
+	free(memory);
+	vmac_locked = 0;
+}
+
+#ifdef VMAC_SANITIZE
 
 static void vmac_forget(void)
 {
@@ -31,6 +44,8 @@ static void vmac_forget(void)
 #else
 /* Bytes are handed out in order, and all come back at once, when an address space is forgotten. */
 #define VMAC_BLOCK (1UL << 20)
+/* More of them than this takes nobody but a loop without end. */
+#define VMAC_BLOCKS 512
 
 struct vmac_block {
 	struct vmac_block *next;
@@ -39,6 +54,7 @@ struct vmac_block {
 
 static struct vmac_block *vmac_blocks, *vmac_block;
 static size_t vmac_used;
+static unsigned int vmac_n_blocks;
 
 static void *vmac_chunk(struct vmac_cache *cache)
 {
@@ -46,9 +62,10 @@ static void *vmac_chunk(struct vmac_cache *cache)
 		struct vmac_block *next = vmac_block ? vmac_block->next : vmac_blocks;
 
 		if (!next) {
-			next = aligned_alloc(4096, (sizeof(*next) + 4095) & ~4095UL);
-			if (!next)
-				abort();
+			BUG_ON(vmac_n_blocks >= VMAC_BLOCKS);
+			next = vmac_malloc(4096, (sizeof(*next) + 4095) & ~4095UL);
+			BUG_ON(!next);
+			vmac_n_blocks++;
 			next->next = NULL;
 			if (vmac_block)
 				vmac_block->next = next;
@@ -96,7 +113,7 @@ static void *vmac_alloc(struct kmem_cache *base, gfp_t gfp)
 		cache->free = *vmac_link(cache, object);
 	} else {
 #ifdef VMAC_SANITIZE
-		object = aligned_alloc(256, cache->room);
+		object = vmac_malloc(256, cache->room);
 #else
 		object = vmac_chunk(cache);
 #endif
@@ -120,7 +137,7 @@ void kmem_cache_free(struct kmem_cache *base, void *object)
 
 	cache->live--;
 #ifdef VMAC_SANITIZE
-	free(object);
+	vmac_unmalloc(object);
 #else
 #ifndef VMAC_BARE
 	/* Who still reads it is to find nonsense. A constructed object keeps what its constructor made. */
@@ -178,7 +195,7 @@ struct slab_sheaf *kmem_cache_prefill_sheaf(struct kmem_cache *cache, gfp_t gfp,
 	if (sheaf)
 		vmac_sheaf = NULL;
 	else
-		sheaf = malloc(sizeof(*sheaf) + VMAC_SHEAF * sizeof(void *));
+		sheaf = vmac_malloc(64, (sizeof(*sheaf) + VMAC_SHEAF * sizeof(void *) + 63) & ~63UL);
 	if (!sheaf)
 		return NULL;
 	sheaf->cache = cache;
@@ -204,7 +221,7 @@ void kmem_cache_return_sheaf(struct kmem_cache *cache, gfp_t gfp, struct slab_sh
 {
 	kmem_cache_free_bulk(cache, sheaf->size, sheaf->objects);
 	if (vmac_sheaf)
-		free(sheaf);
+		vmac_unmalloc(sheaf);
 	else
 		vmac_sheaf = sheaf;
 }

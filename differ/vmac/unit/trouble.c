@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * When something is wrong: an assertion of the kernel's fails, or its code runs into a signal.
+ * When something is wrong: an assertion of the kernel's fails, its code runs into a signal, or it does not
+ * come back.
  *
  * All ours. The first of it is kept for whoever called, and the operation is left there.
  */
@@ -8,7 +9,11 @@
 static char vmac_broke[256];
 /* What is known, and came in this operation. */
 static uint64_t vmac_excused;
-static __thread sigjmp_buf *vmac_escape;
+/* The way out of what runs now, and the thread that it runs in. */
+static sigjmp_buf *volatile vmac_escape;
+static pthread_t vmac_owner;
+/* What is not the kernel's is at work, and may hold a lock: nothing leads out of it. */
+static volatile sig_atomic_t vmac_locked;
 
 void vmac_warn(const char *what, const char *file, int line)
 {
@@ -51,12 +56,18 @@ void vmac_bug_if(bool hit, const char *what, const char *file, int line)
 }
 #endif
 
-static const int vmac_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
+static const int vmac_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 static struct sigaction vmac_before[ARRAY_SIZE(vmac_signals)];
+
+/* Whether this thread is in the kernel's code, of this copy of the library, where it can be left. */
+static bool vmac_can_leave(void)
+{
+	return vmac_escape && pthread_equal(vmac_owner, pthread_self()) && !vmac_locked;
+}
 
 static void vmac_signal(int number, siginfo_t *info, void *context)
 {
-	if (vmac_escape) {
+	if (vmac_can_leave()) {
 		if (!vmac_broke[0])
 			snprintf(vmac_broke, sizeof(vmac_broke), "signal %d: %s",
 				 number, strsignal(number));
@@ -71,6 +82,70 @@ static void vmac_signal(int number, siginfo_t *info, void *context)
 		else
 			sigaction(number, &vmac_before[i], NULL);
 	}
+}
+
+/* How much processor time may pass before it is looked whether anything goes on, in milliseconds. */
+static uint32_t vmac_patience = 1000;
+/* Raised whenever something goes on; and where it was when it was last looked. */
+static volatile uint64_t vmac_turn, vmac_last_turn;
+static timer_t vmac_timer;
+/* The thread whose time it measures, 0 if it is none. */
+static pid_t vmac_timed;
+
+/*
+ * A whole time of patience without a turn: a loop without end. By processor time, so that a machine that is
+ * busy, or stood still, is none.
+ */
+static void vmac_look_after(void)
+{
+	if (vmac_turn != vmac_last_turn || !vmac_can_leave()) {
+		vmac_last_turn = vmac_turn;
+		return;
+	}
+	snprintf(vmac_broke, sizeof(vmac_broke), "it does not come back: a loop without end");
+	siglongjmp(*vmac_escape, 1);
+}
+
+/* Each copy of this library has a timer, which says whose it is. */
+static void vmac_timer_signal(int number, siginfo_t *info, void *context)
+{
+	void (*look_after)(void) = info->si_value.sival_ptr;
+
+	if (info->si_code == SI_TIMER)
+		look_after();
+}
+
+static void vmac_set_timer(void)
+{
+	struct timespec time = { vmac_patience / 1000, vmac_patience % 1000 * 1000000L };
+	struct itimerspec every = { .it_interval = time, .it_value = time };
+
+	timer_settime(vmac_timer, 0, &every, NULL);
+}
+
+/* Looks after this thread from now on. */
+static void vmac_watch(void)
+{
+	struct sigaction action = { .sa_sigaction = vmac_timer_signal, .sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER };
+	struct sigevent event = {
+		.sigev_notify = SIGEV_THREAD_ID,
+		.sigev_signo = SIGVTALRM,
+		.sigev_value.sival_ptr = vmac_look_after,
+	};
+	pid_t thread = gettid();
+
+	if (vmac_timed == thread)
+		return;
+	if (vmac_timed)
+		timer_delete(vmac_timer);
+	vmac_timed = 0;
+	event._sigev_un._tid = thread;
+	sigaction(SIGVTALRM, &action, NULL);
+	/* Without a timer a hang is what it is anywhere. */
+	if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &vmac_timer))
+		return;
+	vmac_timed = thread;
+	vmac_set_timer();
 }
 
 static struct kmem_cache *anon_vma_cachep;
