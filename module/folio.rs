@@ -129,6 +129,12 @@ impl Folio {
         unsafe { helpers::vmalab_folio_nr_pages(self.as_ptr()) }
     }
 
+    /// Whether memory of it has failed (`memory_failure`), which nobody must look at any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        // SAFETY: By the type invariants, the folio is alive.
+        unsafe { helpers::vmalab_folio_has_failed(self.as_ptr()) }
+    }
+
     /// The number of its first page frame.
     pub(crate) fn pfn(&self) -> usize {
         // SAFETY: By the type invariants, the folio is alive.

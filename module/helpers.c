@@ -150,9 +150,15 @@ void vmalab_folio_clear_dirty(struct folio *folio)
 	folio_clear_dirty(folio);
 }
 
+/* Whether memory of it has failed, which nobody must look at any more. */
+bool vmalab_folio_has_failed(struct folio *folio)
+{
+	return folio_contain_hwpoisoned_page(folio);
+}
+
 static bool is_zeros(struct folio *folio)
 {
-	bool zeros = true;
+	bool zeros = !folio_contain_hwpoisoned_page(folio);
 	unsigned long nr;
 
 	for (nr = 0; zeros && nr < folio_nr_pages(folio); nr++) {

@@ -48,6 +48,7 @@ unsigned long vmalab_folio_nr_pages(struct folio *folio);
 bool vmalab_folio_maybe_dma_pinned(struct folio *folio);
 bool vmalab_folio_written(struct folio *folio);
 void vmalab_folio_clear_dirty(struct folio *folio);
+bool vmalab_folio_has_failed(struct folio *folio);
 bool vmalab_folio_unused(struct folio *folio);
 bool vmalab_release_folio(struct folio *folio, gfp_t gfp);
 void vmalab_invalidate_unused(struct address_space *mapping, pgoff_t first, pgoff_t last);

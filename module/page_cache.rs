@@ -417,7 +417,8 @@ impl PageCache {
     ///
     /// # Errors
     ///
-    /// EFAULT if not a single byte could be copied, EINTR if the task is being killed.
+    /// If not a single byte could be copied: EFAULT, EIO if the memory of the page has failed; EINTR if the
+    /// task is being killed.
     pub(crate) fn read(&self, at: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
         let mut done = 0;
         loop {
@@ -425,6 +426,9 @@ impl PageCache {
                 return Ok(done);
             };
             let copied = match self.get(part.index) {
+                Some(folio) if folio.has_failed() => {
+                    return if done > 0 { Ok(done) } else { Err(EIO) }
+                }
                 // SAFETY: `folio` keeps the page alive, and the part is within it.
                 Some(folio) => unsafe {
                     let page = helpers::vmalab_folio_file_page(folio.as_ptr(), part.index);
@@ -535,11 +539,7 @@ impl PageCache {
                 let before = self.pages();
                 // SAFETY: `as_ptr` is valid, and the invalidate lock is held.
                 unsafe {
-                    helpers::vmalab_invalidate_unused(
-                        self.as_ptr(),
-                        indices.start,
-                        indices.end - 1,
-                    )
+                    helpers::vmalab_invalidate_unused(self.as_ptr(), indices.start, indices.end - 1)
                 };
                 let removed = before.saturating_sub(self.pages());
                 account.uncharge(removed);
@@ -740,6 +740,11 @@ impl Frame<'_> {
         self.index
     }
 
+    /// Whether its memory has failed: see [`Folio::has_failed`].
+    pub(crate) fn has_failed(&self) -> bool {
+        self.folio.has_failed()
+    }
+
     /// The cache that the page is in.
     pub(crate) fn cache(&self) -> &PageCache {
         self.held.0
@@ -903,7 +908,8 @@ impl Locked<'_> {
     ///
     /// # Errors
     ///
-    /// ENOSPC at the end and past it, ENOMEM, and those of `account`.
+    /// ENOSPC at the end and past it, EIO if the memory of the page has failed, ENOMEM, and those of
+    /// `account`.
     pub(crate) fn write(
         &self,
         at: u64,
@@ -915,6 +921,9 @@ impl Locked<'_> {
         // SAFETY: `as_ptr` is valid.
         let how = Alloc::new(unsafe { helpers::vmalab_mapping_gfp_mask(cache.as_ptr()) });
         let folio = cache.lock_page(part.index, how, account)?;
+        if folio.has_failed() {
+            return Err(EIO);
+        }
         // SAFETY: The folio is locked, and the part is within it. An `IovIterSource` may be read.
         Ok(unsafe {
             helpers::vmalab_write_to_folio(

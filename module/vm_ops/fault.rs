@@ -224,6 +224,9 @@ impl<T: VmOperations> Fault<'_, T> {
         if self.has_mark() {
             return VmFault::SIGBUS;
         }
+        if folio.has_failed() {
+            return VmFault::HWPOISON;
+        }
         // SAFETY: `folio` keeps it alive, and the fault is valid by the type invariants.
         VmFault(unsafe {
             let page = helpers::vmalab_folio_file_page(folio.as_ptr(), self.index());
@@ -315,6 +318,9 @@ impl<T: VmOperations> Fault<'_, T> {
         let mapping = unsafe { (*(*self.area().as_ptr()).vm_file).f_mapping };
         if mapping != frame.cache().as_ptr() || frame.index() != self.index() {
             return VmFault::SIGBUS;
+        }
+        if frame.has_failed() {
+            return VmFault::HWPOISON;
         }
         // SAFETY: The page is for programs, and by the invariants of `Frame` it stays the cache's until
         // it was unmapped from all areas that are in its list, each at the index that it has there.

@@ -59,14 +59,15 @@ impl<T: VmOperations> HugeFault<'_, T> {
     }
 
     /// Maps a whole folio of this order (`vmf_insert_folio_pmd`), which takes a reference of its own;
-    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, if it would reach out of the area, if
+    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, if memory of it has failed, if it would reach out of the area, if
     /// pages have to be copied, or if the area has `VM_MIXEDMAP` or `VM_PFNMAP`: the kernel
     /// would not give such a reference back when it splits the entry.
     ///
     /// The folio is to be the one with the page [`first`](Self::first) as its first. If it belongs to
     /// something that can be truncated, hold its lock.
     pub(crate) fn insert_folio(&self, folio: &Folio) -> HugeFaultAnswer {
-        if self.first().is_none() || self.wants_copies() || self.is_special() {
+        let whole = self.first().is_some() && !folio.has_failed();
+        if !whole || self.wants_copies() || self.is_special() {
             return HugeFaultAnswer::FALLBACK;
         }
         let write = self.writes_shared();

@@ -28,6 +28,8 @@ pub(crate) const SEGV_MAPERR: i32 = 1;
 pub(crate) const SEGV_ACCERR: i32 = 2;
 /// There is no memory behind the address.
 pub(crate) const BUS_ADRERR: i32 = 2;
+/// The memory has failed.
+pub(crate) const BUS_MCEERR_AR: i32 = 4;
 
 /// Both kinds of mapping.
 pub(crate) const KINDS: [i32; 2] = [SHARED, PRIVATE];

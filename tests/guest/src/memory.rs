@@ -6,22 +6,28 @@ use std::{
     fs::File,
     io::ErrorKind,
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::fs::FileExt,
     },
+    process::exit,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use nix::{
     errno::Errno,
-    sys::stat::{SFlag, fstat},
+    sys::{
+        signal::Signal,
+        stat::{SFlag, fstat},
+        uio::{pread, pwrite},
+        wait::WaitStatus,
+    },
 };
-use vmalab::AreaFlags;
+use vmalab::{AreaFlags, HookSet};
 
 use crate::{
     lab::{Lab, Subject},
     mem::*,
-    run::{Skip, Test, Verdict},
+    run::{Skip, Test, Verdict, child_status},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -32,6 +38,12 @@ pub(crate) const TESTS: &[Test] = &[
     Test::both("memory::futex_between_processes", futex),
     Test::both("memory::mbind", mbind),
     Test::both("memory::mremap_leaves_a_private_place", leaves_private),
+    Test::both("memory::that_fails", failed).logs(),
+    Test::device(
+        "memory::that_fails_in_special_areas",
+        failed_in_special_areas,
+    )
+    .logs(),
     Test::device("memory::pages_move", pages_move).logs(),
     Test::device("memory::frames_stay", frames_stay).logs(),
     Test::device("memory::where_huge_pages_fit", where_huge_pages_fit),
@@ -341,6 +353,77 @@ fn written_and_not_mapped() -> Vec<u64> {
     let is_it = |flags: u64| flags & (DIRTY | MMAP | ANON) == DIRTY;
     let frames = (0..).zip(flags).filter(|(_, flags)| is_it(*flags));
     frames.map(|(frame, _)| frame).collect()
+}
+
+/// Has the memory of a page fail, in another process that maps it (`madvise_inject_error`).
+fn fail(object: impl AsFd, page: usize) -> Verdict {
+    const NOT_BUILT_IN: i32 = 2;
+
+    let status = child_status(|| {
+        let addr = map(object, SHARED, page, 1);
+        look(addr, 1);
+        match advise(addr, 1, libc::MADV_HWPOISON) {
+            Err(Errno::EINVAL) => exit(NOT_BUILT_IN),
+            // EBUSY: the page stays where it is, so that its loss is told, which a memfd alone may do.
+            done => assert!(matches!(done, Ok(()) | Err(Errno::EBUSY)), "{done:?}"),
+        }
+    });
+    match status {
+        WaitStatus::Exited(_, NOT_BUILT_IN) => {
+            Err(Skip::new("this kernel takes no memory out of use"))
+        }
+        // Who maps it may be told right away.
+        WaitStatus::Exited(_, 0) | WaitStatus::Signaled(_, Signal::SIGBUS, _) => Ok(()),
+        status => panic!("{status:?}"),
+    }
+}
+
+/// What was in memory that has failed is lost, which everybody who comes to it is told. The rest is there.
+fn failed(lab: &Lab) -> Verdict {
+    let lost = (libc::SIGBUS, BUS_MCEERR_AR, true);
+    let object = lab.open(4);
+    assert_eq!(pwrite(&object, &[b'a'; 4 * PAGE], 0), Ok(4 * PAGE));
+    fail(&object, 1)?;
+    for kind in KINDS {
+        let addr = map(&object, kind, 0, 4);
+        assert_eq!(fault(addr + PAGE, Access::Read), Some(lost));
+        assert_eq!(fault(addr + PAGE, Access::Write), Some(lost));
+        assert_eq!(look(addr, 1) + &look(addr + 2 * PAGE, 2), "aaa");
+        unmap(addr, 4);
+    }
+    let mut bytes = [0; 2 * PAGE];
+    let at = PAGE as i64;
+    assert_eq!(pread(&object, &mut bytes, 0), Ok(PAGE));
+    assert_eq!(pread(&object, &mut bytes, at), Err(Errno::EIO));
+    assert_eq!(pwrite(&object, &bytes, 0), Ok(PAGE));
+    assert_eq!(pwrite(&object, &bytes, at), Err(Errno::EIO));
+    assert_eq!(pread(&object, &mut bytes, 2 * at), Ok(2 * PAGE));
+    assert_eq!(bytes, [b'a'; 2 * PAGE]);
+    // With another page in its place, all is well.
+    lab.resize(&object, 1);
+    lab.resize(&object, 4);
+    assert_eq!(look(map(&object, SHARED, 0, 4), 4), "a000");
+    Ok(())
+}
+
+/// Also where the driver itself puts pages into the page table, and where it is asked before they are written to.
+fn failed_in_special_areas(lab: &Lab) -> Verdict {
+    let lost = (libc::SIGBUS, BUS_MCEERR_AR, true);
+    for flags in [AreaFlags::empty(), AreaFlags::MIXEDMAP] {
+        for hooks in [HookSet::empty(), HookSet::PageMkwrite] {
+            let object = lab.open(2);
+            assert_eq!(pwrite(&object, &[b'a'; 2 * PAGE], 0), Ok(2 * PAGE));
+            fail(&object, 1)?;
+            object.set_hooks(hooks).unwrap();
+            object.set_area_flags(flags).unwrap();
+            let addr = map(&object, SHARED, 0, 2);
+            for access in [Access::Read, Access::Write] {
+                assert_eq!(fault(addr + PAGE, access), Some(lost), "{flags:?}");
+                assert_eq!(fault(addr, access), None);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A page is moved with what is in it, where it is mapped and where not, written to since it was looked at or

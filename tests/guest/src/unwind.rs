@@ -687,7 +687,6 @@ fn oom(lab: &Lab) -> Verdict {
 /// VM_FAULT_HWPOISON: another code of the signal, and EHWPOISON for who asks to be told
 /// (`vm_fault_to_errno`).
 fn hwpoison(lab: &Lab) -> Verdict {
-    const BUS_MCEERR_AR: i32 = 4;
     let object = lab.open(8);
     let addr = map(&object, SHARED, 0, 8);
     object.steer(Hook::Fault).hwpoison().always().unwrap();
