@@ -165,18 +165,7 @@ impl<C: Container> AddressSpace<C> {
     /// Where the limits allow it.
     fn add_to_heap(&mut self, addr: u64, len: u64, flags: VmFlags) -> Result<(), Errno> {
         let pages = len >> PAGE_SHIFT;
-        let new = Vma {
-            start: addr,
-            end: addr + len,
-            pgoff: addr >> PAGE_SHIFT,
-            flags,
-            object: Object::Anon,
-            anon_vma: None,
-            moved: 0,
-            forked: false,
-            name: None,
-            policy: None,
-        };
+        let new = Vma::new(addr..addr + len, addr >> PAGE_SHIFT, flags, Object::Anon);
         // What the heap begins behind is no part of it.
         let apart = self.rules.brk_stays_apart && addr == self.heap.start;
         let prev = self.areas.prev(addr).copied().filter(|_| !apart);

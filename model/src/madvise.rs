@@ -274,11 +274,8 @@ impl<C: Container> AddressSpace<C> {
         };
         if !self.rules.madvise_merges {
             let new = Vma {
-                start,
-                end,
-                pgoff: vma.pgoff_at(start),
                 flags,
-                ..*vma
+                ..vma.part(start..end)
             };
             return self.cut_out(vma, new).map_err(|_| Errno::EAGAIN);
         }
@@ -326,11 +323,8 @@ impl<C: Container> AddressSpace<C> {
                 return Ok(*vma);
             }
             let new = Vma {
-                start,
-                end,
-                pgoff: vma.pgoff_at(start),
                 name,
-                ..*vma
+                ..vma.part(start..end)
             };
             let result = space.modify(prev.as_ref(), vma, new);
             let mut named = result.map_err(|error| space.try_again(error))?;

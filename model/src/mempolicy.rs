@@ -112,13 +112,9 @@ impl<C: Container> AddressSpace<C> {
             if addr > vma.start {
                 prev = Some(vma);
             }
-            let start = vma.start.max(addr);
             let new = Vma {
-                start,
-                end: vma.end.min(end),
-                pgoff: vma.pgoff_at(start),
                 policy,
-                ..vma
+                ..vma.part(vma.start.max(addr)..vma.end.min(end))
             };
             let now = if !self.rules.mbind_merges {
                 self.cut_out(&vma, new)?

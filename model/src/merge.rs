@@ -215,18 +215,11 @@ impl<C: Container> AddressSpace<C> {
                 self.remove_next(merged.end);
             }
         } else if let Some(prev) = left {
-            let rest = Vma {
-                start: new.end,
-                pgoff: middle.pgoff_at(new.end),
-                ..*middle
-            };
+            let rest = middle.part(new.end..middle.end);
             self.areas.replace(middle.start, rest);
             self.areas.replace(prev.start, merged);
         } else {
-            let rest = Vma {
-                end: new.start,
-                ..*middle
-            };
+            let rest = middle.part(middle.start..new.start);
             self.areas.replace(middle.start, rest);
             self.areas.replace(new.end, merged);
         }
@@ -244,11 +237,8 @@ impl<C: Container> AddressSpace<C> {
         flags: VmFlags,
     ) -> Result<Vma, Errno> {
         let new = Vma {
-            start,
-            end,
-            pgoff: vma.pgoff_at(start),
             flags,
-            ..*vma
+            ..vma.part(start..end)
         };
         self.modify(prev, vma, new)
     }

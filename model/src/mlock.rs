@@ -199,11 +199,8 @@ impl<C: Container> AddressSpace<C> {
                 return Ok(*vma);
             }
             let new = Vma {
-                start,
-                end,
-                pgoff: vma.pgoff_at(start),
                 flags,
-                ..*vma
+                ..vma.part(start..end)
             };
             let mut now = self.cut_out(vma, new).map_err(|_| Errno::EAGAIN)?;
             if flags.contains(VmFlags::LOCKED) {

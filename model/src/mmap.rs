@@ -362,18 +362,7 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::EINVAL);
         }
 
-        let mut new = Vma {
-            start: addr,
-            end,
-            pgoff,
-            flags: vm_flags,
-            object,
-            anon_vma: None,
-            moved: 0,
-            forked: false,
-            name: None,
-            policy: None,
-        };
+        let mut new = Vma::new(addr..end, pgoff, vm_flags, object);
         let (prepares, asks) = match file {
             Some(file) if self.prepares(file) => (Some(file), None),
             other => (None, other),

@@ -189,17 +189,11 @@ impl<C: Container> AddressSpace<C> {
             }
             _ => {}
         }
+        let pgoff = area.offset >> crate::PAGE_SHIFT;
         let vma = Vma {
-            start: area.start,
-            end: area.end,
-            pgoff: area.offset >> crate::PAGE_SHIFT,
-            flags: area.flags,
-            object: area.object,
             anon_vma: written.then(|| self.new_anon_vma()),
-            moved: 0,
-            forked: false,
             name: area.name,
-            policy: None,
+            ..Vma::new(area.start..area.end, pgoff, area.flags, area.object)
         };
         self.counters.map_count += 1;
         self.counters

@@ -4,6 +4,7 @@
 //! As 7.2 has it, with what 7.3 remembers of moves; `anon_name` is since 5.17.
 
 use core::num::{NonZeroU8, NonZeroU32};
+use core::ops::Range;
 
 use crate::mempolicy::Policy;
 use crate::{Area, Object, PAGE_SHIFT, VmFlags};
@@ -47,6 +48,32 @@ pub struct Vma {
 const _: () = assert!(size_of::<Vma>() <= 56);
 
 impl Vma {
+    /// An area as it is when it was mapped: nothing was written to it.
+    pub const fn new(bytes: Range<u64>, pgoff: u64, flags: VmFlags, object: Object) -> Self {
+        Self {
+            start: bytes.start,
+            end: bytes.end,
+            pgoff,
+            flags,
+            object,
+            anon_vma: None,
+            moved: 0,
+            forked: false,
+            name: None,
+            policy: None,
+        }
+    }
+
+    /// What a part of it is, cut out.
+    pub(crate) const fn part(&self, bytes: Range<u64>) -> Self {
+        Self {
+            start: bytes.start,
+            end: bytes.end,
+            pgoff: self.pgoff_at(bytes.start),
+            ..*self
+        }
+    }
+
     /// Its size in pages (`vma_pages`).
     pub const fn pages(&self) -> u64 {
         (self.end - self.start) >> PAGE_SHIFT

@@ -18,18 +18,8 @@ use vmalab_model::{
 const PAGES: u64 = 4000;
 
 fn area(start: u64, end: u64) -> Vma {
-    Vma {
-        start: start * PAGE_SIZE,
-        end: end * PAGE_SIZE,
-        pgoff: start,
-        flags: VmFlags::READ,
-        object: Object::Anon,
-        anon_vma: None,
-        moved: 0,
-        forked: false,
-        name: None,
-        policy: None,
-    }
+    let bytes = start * PAGE_SIZE..end * PAGE_SIZE;
+    Vma::new(bytes, start, VmFlags::READ, Object::Anon)
 }
 
 #[derive(Clone, Debug)]

@@ -269,18 +269,7 @@ impl Tree {
 
     fn insert(areas: &mut BTree, range: Range<u64>, prot: Prot) {
         Self::remove(areas, range.clone());
-        let mut vma = Vma {
-            start: range.start,
-            end: range.end,
-            pgoff: 0,
-            flags: VmFlags(prot.0.into()),
-            object: Object::Anon,
-            anon_vma: None,
-            moved: 0,
-            forked: false,
-            name: None,
-            policy: None,
-        };
+        let mut vma = Vma::new(range.clone(), 0, VmFlags(prot.0.into()), Object::Anon);
         let prev = areas.prev(range.start);
         if let Some(prev) = prev.filter(|prev| prev.end == range.start && prev.flags == vma.flags) {
             vma.start = prev.start;
