@@ -114,6 +114,10 @@ pub(crate) fn advise(addr: usize, pages: usize, advice: i32) -> Result<(), Errno
     Errno::result(unsafe { libc::madvise(pointer(addr).cast(), pages * PAGE, advice) }).map(drop)
 }
 
+/// As in asm-generic/mman-common.h, since 6.13; libc has no names for these.
+pub(crate) const MADV_GUARD_INSTALL: i32 = 102;
+pub(crate) const MADV_GUARD_REMOVE: i32 = 103;
+
 /// As in linux/mempolicy.h.
 pub(crate) const MPOL_BIND: i32 = 2;
 

@@ -138,13 +138,11 @@ fn mincore(lab: &Lab) -> Verdict {
 }
 
 fn guard_pages(lab: &Lab) -> Verdict {
-    const INSTALL: i32 = 102;
-    const REMOVE: i32 = 103;
     for kind in KINDS {
         let object = lab.open(4);
         let addr = map(&object, kind, 0, 4);
         letters(addr, 4, 'A');
-        match advise(addr + PAGE, 2, INSTALL) {
+        match advise(addr + PAGE, 2, MADV_GUARD_INSTALL) {
             Err(Errno::EINVAL) if lab.subject == Subject::Memfd => {
                 return Err(Skip::new("this kernel has no guards in files"));
             }
@@ -154,11 +152,11 @@ fn guard_pages(lab: &Lab) -> Verdict {
         let guarded = Some((libc::SIGSEGV, SEGV_MAPERR, true));
         let access = |at| fault(addr + at * PAGE, Access::Write);
         assert_eq!((access(0), access(1)), (None, guarded));
-        advise(addr + PAGE, 1, REMOVE).unwrap();
+        advise(addr + PAGE, 1, MADV_GUARD_REMOVE).unwrap();
         // In a private area the copies are gone.
         let again = if kind == SHARED { 'B' } else { '0' };
         assert_eq!(look(addr + PAGE, 3), format!("{again}!D"));
-        advise(addr, 4, REMOVE).unwrap();
+        advise(addr, 4, MADV_GUARD_REMOVE).unwrap();
     }
     Ok(())
 }

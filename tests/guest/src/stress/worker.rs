@@ -131,6 +131,12 @@ impl Worker<'_> {
                     libc::MADV_COLD,
                     libc::MADV_PAGEOUT,
                     libc::MADV_NORMAL,
+                    libc::MADV_HUGEPAGE,
+                    libc::MADV_NOHUGEPAGE,
+                    libc::MADV_COLLAPSE,
+                    MADV_GUARD_INSTALL,
+                    MADV_GUARD_REMOVE,
+                    MADV_GUARD_REMOVE,
                 ];
                 let _ = advise(at, pages, self.random.one_of(ADVICE));
             }
