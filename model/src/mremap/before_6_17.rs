@@ -8,9 +8,8 @@ use crate::{AddressSpace, Container, Errno, MremapFlags, PAGE_SHIFT, PAGE_SIZE, 
 impl<C: Container> AddressSpace<C> {
     /// `sys_mremap`
     pub(super) fn mremap_step_by_step(&mut self, remap: &mut Remap) -> Result<u64, Errno> {
-        let known = MremapFlags::FIXED | MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
         let addr = remap.addr;
-        if remap.flags.without(known) != MremapFlags::empty()
+        if remap.flags_are_unknown()
             || (remap.implies_new_addr() && !remap.flags.contains(MremapFlags::MAYMOVE))
             || addr % PAGE_SIZE != 0
             || remap.new_len == 0
@@ -68,9 +67,7 @@ impl<C: Container> AddressSpace<C> {
         }
         let vma = self.lookup(addr)?;
         self.check_resize(remap, &vma)?;
-        if remap.flags.contains(MremapFlags::DONTUNMAP)
-            && !self.may_expand_vm(vma.flags, remap.old_len >> PAGE_SHIFT)
-        {
+        if remap.dontunmap() && !self.may_expand_vm(vma.flags, remap.old_len >> PAGE_SHIFT) {
             return Err(Errno::ENOMEM);
         }
         self.set_new_addr(remap, &vma)?;

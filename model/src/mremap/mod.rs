@@ -40,9 +40,19 @@ impl Remap {
         self.old_len < self.new_len
     }
 
+    fn dontunmap(&self) -> bool {
+        self.flags.contains(MremapFlags::DONTUNMAP)
+    }
+
     fn implies_new_addr(&self) -> bool {
         self.flags
             .intersects(MremapFlags::FIXED | MremapFlags::DONTUNMAP)
+    }
+
+    /// Whether it has flags that nobody knows.
+    fn flags_are_unknown(&self) -> bool {
+        let known = MremapFlags::FIXED | MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+        self.flags.without(known) != MremapFlags::empty()
     }
 
     /// Huge pages of the pool move or shrink as a whole (`align_hugetlb`).
@@ -88,7 +98,7 @@ impl<C: Container> AddressSpace<C> {
         // Whether it keeps its length was asked of the bytes before 6.17, and is of the pages since.
         let resizes = !self.rules.mremap_checks_first && old_len != new_len;
         let unknown = self.rules.dontunmap == Dontunmap::Unknown;
-        if flags.contains(MremapFlags::DONTUNMAP) && (unknown || resizes) {
+        if remap.dontunmap() && (unknown || resizes) {
             return Err(Errno::EINVAL);
         }
         let result = if self.rules.mremap_checks_first {
@@ -129,13 +139,13 @@ impl<C: Container> AddressSpace<C> {
             return Err(Errno::EINVAL);
         }
         let foreign = self.rules.dontunmap == Dontunmap::Anonymous && vma.object != Object::Anon;
-        if remap.flags.contains(MremapFlags::DONTUNMAP) && foreign {
+        if remap.dontunmap() && foreign {
             return Err(Errno::EINVAL);
         }
         if remap.old_len == 0
             && !vma.flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE)
             && self.rules.mremap_duplicates_shared_only
-            || remap.flags.contains(MremapFlags::DONTUNMAP) && fixed_size
+            || remap.dontunmap() && fixed_size
         {
             return Err(Errno::EINVAL);
         }

@@ -44,7 +44,7 @@ impl<C: Container> AddressSpace<C> {
 
     /// Copies the area, and unmaps what it was copied from (`move_vma`).
     pub(super) fn move_vma(&mut self, remap: &Remap, vma: Vma) -> Result<u64, Errno> {
-        let dontunmap = remap.flags.contains(MremapFlags::DONTUNMAP);
+        let dontunmap = remap.dontunmap();
         let old_end = remap.addr + remap.old_len;
         let vma = self.prep_move_vma(remap, vma)?;
         let mut charged = 0;
@@ -122,7 +122,7 @@ impl<C: Container> AddressSpace<C> {
         let before = vma.start != remap.addr;
         let after = vma.end != old_end;
         let locked = vma.flags.contains(VmFlags::LOCKED);
-        let stays = remap.flags.contains(MremapFlags::DONTUNMAP);
+        let stays = remap.dontunmap();
         let split_first = stays && locked && self.rules.dontunmap_is_clean;
         let full = if self.rules.mremap_counts_exactly {
             self.counters.map_count + 2 + u64::from(split_first) > self.max_map_count()
@@ -180,7 +180,7 @@ impl<C: Container> AddressSpace<C> {
         let moved = remap.old_len;
         let lost = self.discarded.len();
         let last = self.discarded.last().cloned();
-        let dontunmap = remap.flags.contains(MremapFlags::DONTUNMAP);
+        let dontunmap = remap.dontunmap();
         let accounted = |vma: &Vma| vma.flags.contains(VmFlags::ACCOUNT) && !dontunmap;
         let source = self.areas.find(addr).copied().filter(accounted);
         let committed = self.committed;
@@ -276,9 +276,7 @@ impl<C: Container> AddressSpace<C> {
             },
             ..*vma
         };
-        let keep = unfaulted
-            && self.rules.dontunmap_is_clean
-            && remap.flags.contains(MremapFlags::DONTUNMAP);
+        let keep = unfaulted && self.rules.dontunmap_is_clean && remap.dontunmap();
         let beside = new.start == vma.end || new.end == vma.start;
         let alone = keep && beside && self.rules.dontunmap_beside_source_is_alone;
         let other = |near: &Vma| !(alone || keep && near.start == vma.start);

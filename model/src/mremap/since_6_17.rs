@@ -11,8 +11,7 @@ use crate::{
 impl Remap {
     /// `check_mremap_params`; with the mistake that a length of 0 is taken.
     fn check(&self, task_size: u64, nothing: bool) -> Result<(), Errno> {
-        let known = MremapFlags::FIXED | MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
-        let mut ok = self.flags.without(known) == MremapFlags::empty()
+        let mut ok = !self.flags_are_unknown()
             && self.addr % PAGE_SIZE == 0
             && (self.new_len != 0 || nothing)
             && self.new_len <= task_size;
@@ -22,7 +21,7 @@ impl Remap {
             ok = self.new_addr <= task_size - self.new_len
                 && self.new_addr % PAGE_SIZE == 0
                 && self.flags.contains(MremapFlags::MAYMOVE)
-                && !(self.flags.contains(MremapFlags::DONTUNMAP) && self.old_len != self.new_len)
+                && !(self.dontunmap() && self.old_len != self.new_len)
                 && !overlap;
         }
         if ok { Ok(()) } else { Err(Errno::EINVAL) }
@@ -37,8 +36,7 @@ impl<C: Container> AddressSpace<C> {
         // The worst case of the unmappings that may come first, and of the move.
         let count = self.counters.map_count;
         let full = if self.rules.mremap_counts_exactly {
-            count + 4 + u64::from(remap.flags.contains(MremapFlags::DONTUNMAP))
-                > self.max_map_count()
+            count + 4 + u64::from(remap.dontunmap()) > self.max_map_count()
         } else {
             remap.implies_new_addr() && count + 5 >= self.max_map_count()
         };
@@ -133,9 +131,7 @@ impl<C: Container> AddressSpace<C> {
             vma = self.lookup(remap.addr)?;
             remap.old_len = remap.new_len;
         }
-        if remap.flags.contains(MremapFlags::DONTUNMAP)
-            && !self.may_expand_vm(vma.flags, remap.old_len >> PAGE_SHIFT)
-        {
+        if remap.dontunmap() && !self.may_expand_vm(vma.flags, remap.old_len >> PAGE_SHIFT) {
             return Err(Errno::ENOMEM);
         }
         self.set_new_addr(remap, &vma)?;
