@@ -59,6 +59,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("watch::pid_namespaces", pid_namespaces),
     Test::device("watch::rings_are_charged", rings_are_charged).logs(),
     Test::device("watch::the_tracepoint", the_tracepoint),
+    Test::device("watch::the_format_of_the_tracepoint", the_format),
     Test::device("watch::counted_by_perf", counted_by_perf),
     Test::device("watch::cost_of_a_fault", cost_of_a_fault),
 ];
@@ -1237,6 +1238,23 @@ fn the_tracepoint(lab: &Lab) -> Verdict {
     write(addr + 4 * PAGE);
     tracing.switch(false);
     assert_eq!((tracing.lines().len(), seen.take().unwrap().len()), (1, 1));
+    Ok(())
+}
+
+/// perf and trace-cmd print by `format` alone, and know no name of the kernel's: all of them must have become
+/// numbers.
+fn the_format(_lab: &Lab) -> Verdict {
+    let tracing = Tracing::new()?;
+    let path = tracing.0.join("events/vmalab/vmalab_hook/format");
+    let format = fs::read_to_string(path).unwrap();
+    let (_, print) = format.split_once("print fmt: ").unwrap();
+    for hook in Hook::ALL {
+        let entry = format!("{{ {}, \"{}\" }}", *hook as u32, hook.name());
+        assert!(print.contains(&entry), "no {entry} in {print}");
+    }
+    for prefix in ["VMALAB_", "VMA_", "VM_"] {
+        assert!(!print.contains(prefix), "{prefix} in {print}");
+    }
     Ok(())
 }
 
