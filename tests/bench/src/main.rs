@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What memory of `/dev/vmalab` costs, beside a memfd, `/dev/zero` and private anonymous memory.
+//! What memory of `/dev/vmalab` and `/dev/vmalab-prepare` costs, beside a memfd, `/dev/zero` and private
+//! anonymous memory.
 //!
 //! To be run in a guest whose clock counts instructions (`qemu-image/run --icount`): there the figures
 //! of two runs are the same, whatever else the host does.

@@ -8,6 +8,8 @@ use nix::{
     unistd::{ForkResult, fork},
 };
 
+use vmalab::sys;
+
 use crate::memory::{HUGE, Kind, Mapping, Object, PAGE, device};
 
 /// How much memory each figure is of, in pages: two page tables.
@@ -46,6 +48,7 @@ const SPARSE: usize = 16;
 
 /// All of it, in the order of the table.
 pub(crate) const MEASURES: &[Measure] = &[
+    measure("mmap", Per::Call, mmap),
     measure("first write, in order", ALL, first_write),
     measure("first write, at random", ALL, first_write_random),
     measure(
@@ -154,6 +157,16 @@ impl Fresh {
         self.object.as_ref().map_or(Ok(()), Object::check_watch)?;
         Ok(ticks)
     }
+}
+
+/// Where nothing is mapped. It maps no page: it costs the same for any length.
+fn mmap(kind: Kind, _: &Order) -> Figure {
+    if kind == Kind::Zero {
+        return Ok(None);
+    }
+    let Fresh { mapping, object } = &Fresh::new(kind)?;
+    mapping.unmap()?;
+    timed(|| mapping.map_over(object.as_ref()))
 }
 
 fn first_write(kind: Kind, _: &Order) -> Figure {
@@ -290,7 +303,8 @@ fn remap(kind: Kind, _: &Order) -> Figure {
 fn huge(kind: Kind) -> io::Result<Option<Fresh>> {
     let object = match kind {
         Kind::Pieces | Kind::Watched => return Ok(None),
-        Kind::Device => Some(device(PAGES * PAGE, HUGE)?.into()),
+        Kind::Device => Some(device(sys::VMALAB_PATH, PAGES * PAGE, HUGE)?.into()),
+        Kind::Prepared => Some(device(sys::VMALAB_PREPARE_PATH, PAGES * PAGE, HUGE)?.into()),
         kind => kind.object(PAGES)?,
     };
     let mapping = Mapping::shared(kind, object.as_ref(), PAGES)?;

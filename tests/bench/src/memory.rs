@@ -2,9 +2,13 @@
 //! The kinds of memory that are compared, and mappings of them.
 
 use std::{
+    ffi::{CStr, OsStr},
     fs::File,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     ptr,
 };
 
@@ -13,7 +17,7 @@ use nix::{
     sys::memfd::{MFdFlags, memfd_create},
     unistd::ftruncate,
 };
-use vmalab::{Device, HookSet, Watch};
+use vmalab::{Device, HookSet, Watch, sys};
 
 /// x86-64 has this page size only.
 pub(crate) const PAGE: usize = 4096;
@@ -25,7 +29,9 @@ pub(crate) const HUGE: usize = 2 << 20;
 pub(crate) enum Kind {
     /// `/dev/vmalab`, which allocates one page at a time.
     Device,
-    /// The same, and each call of a hook is recorded.
+    /// `/dev/vmalab-prepare`, in the same way: areas come into being by `.mmap_prepare` and `mapped`.
+    Prepared,
+    /// `/dev/vmalab`, and each call of a hook is recorded.
     Watched,
     /// `/dev/vmalab`, which allocates 64 KiB at a time.
     Pieces,
@@ -77,8 +83,9 @@ impl From<OwnedFd> for Object {
 
 impl Kind {
     /// Those that are compared with each other.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Device,
+        Self::Prepared,
         Self::Pieces,
         Self::Memfd,
         Self::Zero,
@@ -88,6 +95,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Device => "vmalab",
+            Self::Prepared => "vmalab-prepare",
             Self::Watched => "vmalab, watched",
             Self::Pieces => "vmalab, 64 KiB",
             Self::Memfd => "memfd",
@@ -100,9 +108,10 @@ impl Kind {
     pub(crate) fn object(self, pages: usize) -> io::Result<Option<Object>> {
         let bytes = pages * PAGE;
         Ok(match self {
-            Self::Device => Some(device(bytes, PAGE)?.into()),
+            Self::Device => Some(device(sys::VMALAB_PATH, bytes, PAGE)?.into()),
+            Self::Prepared => Some(device(sys::VMALAB_PREPARE_PATH, bytes, PAGE)?.into()),
             Self::Watched => Some(watched(bytes)?),
-            Self::Pieces => Some(device(bytes, 16 * PAGE)?.into()),
+            Self::Pieces => Some(device(sys::VMALAB_PATH, bytes, 16 * PAGE)?.into()),
             Self::Memfd => {
                 let fd = memfd_create(c"vmalab-bench", MFdFlags::MFD_CLOEXEC)?;
                 ftruncate(&fd, bytes as i64)?;
@@ -113,9 +122,10 @@ impl Kind {
     }
 }
 
-/// A new object of the device, of so many bytes, which allocates so many at a time.
-pub(crate) fn device(bytes: usize, piece: usize) -> io::Result<Device> {
-    let device = Device::open().map_err(io::Error::other)?;
+/// A new object of that node, of so many bytes, which allocates so many at a time.
+pub(crate) fn device(node: &CStr, bytes: usize, piece: usize) -> io::Result<Device> {
+    let node = OsStr::from_bytes(node.to_bytes());
+    let device = Device::open_at(node).map_err(io::Error::other)?;
     device.set_size(bytes as u64).map_err(io::Error::other)?;
     device
         .set_folio_size(piece as u64)
@@ -125,7 +135,7 @@ pub(crate) fn device(bytes: usize, piece: usize) -> io::Result<Device> {
 
 /// The same, page by page, with a ring in which there is room for all calls.
 fn watched(bytes: usize) -> io::Result<Object> {
-    let device = device(bytes, PAGE)?;
+    let device = device(sys::VMALAB_PATH, bytes, PAGE)?;
     let records = (4 * bytes / PAGE).next_power_of_two() as u32;
     let watch = device.watch().hooks(HookSet::all()).records(records).open();
     Ok(Object {
@@ -181,6 +191,16 @@ impl Mapping {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         map(addr, pages * PAGE, access, flags | libc::MAP_FIXED, fd)?;
         Ok(mapping)
+    }
+
+    /// Maps the object, or new private memory, where this mapping is or was.
+    pub(crate) fn map_over(&self, object: Option<&Object>) -> io::Result<()> {
+        let (flags, fd) = match object {
+            Some(object) => (libc::MAP_SHARED, object.fd().as_raw_fd()),
+            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+        };
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        map(self.addr, self.bytes(), access, flags | libc::MAP_FIXED, fd).map(drop)
     }
 
     pub(crate) fn addr(&self) -> usize {

@@ -145,7 +145,7 @@ fn reached(rows: &[Row]) -> Vec<(Reached, &'static Aim, f64)> {
 
 pub(crate) fn text(rows: &[Row]) -> String {
     let mut text = String::from(
-        "Instructions per page, or per call of fork; in brackets the ratio to a memfd. Last, by how much\n\
+        "Instructions per page, or per call of mmap and fork; in brackets the ratio to a memfd. Last, by how much\n\
          the figures of one line differed at most from round to round.\n\n",
     );
     write!(text, "{:34}", "").unwrap();
