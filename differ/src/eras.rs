@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use vmalab_model::file::{Hooks, Kind};
+use vmalab_model::file::{Hooks, Kind, WriteSeal};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::mempolicy::{mode, pages};
 use vmalab_model::{
@@ -266,6 +266,14 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         write: false,
         ..File::memfd(8)
     });
+    let sealed = |write_seal| {
+        file_of(File {
+            write_seal,
+            ..File::memfd(8)
+        })
+    };
+    // Where something is that is to be replaced.
+    let shared_over = |prot| vec![fixed(page(0), 1), of_file(0..1, prot, 0)];
     // A heap that a gap divides from the program's data.
     let with_gap = World {
         heap: Some(Heap {
@@ -477,6 +485,9 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
             ],
         ),
         (read_only, vec![of_file(0..1, Prot::READ, 0), watch]),
+        (sealed(WriteSeal::Write), shared_over(Prot::READ)),
+        (sealed(WriteSeal::Write), shared_over(Prot::WRITE)),
+        (sealed(WriteSeal::FutureWrite), shared_over(Prot::WRITE)),
         (
             file_of(File::regular(8)),
             vec![of_file(0..1, Prot::READ, 1 << 63)],

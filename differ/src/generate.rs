@@ -24,7 +24,7 @@ use crate::choices::Choices;
 use crate::oracle::{Heap, World};
 
 /// Changes whenever the same seed gives other operations than before.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// What is mapped, and how.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use vmalab_model::file::Kind as FileKind;
+use vmalab_model::file::{Kind as FileKind, WriteSeal};
 use vmalab_model::{Area, Errno, NewName, Object, Op, Outcome, PAGE_SIZE, VmFlags};
 
 use crate::call::{Anchor, Call, Kind, NO_FILE};
@@ -364,7 +364,18 @@ impl Program<'_> {
                 ));
             }
             let size = file.pages * PAGE_SIZE;
-            if file.read && file.write {
+            let seal = match file.write_seal {
+                WriteSeal::None => None,
+                WriteSeal::Write => Some("F_SEAL_WRITE"),
+                WriteSeal::FutureWrite => Some("F_SEAL_FUTURE_WRITE"),
+            };
+            if let Some(seal) = seal {
+                let _ = writeln!(
+                    text,
+                    "\tint {name} = memfd_create(\"{name}\", MFD_ALLOW_SEALING);\n\
+                     \tif ({name} < 0 || ftruncate({name}, {size}) || fcntl({name}, F_ADD_SEALS, {seal}))\n\t\treturn 2;"
+                );
+            } else if file.read && file.write {
                 let _ = writeln!(
                     text,
                     "\tint {name} = memfd_create(\"{name}\", 0);\n\tif ({name} < 0 || ftruncate({name}, {size}))\n\t\treturn 2;"

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 10
+#define VMAC_ABI 11
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -157,7 +157,8 @@ struct vmac_file {
 	uint8_t hook_mremap;
 	uint8_t hook_mprotect;
 	uint8_t chooses_address;	/* it has a get_unmapped_area of its own */
-	uint8_t unused[4];
+	uint8_t seals;		/* F_SEAL_* */
+	uint8_t unused[3];
 	uint32_t mmap_error;	/* 0: none */
 	uint32_t mremap_error;
 	uint32_t mprotect_error;

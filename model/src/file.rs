@@ -36,6 +36,8 @@ pub struct File {
     pub noexec: bool,
     /// How many pages it holds; a touch past them is refused.
     pub pages: u64,
+    /// How it is sealed against writing, from before it is first mapped.
+    pub write_seal: WriteSeal,
     /// Which hooks its driver has. Their calls are part of the outcome.
     pub hooks: Hooks,
     /// Flags that its mmap handler sets on every new area.
@@ -80,6 +82,18 @@ pub enum Kind {
     Special,
     /// It cannot be mapped: ENODEV.
     Unmappable,
+}
+
+/// How a memory file is sealed against writing (`F_ADD_SEALS` of `fcntl(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteSeal {
+    /// It is not. All other seals change nothing about areas; `F_SEAL_EXEC` of a file that is executable seals it
+    /// against writing, too.
+    None,
+    /// `F_SEAL_WRITE`: nobody writes to it any more.
+    Write,
+    /// `F_SEAL_FUTURE_WRITE` alone: nobody but through shared areas that were there before.
+    FutureWrite,
 }
 
 /// What a driver answers when asked whether an area may be cut.
@@ -144,6 +158,7 @@ impl File {
             write: true,
             noexec: false,
             pages,
+            write_seal: WriteSeal::None,
             hooks: Hooks::NONE,
             sets: VmFlags::empty(),
             prepares: true,

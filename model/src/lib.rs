@@ -215,6 +215,7 @@
 //! | `guards` | pages whose touch is refused | `mm/madvise.c` |
 //! | `shm` | segments that are attached | `ipc/shm.c` |
 //! | `shmem` | shared anonymous memory | `mm/shmem.c` |
+//! | `memfd` | memory files that are sealed | `mm/memfd.c` |
 //! | `steer` | drivers that are told to refuse | |
 //! | `mdwe` | no memory that becomes executable | `kernel/sys.c`, `mm/vma.h` |
 //! | `page_table` | which page tables go with areas | `mm/memory.c` |
@@ -230,7 +231,7 @@
 //!   is executing (`READ_IMPLIES_EXEC`); `PR_SET_MEMORY_MERGE`.
 //! - Of files: those that can only be appended to (EACCES), swap files (ETXTBSY), DAX, on which `MAP_SYNC` is known.
 //! - A userfaultfd that write-protects or wants minor faults; `MADV_HWPOISON` and its like.
-//! - Of memory files, the seals (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`), for which a shared writable mapping is EPERM.
+//! - That a memory file is sealed while it is mapped: its seals are there from the start ([`file::WriteSeal`]).
 //!
 //! Of the kernel's own allocations, those for areas, the tree that they are in, what ties them to their pages, their
 //! policies and what a userfaultfd is told can fail ([`Allocation`]); those of names, of shared objects and of page
@@ -273,6 +274,8 @@ pub mod limits;
 mod madvise;
 #[cfg(feature = "alloc")]
 mod mdwe;
+#[cfg(feature = "alloc")]
+mod memfd;
 #[cfg(feature = "alloc")]
 pub mod mempolicy;
 #[cfg(feature = "alloc")]

@@ -14,6 +14,7 @@ use core::ops::Range;
 use crate::fault::wants_pages;
 use crate::file::{File, Kind};
 use crate::limits::Overcommit;
+use crate::memfd::{check_seals, check_seals_late};
 use crate::munmap::Gathered;
 use crate::rules::{DriverMerges, Mistake, Room};
 use crate::unmapped_area::{PMD_SIZE, Request};
@@ -393,6 +394,7 @@ impl<C: Container> AddressSpace<C> {
             self.allocate_area(addr)?;
             self.allocate(Allocation::Tree)?;
             if let Some(file) = asks {
+                check_seals_late(&self.rules, file, new.flags)?;
                 if let Err(error) = self.call_mmap(file, &mut new) {
                     // With what the driver may have put in.
                     self.discard(addr..end);
@@ -553,7 +555,7 @@ fn file_flags(
     if vm_flags.contains(VmFlags::GROWSDOWN) && rules.stack_checked_first {
         return Err(Errno::EINVAL);
     }
-    Ok(vm_flags)
+    check_seals(rules, file, vm_flags)
 }
 
 /// Whether there is a way to map the file, and to execute it if that is asked for.

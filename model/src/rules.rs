@@ -137,6 +137,25 @@ pub struct Rules {
     /// What is mapped of a file on noexec never becomes executable (`VM_MAYEXEC`). Since 2.6.18, by the same change;
     /// before, `mprotect` made it so.
     pub noexec_is_for_ever: bool,
+    /// A memory file can be sealed against writing, `F_SEAL_WRITE` ("shm: add sealing API"), and then not be mapped
+    /// shared and writable: EPERM. Since 3.17; before, there was no such call.
+    pub write_seal: bool,
+    /// Such a file is mapped shared for reading, and that never becomes writable (`VM_MAYWRITE`). Since 5.10, in its
+    /// stable versions and those of 6.1 (seen in 5.10.262 and 6.1.192), and in 6.7 where it came first ("mm: drop the
+    /// assumption that VM_SHARED always implies writable"); before EPERM, as `mprotect` could have made it writable.
+    pub write_seal_lets_read: bool,
+    /// It is refused before anything is cut or unmapped. Since 5.10, in the same versions, and in 6.12 where it came
+    /// first ("mm: resolve faulty mmap_region() error path behaviour"); before, when the new area was to be counted among
+    /// the writable ones (`mapping_map_writable`) and what was in the way was gone, so that a hole was left.
+    pub write_seal_checked_first: bool,
+    /// A memory file can be sealed against future writing, `F_SEAL_FUTURE_WRITE` ("mm/memfd: add an
+    /// F_SEAL_FUTURE_WRITE seal to memfd"), and then be mapped shared for reading alone. Since 5.1; before EINVAL, so that it is not sealed.
+    /// (5.1 to 5.4 took private mappings the right to be written to, too: no era here.)
+    pub future_write_seal: bool,
+    /// That is refused before anything is cut or unmapped. Since 6.12, in its stable versions (seen in 6.12.118), and in
+    /// 6.13 where it came first ("mm: perform all memfd seal checks in a single place"); before, it was `shmem_mmap`
+    /// that refused, which left a hole.
+    pub future_write_seal_checked_first: bool,
     /// Shared anonymous memory begins at the offset that was given with it, so that there is less of the object
     /// than was mapped. Until 2.6.26 ("mmap: fix petty bug in anonymous shared mmap offset handling"); since, at 0.
     pub shared_memory_keeps_offset: bool,
@@ -684,6 +703,11 @@ impl Rules {
         mmap_prepare: false,
         file_checked_first: true,
         noexec_is_for_ever: false,
+        write_seal: false,
+        write_seal_lets_read: false,
+        write_seal_checked_first: false,
+        future_write_seal: false,
+        future_write_seal_checked_first: false,
         shared_memory_keeps_offset: true,
         dontcopy_is_special: true,
         special_is_not_locked: false,
@@ -826,6 +850,7 @@ impl Rules {
         driver_merges: DriverMerges::BeforeAsking,
         file_checked_first: false,
         noexec_is_for_ever: true,
+        write_seal: true,
         shared_memory_keeps_offset: false,
         dontcopy_is_special: false,
         special_is_not_locked: true,
@@ -875,6 +900,9 @@ impl Rules {
         unmap_announced: Announced::AfterSplits,
         driver_merges: DriverMerges::Twice,
         file_size_is_bounded: true,
+        write_seal_lets_read: true,
+        write_seal_checked_first: true,
+        future_write_seal: true,
         map_sync: true,
         stack_floor: StackFloor::ForAll,
         uffd_needs_maywrite: true,
@@ -927,6 +955,7 @@ impl Rules {
         last_policy: 6,
         names_shared: true,
         droppable: true,
+        future_write_seal_checked_first: true,
         populate_skips_holes: false,
         mdwe: true,
         mdwe_no_inherit: true,

@@ -8,6 +8,9 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use libc::c_int;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, major, minor};
 use nix::sys::uio::pwrite;
@@ -42,7 +45,8 @@ pub(super) struct Segment {
 /// A memory file of so many pages.
 pub(super) fn memfd(pages: u64) -> Result<OwnedFd, OracleError> {
     let failed = |errno| OracleError::system("memfd_create", errno);
-    let fd = memfd_create(c"vmalab", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(c"vmalab", flags).map_err(failed)?;
     ftruncate(&fd, (pages * PAGE_SIZE) as i64).map_err(failed)?;
     Ok(fd)
 }
@@ -55,6 +59,15 @@ pub(super) fn number_pages(fd: &OwnedFd, place: usize, pages: u64) -> Result<(),
             .map_err(|errno| OracleError::system("cannot write to a memfd", errno))?;
     }
     Ok(())
+}
+
+/// The same file, sealed. A kernel that does not know the seal (before 5.1) leaves it as it is, which the rules of its
+/// era foretell.
+pub(super) fn seal(fd: OwnedFd, seal: c_int) -> Result<OwnedFd, OracleError> {
+    match fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::from_bits_retain(seal))) {
+        Ok(_) | Err(Errno::EINVAL) => Ok(fd),
+        Err(errno) => Err(OracleError::system("cannot seal a memfd", errno)),
+    }
 }
 
 /// The same file, opened otherwise.
@@ -87,14 +100,14 @@ pub(super) fn segments() -> nix::Result<Vec<Segment>> {
             let bytes = (SEGMENT_PAGES * PAGE_SIZE) as usize;
             // SAFETY: neither call touches memory that is anybody's.
             let (id, kept) = unsafe {
-                let id = nix::errno::Errno::result(libc::shmget(libc::IPC_PRIVATE, bytes, 0o700))?;
+                let id = Errno::result(libc::shmget(libc::IPC_PRIVATE, bytes, 0o700))?;
                 (id, libc::shmat(id, std::ptr::null(), libc::SHM_RDONLY))
             };
             // What is removed lives as long as it is attached somewhere, and can still be attached.
             // SAFETY: the structure is not asked for.
             unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
             if kept as isize == -1 {
-                return Err(nix::errno::Errno::last());
+                return Err(Errno::last());
             }
             Ok(Segment { id })
         })

@@ -40,13 +40,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use vmalab_model::file::Kind;
+use vmalab_model::file::{Kind, WriteSeal};
 use vmalab_model::{File, FileId, Op};
 
 use self::device::Watched;
 use self::files::{
     FILE_PAGES, Open, SEGMENT_PAGES, SHORT_FILE_PAGES, Segment, identity, memfd, number_pages,
-    numbers, open_again, root, segments,
+    numbers, open_again, root, seal, segments,
 };
 use self::guard::Guard;
 use self::template::Template;
@@ -183,6 +183,30 @@ impl Host {
                 open_again(&memfd(FILE_PAGES)?, OpenOptions::new().write(true))?,
                 File {
                     read: false,
+                    ..File::memfd(FILE_PAGES)
+                },
+            ),
+            (
+                "sealed_memfd",
+                {
+                    let fd = memfd(FILE_PAGES)?;
+                    number_pages(&fd, 4, FILE_PAGES)?;
+                    seal(fd, libc::F_SEAL_WRITE)?
+                },
+                File {
+                    write_seal: WriteSeal::Write,
+                    ..File::memfd(FILE_PAGES)
+                },
+            ),
+            (
+                "memfd_sealed_for_the_future",
+                {
+                    let fd = memfd(FILE_PAGES)?;
+                    number_pages(&fd, 5, FILE_PAGES)?;
+                    seal(fd, libc::F_SEAL_FUTURE_WRITE)?
+                },
+                File {
+                    write_seal: WriteSeal::FutureWrite,
                     ..File::memfd(FILE_PAGES)
                 },
             ),
@@ -357,8 +381,10 @@ impl Oracle for Host {
         }
         let files = self.files.iter().zip(&self.worlds[world].files);
         for (place, (open, named)) in files.enumerate() {
-            if named.file.kind == Kind::Shmem && named.file.read && named.file.write {
-                number_pages(&open.fd, place, named.file.pages)?;
+            let file = &named.file;
+            let writable = file.read && file.write && file.write_seal == WriteSeal::None;
+            if file.kind == Kind::Shmem && writable {
+                number_pages(&open.fd, place, file.pages)?;
             }
         }
         shared.limit_fd = -1;

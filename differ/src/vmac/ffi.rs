@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 10;
+pub(super) const ABI: u32 = 11;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -142,7 +142,8 @@ pub(super) struct File {
     pub(super) hook_mremap: bool,
     pub(super) hook_mprotect: bool,
     pub(super) chooses_address: bool,
-    pub(super) unused: [u8; 4],
+    pub(super) seals: u8,
+    pub(super) unused: [u8; 3],
     pub(super) mmap_error: u32,
     pub(super) mremap_error: u32,
     pub(super) mprotect_error: u32,

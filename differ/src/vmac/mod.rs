@@ -26,7 +26,7 @@ use std::process::Command;
 
 use libloading::Library;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use vmalab_model::file::{Kind, MaySplit};
+use vmalab_model::file::{Kind, MaySplit, WriteSeal};
 use vmalab_model::limits::Overcommit;
 use vmalab_model::{
     Allocation, AnonVma, Area, Asked, Backing, Break, Counters, Errno, File, FileId, Hook,
@@ -795,7 +795,12 @@ fn file(file: &File) -> ffi::File {
         hook_mremap: file.hooks.mremap,
         hook_mprotect: file.hooks.mprotect,
         chooses_address: file.chooses_address,
-        unused: [0; 4],
+        seals: match file.write_seal {
+            WriteSeal::None => 0,
+            WriteSeal::Write => libc::F_SEAL_WRITE as u8,
+            WriteSeal::FutureWrite => libc::F_SEAL_FUTURE_WRITE as u8,
+        },
+        unused: [0; 3],
         mmap_error: number(file.mmap_error),
         mremap_error: number(file.mremap_error),
         mprotect_error: number(file.mprotect_error),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The worlds of [`VmaC`](super::VmaC): drivers of every temper, and each limit near.
 
-use vmalab_model::file::{Hooks, Kind, MaySplit};
+use vmalab_model::file::{Hooks, Kind, MaySplit, WriteSeal};
 use vmalab_model::limits::{Overcommit, Thp};
 use vmalab_model::{Area, Break, Errno, File, FileId, Limits, Object, PAGE_SIZE, VmFlags};
 
@@ -254,6 +254,20 @@ fn files() -> Vec<NamedFile> {
             "write_only_memfd",
             File {
                 read: false,
+                ..File::memfd(64)
+            },
+        ),
+        (
+            "sealed_memfd",
+            File {
+                write_seal: WriteSeal::Write,
+                ..File::memfd(64)
+            },
+        ),
+        (
+            "memfd_sealed_for_the_future",
+            File {
+                write_seal: WriteSeal::FutureWrite,
                 ..File::memfd(64)
             },
         ),

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use vmalab_differ::oracle::NamedFile;
 use vmalab_differ::show;
-use vmalab_model::file::{Hooks, MaySplit};
+use vmalab_model::file::{Hooks, MaySplit, WriteSeal};
 use vmalab_model::{
     AddressSpace, Area, Backing, Break, Counters, Errno, File, FileId, Limits, MapFlags, Mmap, Op,
     Outcome, PAGE_SIZE, Prot, Rules, UffdEvent, VmFlags,
@@ -22,7 +22,7 @@ pub(crate) const fn at(page: u64) -> u64 {
     BASE + page * PAGE_SIZE
 }
 
-/// The files, by their letters from `f` on: shared in upper case.
+/// The files, by their letters from `f` on, of which the segment's cannot be mapped: shared in upper case.
 pub(crate) fn files() -> Vec<NamedFile> {
     let device = File::device(64);
     [
@@ -77,6 +77,20 @@ pub(crate) fn files() -> Vec<NamedFile> {
             },
         ),
         ("segment", File::segment(4)),
+        (
+            "sealed",
+            File {
+                write_seal: WriteSeal::Write,
+                ..File::memfd(64)
+            },
+        ),
+        (
+            "future",
+            File {
+                write_seal: WriteSeal::FutureWrite,
+                ..File::memfd(64)
+            },
+        ),
     ]
     .map(|(name, file)| NamedFile {
         name: name.into(),
@@ -90,8 +104,8 @@ pub(crate) fn map(letter: char, pages: Range<u64>) -> Mmap {
     let (backing, kind) = match letter {
         'a' => (Backing::None, MapFlags::PRIVATE | MapFlags::ANONYMOUS),
         's' => (Backing::None, MapFlags::SHARED | MapFlags::ANONYMOUS),
-        'f'..='n' => (file(letter), MapFlags::PRIVATE),
-        'F'..='N' => (file(letter.to_ascii_lowercase()), MapFlags::SHARED),
+        'f'..='n' | 'p' | 'q' => (file(letter), MapFlags::PRIVATE),
+        'F'..='N' | 'P' | 'Q' => (file(letter.to_ascii_lowercase()), MapFlags::SHARED),
         _ => panic!("no such letter: {letter}"),
     };
     Mmap {

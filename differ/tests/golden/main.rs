@@ -1063,6 +1063,42 @@ fn protection_cases() {
 }
 
 #[test]
+fn memfd_cases() {
+    let reading = |letter, pages| {
+        Op::Mmap(Mmap {
+            prot: Prot::READ,
+            ..map(letter, pages)
+        })
+    };
+    let sealed = |title| case(title).in_all_eras().draw("[a a a a a a");
+    golden(
+        "memfd",
+        vec![
+            sealed("A file that is sealed against writing, shared, to be written to: before 5.10, what was there is gone.")
+                .when(mmap('P', 2..4)),
+            sealed("For reading. Since 6.7, and in stable versions of 5.10 and 6.1.")
+                .when(reading('P', 2..4)),
+            case("Which never becomes writable.")
+                .since(Rules::V5_10)
+                .then(reading('P', 0..4))
+                .when(mprotect(1..3, RW)),
+            sealed("Sealed against future writing, of which there is no other. Since 5.1.")
+                .when(mmap('Q', 2..4)),
+            sealed("For reading.").when(reading('Q', 2..4)),
+            case("What was mapped for reading merges: the flags are the same.")
+                .since(Rules::V5_10)
+                .then(reading('P', 0..2))
+                .then(reading('P', 4..6))
+                .when(reading('P', 2..4)),
+            case("Privately it is a file like any other.")
+                .in_all_eras()
+                .draw("[p p")
+                .when(mmap('p', 2..4)),
+        ],
+    );
+}
+
+#[test]
 fn map_flag_cases() {
     let low = |limits: &mut Limits| {
         limits.mmap_base = at(16);

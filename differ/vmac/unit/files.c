@@ -14,7 +14,10 @@
 #define path_noexec(path)	((path)->noexec)
 #define IS_SWAPFILE(inode)	false
 #define IS_APPEND(inode)	false
-#define memfd_check_seals_mmap(file, flags)	0
+#define F_SEAL_WRITE		0x8
+#define F_SEAL_FUTURE_WRITE	0x10
+/* They are there from the start. */
+#define memfd_file_seals_ptr(file)	(&(file)->seals)
 
 #define VMAC_FILES 24
 /* In one operation. When all is unmapped in the end, each area of each fork is closed. */

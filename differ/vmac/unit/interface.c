@@ -113,6 +113,12 @@ VMAC_API void vmac_restore(const struct vmac_area *area, struct vmac_seen *seen)
 	});
 }
 
+/* mapping_deny_writable, of a seal: how many writable mappings there are less than none. */
+static int vmac_denied(const struct file *file)
+{
+	return file->seals & F_SEAL_WRITE ? -1 : 0;
+}
+
 static void vmac_do_exit(void)
 {
 	for (;; vmac_generation--) {
@@ -130,7 +136,7 @@ static void vmac_do_exit(void)
 	for (uint32_t i = 0; i < vmac_n_files; i++) {
 		WARN_ON(vmac_files[i].file.references != 1);
 		WARN_ON(!RB_EMPTY_ROOT(&vmac_files[i].mapping.i_mmap.rb_root));
-		WARN_ON(atomic_read(&vmac_files[i].mapping.i_mmap_writable));
+		WARN_ON(atomic_read(&vmac_files[i].mapping.i_mmap_writable) != vmac_denied(&vmac_files[i].file));
 	}
 }
 
@@ -224,6 +230,8 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 		file->is = *is;
 		file->number = i;
 		file->references = 1;
+		file->seals = is->seals;
+		atomic_set(&vmac_files[i].mapping.i_mmap_writable, vmac_denied(file));
 		file->f_mode = (is->read ? FMODE_READ : 0) | (is->write ? FMODE_WRITE : 0);
 		file->f_path.noexec = is->noexec;
 		file->f_inode = &vmac_files[i].inode;

@@ -89,6 +89,7 @@ struct percpu_dummy;
 	/* Ours. */							\
 	int number;							\
 	long references;						\
+	unsigned int seals;						\
 	const struct vm_operations_struct *vm_ops;			\
 	struct vmac_file is;						\
 	struct {							\

@@ -3,6 +3,7 @@
 
 mod cuts;
 mod limits;
+mod memfd;
 mod merged;
 mod mistakes;
 mod neighbours;
