@@ -43,6 +43,10 @@ pub(crate) struct Choice {
     /// of which the kernel warns in its log at the first time
     #[arg(long)]
     deprecated: bool,
+    /// With --oracle host: addresses are chosen from the bottom up, as for a program that is started with an
+    /// unlimited stack
+    #[arg(long)]
+    legacy_layout: bool,
     /// With --oracle host: read /proc/self/maps as text even where the kernel has PROCMAP_QUERY
     #[arg(long)]
     text: bool,
@@ -113,7 +117,7 @@ impl Choice {
         if self.library.is_some() {
             bail!("--library goes with --oracle vmac");
         }
-        without_randomisation()?;
+        start_anew(self.legacy_layout)?;
         Ok(Host::new(HostOptions {
             devices: self.devices.clone(),
             tight: match self.limit {
@@ -218,6 +222,7 @@ impl Choice {
         let given = [
             ("data-limit", self.data_limit),
             ("deprecated", self.deprecated),
+            ("legacy-layout", self.legacy_layout),
             ("text", self.text),
         ];
         for (option, _) in given.iter().filter(|(_, given)| *given) {
@@ -237,12 +242,22 @@ fn by_name(name: &str) -> anyhow::Result<&'static Rules> {
 }
 
 /// Starts this program anew without address randomisation, so that the addresses of a finding are the
-/// same next time. Where that is not allowed, only the choices repeat.
-fn without_randomisation() -> anyhow::Result<()> {
+/// same next time: where that is not allowed, only the choices repeat. And by the legacy layout, if so wanted,
+/// which it has from its start.
+fn start_anew(legacy: bool) -> anyhow::Result<()> {
     let persona = personality::get()?;
-    if persona.contains(Persona::ADDR_NO_RANDOMIZE)
-        || personality::set(persona | Persona::ADDR_NO_RANDOMIZE).is_err()
-    {
+    let mut wanted = persona | Persona::ADDR_NO_RANDOMIZE;
+    wanted.set(
+        Persona::ADDR_COMPAT_LAYOUT,
+        legacy || persona.contains(Persona::ADDR_COMPAT_LAYOUT),
+    );
+    if persona == wanted {
+        return Ok(());
+    }
+    if let Err(errno) = personality::set(wanted) {
+        if legacy {
+            return Err(errno).context("cannot have the legacy layout");
+        }
         return Ok(());
     }
     let program =

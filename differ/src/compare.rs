@@ -120,6 +120,7 @@ impl Comparer {
             (Fields::COUNTERS, "data_vm", p.data_vm, o.data_vm),
             (Fields::COUNTERS, "stack_vm", p.stack_vm, o.stack_vm),
             (Fields::COUNTERS, "exec_vm", p.exec_vm, o.exec_vm),
+            (Fields::PEAK, "peak_vm", predicted.peak_vm, observed.peak_vm),
             (
                 Fields::COMMITTED,
                 "committed",

@@ -39,10 +39,12 @@ bitflags::bitflags! {
         const ANON_VMAS_LAST = 1 << 13;
         /// What pages hold.
         const CONTENTS = 1 << 14;
-        /// The signal that a touch would have raised.
+        /// The signal of a touch.
         const SIGNALS = 1 << 15;
         /// How much memory has been promised.
         const COMMITTED = 1 << 16;
+        /// The most pages that there ever were.
+        const PEAK = 1 << 17;
     }
 }
 

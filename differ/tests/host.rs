@@ -4,22 +4,27 @@
 //! Without an oracle (a kernel older than the eras of the model, no `/proc`, …) these are ignored, and
 //! the reason is printed.
 
+use std::env;
 use std::fs;
 use std::num::NonZeroU8;
 use std::ops::ControlFlow;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vmalab_differ::compare::Comparer;
 use vmalab_differ::host::{Host, HostOptions, Tight};
-use vmalab_differ::oracle::{Fields, Oracle, OracleError};
+use vmalab_differ::oracle::{Fields, Observation, Oracle, OracleError};
 use vmalab_differ::program::program;
 use vmalab_differ::runner::{End, Plan, Runner, Stats, What};
 use vmalab_model::{
-    Advice, Backing, Errno, FileId, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op, Prot,
-    Rules, VmFlags,
+    Advice, Backing, Errno, FileId, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op,
+    Outcome, Prot, Rules, Signal, VmFlags,
 };
+
+/// Says to a copy of this program, which was started with the legacy layout, that it is one.
+const LEGACY: &str = "VMALAB_TEST_LEGACY";
 
 /// Only a driver's hooks show the first four, the others take long here; mistakes.rs and vmac.rs have
 /// them.
@@ -52,6 +57,10 @@ const SHOWN: [Mistake; 13] = [
 ];
 
 fn main() {
+    if env::var_os(LEGACY).is_some() {
+        legacy();
+        return;
+    }
     let arguments = Arguments::from_args();
     let missing = rules().err();
     if let Some(reason) = &missing {
@@ -67,6 +76,9 @@ fn main() {
         trial("sees_exact_flags".into(), sees_exact_flags),
         trial("stacks_end_at_their_limit".into(), stacks),
         trial("sees_contents".into(), sees_contents),
+        trial("sees_signals".into(), sees_signals),
+        trial("sees_the_peak".into(), sees_the_peak),
+        trial("agrees_with_the_legacy_layout".into(), legacy_layout),
         trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
         trial("children_are_alike".into(), children_are_alike),
     ];
@@ -331,6 +343,145 @@ fn sees_contents() -> Result<(), Failed> {
         return Err(format!("{seen:x?}").into());
     }
     Ok(())
+}
+
+/// Which signal a touch raises, and for which reason; and none where it does not.
+fn sees_signals() -> Result<(), Failed> {
+    const PAGE: u64 = 0x1000;
+    let mut host = Host::new(options(Tight::Never))?;
+    let addr = host.worlds()[0].arena.start;
+    let map = |page: u64, prot, flags, backing| {
+        Op::Mmap(Mmap {
+            addr: addr + page * PAGE,
+            len: PAGE,
+            prot,
+            flags: flags | MapFlags::FIXED,
+            backing,
+            offset: 20 * PAGE,
+        })
+    };
+    let anonymous = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
+    let short = Backing::File(FileId(1));
+    let mut ops = vec![
+        map(0, Prot::READ, anonymous, Backing::None),
+        map(2, Prot::READ | Prot::WRITE, MapFlags::SHARED, short),
+        map(4, Prot::empty(), anonymous, Backing::None),
+    ];
+    let touched = [
+        (addr, false, None),
+        (addr, true, Some(Signal::Denied)),
+        (addr + PAGE, false, Some(Signal::Unmapped)),
+        (addr + 2 * PAGE, true, Some(Signal::BeyondEnd)),
+        (addr + 4 * PAGE, false, Some(Signal::Denied)),
+        (1 << 60, false, Some(Signal::NoAddress)),
+        (u64::MAX, true, Some(Signal::Unmapped)),
+    ];
+    let maps = ops.len();
+    ops.extend(touched.map(|(addr, write, _)| Op::Touch { addr, write }));
+    // In a child of a child, too.
+    ops.push(Op::Fork);
+    ops.push(Op::Touch { addr, write: true });
+    let mut seen = Vec::new();
+    host.run(0, &ops, &mut seen)?;
+    let signals: Vec<_> = seen.iter().map(|seen| seen.outcome.signal).collect();
+    let expected = touched.map(|(.., signal)| signal);
+    if signals[maps..maps + touched.len()] != expected
+        || signals.last() != Some(&Some(Signal::Denied))
+        || !seen
+            .iter()
+            .all(|seen| seen.fields.contains(Fields::SIGNALS))
+    {
+        return Err(format!("{signals:?}").into());
+    }
+    let denied = seen.last().ok_or("nothing was seen")?;
+    let mut other = denied.outcome.clone();
+    other.signal = Some(Signal::Unmapped);
+    overlooked(&host, &other, denied)
+}
+
+/// `VmPeak` stays when memory goes, and begins anew with a fork.
+fn sees_the_peak() -> Result<(), Failed> {
+    let mut host = Host::new(options(Tight::Never))?;
+    let before = host.worlds()[0].counters.total_vm;
+    let (addr, len) = (host.worlds()[0].arena.start, 0x9000);
+    let ops = [
+        Op::Mmap(Mmap {
+            addr,
+            len,
+            prot: Prot::READ,
+            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+            backing: Backing::None,
+            offset: 0,
+        }),
+        Op::Munmap { addr, len },
+        Op::Fork,
+    ];
+    host.look_closely(true);
+    let mut seen = Vec::new();
+    host.run(0, &ops, &mut seen)?;
+    let peaks: Vec<_> = seen.iter().map(|seen| seen.outcome.peak_vm).collect();
+    if peaks != [before + 9, before + 9, before]
+        || !seen.iter().all(|seen| seen.fields.contains(Fields::PEAK))
+    {
+        return Err(format!("{before}, then {peaks:?}").into());
+    }
+    let mut other = seen[1].outcome.clone();
+    other.peak_vm -= 1;
+    overlooked(&host, &other, &seen[1])
+}
+
+/// Fails if another outcome than what was seen is taken for it.
+fn overlooked(host: &Host, other: &Outcome, seen: &Observation) -> Result<(), Failed> {
+    if Comparer::new(host.sees()).compare(other, seen).is_none() {
+        return Err(format!("{other:?} is overlooked").into());
+    }
+    Ok(())
+}
+
+/// A copy of this program that is started with the legacy layout agrees with the model.
+fn legacy_layout() -> Result<(), Failed> {
+    let mut copy = Command::new(env::current_exe()?);
+    copy.env(LEGACY, "1");
+    let persona = libc::ADDR_COMPAT_LAYOUT | libc::ADDR_NO_RANDOMIZE;
+    // SAFETY: what is called between fork and exec is one system call.
+    unsafe {
+        copy.pre_exec(move || match libc::personality(persona as libc::c_ulong) {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
+    let output = copy.output()?;
+    if !output.status.success() {
+        return Err(format!("{output:?}").into());
+    }
+    Ok(())
+}
+
+/// As that copy: addresses go up, from what the model was told on.
+fn legacy() {
+    let goes_up = || -> Result<(), Failed> {
+        let mut host = Host::new(options(Tight::Never))?;
+        let limits = host.worlds()[0].limits;
+        let map = |pages: u64, prot| {
+            Op::Mmap(Mmap {
+                addr: 0,
+                len: pages * 0x1000,
+                prot,
+                flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+                backing: Backing::None,
+                offset: 0,
+            })
+        };
+        let mut seen = Vec::new();
+        host.run(0, &[map(3, Prot::READ), map(1, Prot::WRITE)], &mut seen)?;
+        let results = [0, 1].map(|index: usize| seen[index].outcome.result);
+        let base = limits.mmap_legacy_base;
+        if !limits.legacy_layout || results != [Ok(base), Ok(base + 0x3000)] {
+            return Err(format!("{limits:x?}: {results:x?}").into());
+        }
+        must_agree(options(Tight::Fill), 20_000)
+    };
+    goes_up().expect("it agrees");
 }
 
 /// It takes its own code away.

@@ -72,8 +72,9 @@ impl<C: Container> AddressSpace<C> {
         let readable =
             vma.flags.intersects(readable) || self.rules.write_implies_read && vma.is_accessible();
         let refused = match (write, vma.flags.contains(VmFlags::WRITE)) {
+            // bad_area_access_from_pkeys comes first.
+            _ if execute_only => Some(Signal::Key),
             (true, writable) => (!writable).then_some(Signal::Denied),
-            (false, _) if execute_only => Some(Signal::Key),
             (false, _) => (!readable).then_some(Signal::Denied),
         };
         if let Some(signal) = refused {

@@ -118,8 +118,7 @@ pub struct Outcome {
     /// The value, or the error. `mmap`, `mremap`, `shmat` and `brk` give an address, all others 0.
     pub result: Result<u64, Errno>,
     /// What a program would get that touched the memory by itself, where [`Op::Touch`](crate::Op::Touch) is
-    /// EFAULT. None if that was for want of memory, and of all other operations. An oracle that touches by
-    /// system calls does not see it.
+    /// EFAULT. None if that was for want of memory, and of all other operations.
     pub signal: Option<Signal>,
     /// The hook calls that a driver's areas saw, in order. The model does not predict
     /// [`Hook::Fault`]: it does not know which pages are present.
@@ -133,6 +132,8 @@ pub struct Outcome {
     pub layout: Vec<Area>,
     /// The counters afterwards.
     pub counters: Counters,
+    /// The most pages that there ever were until then ([`AddressSpace::peak_vm`](crate::AddressSpace::peak_vm)).
+    pub peak_vm: u64,
     /// How many pages have been promised afterwards, to the process and to those that it is a fork of
     /// (`vm_committed_as`, of which each process has a share). What the kernel forgets to give back stays.
     pub committed: u64,
@@ -149,6 +150,7 @@ impl Default for Outcome {
             discarded: Vec::new(),
             layout: Vec::new(),
             counters: Counters::default(),
+            peak_vm: 0,
             committed: 0,
         }
     }

@@ -234,6 +234,7 @@ impl<C: Container> AddressSpace<C> {
             );
         }
         outcome.counters = self.counters;
+        outcome.peak_vm = self.peak_vm();
         outcome.committed = self.committed;
     }
 

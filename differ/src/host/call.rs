@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use vmalab_model::{Backing, FileId, MapFlags, MlockFlags, Mmap, Name, NewName, Op, PAGE_SIZE};
 
 use super::files::NUMBERS;
-use super::wire::{Call, EVERYWHERE, FORK, STEER};
+use super::wire::{Call, EVERYWHERE, FORK, STEER, Touch};
 use super::worlds::ARENA_PAGES;
 use super::{Host, device};
 use crate::oracle::OracleError;
@@ -180,9 +180,14 @@ impl Host {
             }
         };
         let (look, look_at_result) = self.look(op, windows);
+        let touch = match *op {
+            Op::Touch { addr, write } => Some(Touch { addr, write }),
+            _ => None,
+        };
         Ok(Call {
             nr,
             args,
+            touch,
             look,
             look_at_result,
         })

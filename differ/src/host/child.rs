@@ -5,6 +5,7 @@
 //! The address space is the thing under test, and the other threads of the parent are gone. So:
 //! - system calls by `libc::syscall` alone; it touches no memory but `errno` of this thread; and `memchr`;
 //! - memory that was mapped before: [`Shared`], and a stack of bounded depth;
+//! - a load or a store that may fault, of which a handler takes down the signal;
 //! - no allocation, no buffered I/O, no formatting, no lock, no panic: indexing is checked by hand and
 //!   trouble is written down as a number.
 //!
@@ -12,6 +13,7 @@
 //! already grown to its final size.
 
 use core::ptr::addr_of_mut;
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use linux_raw_sys::general::{self, procmap_query, procmap_query_flags as query};
 
@@ -21,7 +23,7 @@ use super::device::{self, Watched};
 use super::smaps::{self, number};
 use super::wire::{
     Call, EVERYWHERE, FORK, MAX_AREAS, MAX_HOOKS, MAX_OPS, MAX_WINDOWS, RawArea, Record, STEER,
-    Shared, Trouble, device_number,
+    Shared, Touch, Trouble, device_number,
 };
 
 /// `PROCMAP_QUERY` of `linux/fs.h`.
@@ -89,6 +91,8 @@ pub(super) unsafe fn template(
     // Ctrl-C goes to the whole process group; the parent decides what to do then.
     // SAFETY: ignoring a signal has no precondition.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+    // SAFETY: the caller says that it is the mapping, which nobody else has a reference into yet.
+    take_signals(unsafe { &mut *shared });
     loop {
         let mut order = 0u8;
         let got = call3(libc::SYS_read, orders as u64, &raw mut order as u64, 1);
@@ -109,6 +113,90 @@ pub(super) unsafe fn template(
             exit(1);
         }
     }
+}
+
+/// `si_code` of a page fault: nothing mapped, not allowed, not allowed by a key; no address; no page.
+/// `asm-generic/siginfo.h` has them.
+pub(super) const SEGV_MAPERR: i32 = general::SEGV_MAPERR as i32;
+pub(super) const SEGV_ACCERR: i32 = general::SEGV_ACCERR as i32;
+pub(super) const SEGV_PKUERR: i32 = general::SEGV_PKUERR as i32;
+pub(super) const SI_KERNEL: i32 = general::SI_KERNEL as i32;
+pub(super) const BUS_ADRERR: i32 = general::BUS_ADRERR as i32;
+
+/// The signal of the touch that is under way and its `si_code`. Each process has its own, and one thread.
+static SIGNAL: [AtomicI32; 2] = [AtomicI32::new(0), AtomicI32::new(0)];
+/// Whether one is under way.
+static TOUCHES: AtomicBool = AtomicBool::new(false);
+
+/// Has signals of touches taken down from now on, on a stack of their own.
+fn take_signals(shared: &mut Shared) {
+    let stack = libc::stack_t {
+        ss_sp: shared.signal_stack.as_mut_ptr().cast(),
+        ss_flags: 0,
+        ss_size: size_of_val(&shared.signal_stack),
+    };
+    // SAFETY: zeros are a value of it.
+    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+    action.sa_sigaction = on_signal as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+    // SAFETY: the stack stays mapped for as long as this process and its children live, and nothing else uses
+    // it; the handler is one for SA_SIGINFO, and what it does may be done in one.
+    unsafe {
+        libc::sigaltstack(&raw const stack, core::ptr::null_mut());
+        libc::sigaction(libc::SIGSEGV, &raw const action, core::ptr::null_mut());
+        libc::sigaction(libc::SIGBUS, &raw const action, core::ptr::null_mut());
+    }
+}
+
+/// Takes a signal of a touch down, and goes on behind it. Any other one ends the process.
+extern "C" fn on_signal(number: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if !TOUCHES.load(Ordering::Relaxed) {
+        // The instruction is tried again.
+        // SAFETY: the usual action has no precondition.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+        return;
+    }
+    // SAFETY: the kernel gives both, of these types, to a handler for SA_SIGINFO.
+    let (info, context) = unsafe { (&*info, &mut *context.cast::<libc::ucontext_t>()) };
+    let [of, code] = &SIGNAL;
+    of.store(number, Ordering::Relaxed);
+    code.store(info.si_code, Ordering::Relaxed);
+    let registers = &mut context.uc_mcontext.gregs;
+    registers[libc::REG_RIP as usize] = registers[libc::REG_RCX as usize];
+}
+
+/// Touches memory by one instruction, which leaves it as it is: the signal and its `si_code`, or zeros.
+fn touch_it(touch: Touch) -> [i32; 2] {
+    let Touch { addr, write } = touch;
+    for part in &SIGNAL {
+        part.store(0, Ordering::Relaxed);
+    }
+    TOUCHES.store(true, Ordering::Relaxed);
+    // SAFETY: what is there keeps its value, whatever it is: it is read, or nothing is added to its bits. If
+    // it cannot be had, the handler goes on behind the instruction, as rcx says.
+    unsafe {
+        if write {
+            core::arch::asm!(
+                "lea rcx, [rip + 2f]",
+                "lock or byte ptr [{addr}], 0",
+                "2:",
+                addr = in(reg) addr,
+                out("rcx") _,
+            );
+        } else {
+            core::arch::asm!(
+                "lea rcx, [rip + 2f]",
+                "mov {byte}, byte ptr [{addr}]",
+                "2:",
+                addr = in(reg) addr,
+                byte = out(reg_byte) _,
+                out("rcx") _,
+            );
+        }
+    }
+    TOUCHES.store(false, Ordering::Relaxed);
+    let [number, code] = &SIGNAL;
+    [number.load(Ordering::Relaxed), code.load(Ordering::Relaxed)]
 }
 
 /// One batch in a child of its own.
@@ -281,6 +369,7 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
         let Some(&Call {
             nr,
             args,
+            touch,
             look,
             look_at_result,
         }) = shared.calls.get(index)
@@ -298,6 +387,7 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
             }
             _ => call(nr, args),
         };
+        let signal = touch.map_or([0; 2], touch_it);
         let done = index + 1;
         let last = done == n;
         let exact = flags_every != 0 && (last || done % flags_every == 0);
@@ -316,6 +406,9 @@ fn record_all(shared: &mut Shared, eyes: &mut Eyes<'_>) -> Result<(), Stuck> {
             range,
         };
         record(shared, eyes, done, ret, &what)?;
+        if let Some(record) = shared.records.get_mut(done) {
+            record.signal = signal;
+        }
     }
     if shared.want_smaps != 0 {
         read_smaps(shared)?;
@@ -362,6 +455,8 @@ fn record(
         whole: what.whole.into(),
         looked: what.range,
         counters: [0; 5],
+        peak: 0,
+        signal: [0; 2],
         map_count: 0,
         known: 0,
         has_names: 0,
@@ -384,7 +479,7 @@ fn record(
     new.n_areas = shared.n_areas - first_area;
     if eyes.devices.is_empty() {
         if what.counters {
-            new.counters = read_counters(shared, eyes)?;
+            (new.counters, new.peak) = read_counters(shared, eyes)?;
         }
         if what.whole {
             new.map_count = new.n_areas.into();
@@ -713,7 +808,7 @@ fn parse_line(text: &[u8]) -> Option<(RawArea, usize)> {
 }
 
 /// Reads the counters of `/proc/self/status`.
-fn read_counters(shared: &mut Shared, eyes: &Eyes<'_>) -> Result<[u64; 5], Stuck> {
+fn read_counters(shared: &mut Shared, eyes: &Eyes<'_>) -> Result<([u64; 5], u64), Stuck> {
     let room = shared.text.len() as u64;
     let text = shared.text.as_mut_ptr() as u64;
     let got = call(libc::SYS_pread64, [eyes.status as u64, text, room, 0, 0, 0]);
@@ -724,9 +819,9 @@ fn read_counters(shared: &mut Shared, eyes: &Eyes<'_>) -> Result<[u64; 5], Stuck
     parse_status(text).ok_or((Trouble::ReadStatus, 0))
 }
 
-/// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib` in pages.
-fn parse_status(text: &[u8]) -> Option<[u64; 5]> {
-    let mut counters = [0; 5];
+/// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib`; and `VmPeak`; in pages.
+fn parse_status(text: &[u8]) -> Option<([u64; 5], u64)> {
+    let mut counters = [0; 6];
     let mut seen = 0;
     for line in text.split(|&byte| byte == b'\n') {
         let Some(rest) = line.strip_prefix(b"Vm") else {
@@ -738,6 +833,7 @@ fn parse_status(text: &[u8]) -> Option<[u64; 5]> {
             b"Data" => 2,
             b"Stk:" => 3,
             b"Exe:" | b"Lib:" => 4,
+            b"Peak" => 5,
             _ => continue,
         };
         let mut kib = 0;
@@ -749,7 +845,8 @@ fn parse_status(text: &[u8]) -> Option<[u64; 5]> {
         *counters.get_mut(index)? += kib / (PAGE_SIZE >> 10);
         seen += 1;
     }
-    (seen == 6).then_some(counters)
+    let [size, locked, data, stack, exec, peak] = counters;
+    (seen == 7).then_some(([size, locked, data, stack, exec], peak))
 }
 
 /// Reads `/proc/self/smaps` into [`Shared::text`].

@@ -3,11 +3,11 @@
 
 use std::num::{NonZeroU8, NonZeroU32};
 
-use vmalab_model::{AnonVma, Area, Counters, Errno, FileId, Name, Object, Op, VmFlags};
+use vmalab_model::{AnonVma, Area, Counters, Errno, FileId, Name, Object, Op, Signal, VmFlags};
 
 use super::files::{Open, Segment};
 use super::wire::{RawArea, Record, Shared};
-use super::{Host, Place, device};
+use super::{Host, Place, child, device};
 use crate::oracle::{Fields, Observation, OracleError};
 
 impl Host {
@@ -18,7 +18,8 @@ impl Host {
             | Fields::FLAGS
             | Fields::OBJECTS
             | Fields::OFFSETS
-            | Fields::CONTENTS;
+            | Fields::CONTENTS
+            | Fields::SIGNALS;
         if self.has_devices() {
             fields | Fields::ANON_OFFSETS | Fields::ANON_VMAS | Fields::HOOKS
         } else {
@@ -82,6 +83,8 @@ impl Host {
                     ),
                 })?)
             };
+            let signal = signal(record.signal);
+            outcome.signal = signal.map_err(|what| OracleError::Broke { index, what })?;
             outcome.hooks.clear();
             outcome.layout.clear();
             for raw in areas(shared, &record) {
@@ -111,6 +114,10 @@ impl Host {
             if record.has_counters != 0 {
                 seen.fields |= Fields::COUNTERS;
                 outcome.counters = counters(&record, *filler_pages);
+            }
+            if record.peak != 0 {
+                seen.fields |= Fields::PEAK;
+                outcome.peak_vm = record.peak - *filler_pages;
             }
             if record.map_count != 0 {
                 seen.fields |= Fields::MAP_COUNT;
@@ -187,6 +194,26 @@ fn object(
         inodes.len() - 1
     });
     Object::Shmem(number as u32)
+}
+
+/// The signal with that number and `si_code`.
+fn signal([number, code]: [i32; 2]) -> Result<Option<Signal>, String> {
+    if number == 0 {
+        return Ok(None);
+    }
+    let known = [
+        (Signal::Unmapped, child::SEGV_MAPERR),
+        (Signal::Denied, child::SEGV_ACCERR),
+        (Signal::Key, child::SEGV_PKUERR),
+        (Signal::NoAddress, child::SI_KERNEL),
+        (Signal::BeyondEnd, child::BUS_ADRERR),
+    ];
+    let mut known = known.into_iter();
+    let found = known.find(|(signal, of)| (signal.number(), *of) == (number, code));
+    let found = found.ok_or_else(|| {
+        format!("a touch raised the signal {number} with the code {code}, which no model knows")
+    })?;
+    Ok(Some(found.0))
 }
 
 /// What all children begin with alike.

@@ -68,6 +68,7 @@ pub(super) fn limits() -> Result<Limits, OracleError> {
         shmem_huge: chosen(&format!("{huge}/shmem_enabled"))
             .is_some_and(|choice| choice != "never" && choice != "deny"),
         anon_vma_name: names(),
+        legacy_layout: is_legacy()?,
         ..Limits::default()
     })
 }
@@ -79,13 +80,24 @@ fn names() -> bool {
     unsafe { libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, 0, 0, null) == 0 }
 }
 
+/// Whether this program was started with the legacy layout (`mmap_is_legacy`), if nothing of that was changed
+/// since.
+pub(super) fn is_legacy() -> Result<bool, OracleError> {
+    Ok(personality() & libc::ADDR_COMPAT_LAYOUT != 0
+        || rlimit(Resource::RLIMIT_STACK)? == libc::RLIM_INFINITY
+        || number("/proc/sys/vm/legacy_va_layout").is_ok_and(|legacy| legacy != 0))
+}
+
+fn personality() -> libc::c_int {
+    const QUERY: libc::c_ulong = 0xffff_ffff;
+    // SAFETY: it changes nothing.
+    unsafe { libc::personality(QUERY) }
+}
+
 /// Whether this program was started with address randomisation (`PF_RANDOMIZE`), so that even the lowest
 /// address of all is a random one.
 pub(super) fn is_randomized() -> bool {
-    const QUERY: libc::c_ulong = 0xffff_ffff;
-    // SAFETY: it changes nothing.
-    let persona = unsafe { libc::personality(QUERY) };
-    persona & libc::ADDR_NO_RANDOMIZE == 0
+    personality() & libc::ADDR_NO_RANDOMIZE == 0
         && number("/proc/sys/kernel/randomize_va_space").is_ok_and(|how| how != 0)
 }
 

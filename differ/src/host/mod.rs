@@ -14,13 +14,17 @@
 //! exact flags and names in `/proc/self/smaps` (2 µs an area of the process).
 //!
 //! With the device it asks that instead, which tells all there is to know of areas and counters in one
-//! reading, and each hook call by a ring in memory.
+//! reading, but for `VmPeak`, and each hook call by a ring in memory.
+//!
+//! A touch is a system call that copies a byte from there or to there, and then an instruction, whose signal a
+//! handler takes down.
 //!
 //! Children are forked from a *template* that was forked once, so they all begin with one layout.
 //!
 //! The template plugs every gap above the one from which the kernel chooses addresses, with areas that
 //! merge with nothing. So what the kernel chooses is right below the lowest plug, in a known window, and
-//! does not depend on what this program happens to have mapped.
+//! does not depend on what this program happens to have mapped. By the legacy layout, which a process has from
+//! exec on, it is right above the highest plug.
 
 mod call;
 mod child;
@@ -319,7 +323,10 @@ impl Oracle for Host {
     }
 
     fn sees(&self) -> Sees {
-        let counters = Fields::MAP_COUNT | Fields::COUNTERS;
+        let mut counters = Fields::MAP_COUNT | Fields::COUNTERS;
+        if !self.has_devices() {
+            counters |= Fields::PEAK;
+        }
         let names = if self.worlds[0].limits.anon_vma_name {
             Fields::NAMES
         } else {

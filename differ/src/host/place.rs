@@ -16,7 +16,7 @@ use crate::oracle::{Heap, OracleError};
 pub(super) const FILLER: u64 = 0x200_0000_0000;
 /// How far the heap may grow, in pages.
 const HEAP_PAGES: u64 = 64;
-/// How far below the lowest plug the kernel's choices are looked for.
+/// How far from the last plug the kernel's choices are looked for.
 pub(super) const CHOSEN: u64 = 64 << 20;
 
 /// All areas of a child that does nothing.
@@ -34,6 +34,7 @@ pub(super) fn heap(template: &mut Template) -> Result<Option<Heap>, OracleError>
     let query = Call {
         nr: libc::SYS_brk,
         args: [0; 6],
+        touch: None,
         look: EVERYWHERE,
         look_at_result: 0,
     };
@@ -79,14 +80,18 @@ fn plug_call(addr: u64, len: u64) -> Call {
     Call {
         nr: libc::SYS_mmap,
         args,
+        touch: None,
         look: EVERYWHERE,
         look_at_result: 0,
     }
 }
 
 /// Plugs the gaps from which the kernel chooses addresses, until it chooses from a large one. Gives the
-/// window right below the last plug.
-pub(super) fn plug(template: &mut Template) -> Result<Option<Range<u64>>, OracleError> {
+/// window right below the last plug; by the legacy layout, right above it.
+pub(super) fn plug(
+    template: &mut Template,
+    legacy: bool,
+) -> Result<Option<Range<u64>>, OracleError> {
     for _ in 0..64 {
         template.shared().want_whole = 0;
         let addr = place(template, &[plug_call(0, PAGE_SIZE)])?[0];
@@ -94,20 +99,27 @@ pub(super) fn plug(template: &mut Template) -> Result<Option<Range<u64>>, Oracle
             return Ok(None);
         };
         let areas = look(template)?;
-        let below = areas
-            .iter()
-            .filter(|area| area.end <= addr)
-            .map(|area| area.end)
-            .max();
-        let below = below.unwrap_or(0);
-        if addr - below > 1 << 30 {
-            return Ok(Some(addr - CHOSEN..addr));
+        let gap = if legacy {
+            let above = areas.iter().filter(|area| area.start > addr);
+            let above = above.map(|area| area.start).min();
+            addr + PAGE_SIZE..above.unwrap_or(addr + PAGE_SIZE)
+        } else {
+            let below = areas.iter().filter(|area| area.end <= addr);
+            let below = below.map(|area| area.end).max();
+            below.unwrap_or(0)..addr
+        };
+        if gap.end - gap.start > 1 << 30 {
+            let next = place(template, &[plug_call(0, PAGE_SIZE)])?[0] as u64;
+            return Ok(match legacy {
+                true if next == gap.start => Some(next + PAGE_SIZE..next + PAGE_SIZE + CHOSEN),
+                false if next == gap.end - PAGE_SIZE => Some(next - CHOSEN..next),
+                // It is another layout than was thought.
+                _ => None,
+            });
         }
-        if addr == below {
-            // From the bottom up, as in the legacy layout; or the gap was one page.
-            continue;
-        }
-        if place(template, &[plug_call(below, addr - below)])?[0] < 0 {
+        // The gap may have been one page.
+        if !gap.is_empty() && place(template, &[plug_call(gap.start, gap.end - gap.start)])?[0] < 0
+        {
             return Ok(None);
         }
     }
@@ -130,6 +142,7 @@ pub(super) fn fill(place_: &mut Place, areas: u64) -> Result<(), OracleError> {
             0,
             0,
         ],
+        touch: None,
         look: EVERYWHERE,
         look_at_result: 0,
     }));

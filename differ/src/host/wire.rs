@@ -23,6 +23,8 @@ pub(super) const MAX_CONTENTS: usize = 1 << 16;
 pub(super) const MAX_LOOK: usize = 4096;
 /// Most resource limits.
 pub(super) const MAX_RLIMITS: usize = 4;
+/// Bytes of the stack of signal handlers: the state of the largest processor, and some.
+pub(super) const SIGNAL_STACK: usize = 64 << 10;
 
 /// One system call, as the child issues it.
 #[repr(C)]
@@ -34,8 +36,20 @@ pub(super) struct Call {
     pub(super) args: [u64; 6],
     /// Afterwards the areas are looked at that touch this range: `[start, end)` in bytes.
     pub(super) look: [u64; 2],
+    /// What to touch by an instruction afterwards, if anything.
+    pub(super) touch: Option<Touch>,
     /// Whether `look` counts from the address that the call gives. If it fails, it is looked everywhere.
     pub(super) look_at_result: u32,
+}
+
+/// A byte that the process reads, or writes to, by itself.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Touch {
+    /// Its address.
+    pub(super) addr: u64,
+    /// Whether it is written to.
+    pub(super) write: bool,
 }
 
 /// Instead of the number of a call: fork, and go on in the child.
@@ -112,6 +126,10 @@ pub(super) struct Record {
     pub(super) looked: [u64; 2],
     /// `VmSize`, `VmLck`, `VmData`, `VmStk`, `VmExe` + `VmLib`, in pages.
     pub(super) counters: [u64; 5],
+    /// `VmPeak`, in pages; 0 if that was not seen.
+    pub(super) peak: u64,
+    /// The signal that the process got which touched memory by itself, and its `si_code`; 0 without one.
+    pub(super) signal: [i32; 2],
     /// How many areas the process has; 0 if that was not seen.
     pub(super) map_count: u64,
     /// Which of the areas' exact flags were seen; 0 if none.
@@ -209,6 +227,8 @@ pub(super) struct Shared {
     /// Pages used.
     pub(super) n_contents: u32,
 
+    /// The stack of signal handlers: the usual one would grow.
+    pub(super) signal_stack: [u128; SIGNAL_STACK / 16],
     /// The orders.
     pub(super) calls: [Call; MAX_OPS],
     /// The answers.

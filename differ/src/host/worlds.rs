@@ -40,7 +40,8 @@ impl Host {
         let start = self.start_template()?;
         if start.chosen.is_none() {
             self.skipped.push(
-                "addresses chosen by the kernel: it does not choose them from the top down here"
+                "addresses chosen by the kernel: it chooses them neither from the top down here, nor as \
+                 the legacy layout does"
                     .into(),
             );
         }
@@ -187,7 +188,7 @@ impl Host {
             }
             looked => drop(looked?),
         }
-        let chosen = plug(&mut template)?;
+        let chosen = plug(&mut template, machine::is_legacy()?)?;
         let heap = heap(&mut template)?;
         let low = LOW..LOW + CHOSEN;
         let is_free = !look(&mut template)?
@@ -263,7 +264,12 @@ impl Host {
             chosen,
         };
         if let Some(chosen) = &world.chosen {
-            world.limits.mmap_base = chosen.end;
+            // All that is nearer is plugged.
+            if world.limits.legacy_layout {
+                world.limits.mmap_legacy_base = chosen.start;
+            } else {
+                world.limits.mmap_base = chosen.end;
+            }
         }
         world.counters.map_count = start.len() as u64;
         for raw in &start {

@@ -149,6 +149,11 @@ const EXCUSED: [&str; 5] = [
     known::TREE_WITHOUT_MEMORY,
 ];
 
+/// All but what the library has none of: signals, and the high-water mark.
+const SEEN: Fields = Fields::all()
+    .difference(Fields::SIGNALS)
+    .difference(Fields::PEAK);
+
 /// How much processor time an operation may take before it is said not to come back, in milliseconds; it is
 /// noticed by twice that. One that does takes a microsecond, or a few.
 const PATIENCE: u32 = 1_000;
@@ -342,7 +347,7 @@ impl Oracle for VmaC {
 
     fn sees(&self) -> Sees {
         Sees {
-            fields: Fields::all() - Fields::CONTENTS - Fields::SIGNALS,
+            fields: SEEN - Fields::CONTENTS,
             flags: VmFlags(u64::MAX),
         }
     }
@@ -680,7 +685,7 @@ fn fail(what: u32, nth: u32) -> ffi::Op {
 
 /// Fills an observation in.
 fn observe(raw: &ffi::Seen, observation: &mut Observation) -> Result<(), String> {
-    observation.fields = Fields::all() - Fields::SIGNALS;
+    observation.fields = SEEN;
     observation.looked = 0..u64::MAX;
     let outcome = &mut observation.outcome;
     outcome.result = match u64::try_from(raw.result) {
