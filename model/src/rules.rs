@@ -356,8 +356,8 @@ pub struct Rules {
     /// The highest policy that is known, by number: 3 (`MPOL_INTERLEAVE`), and no flags, until 2.6.25; 4
     /// (`MPOL_LOCAL`) from 3.8, 5 (`MPOL_PREFERRED_MANY`) from 5.15, 6 (`MPOL_WEIGHTED_INTERLEAVE`) from 6.9.
     pub last_policy: u32,
-    /// What gets another policy merges with its neighbours, and none is cut if nothing changes ("mm: fix mbind vma merge
-    /// problem"). Since 2.6.34; before, it always cut.
+    /// What gets another policy merges with its neighbours, and none is cut if nothing changes ("mm: fix mbind vma
+    /// merge problem"). Since 2.6.34; before, it always cut.
     pub mbind_merges: bool,
     /// The default policy may be set over holes (`MPOL_MF_DISCONTIG_OK`). Since 2.6.16; before EFAULT, as
     /// for all others.
@@ -366,8 +366,8 @@ pub struct Rules {
     /// checking unmapped holes for mbind"); before, one at the begin was EFAULT even for the default
     /// policy, and one at the end went unseen if there was an area beyond.
     pub mbind_sees_all_holes: bool,
-    /// A range may begin in a hole, or lie in one as a whole, if only there is an area above (`check_range`). Until 2.6.33; since
-    /// 2.6.34, with the merging, EFAULT.
+    /// A range may begin in a hole, or lie in one as a whole, if only there is an area above (`check_range`). Until
+    /// 2.6.33; since 2.6.34, with the merging, EFAULT.
     pub mbind_begins_in_hole: bool,
     /// All nodes that are named must be there: EINVAL. Until 2.6.24; since 2.6.25 ("Mempolicy: silently restrict
     /// nodemask to allowed nodes"), those that are not are left out.
