@@ -92,6 +92,8 @@ signatures! {
     MUNMAP = munmap(addr: Addr, len: Len);
     MPROTECT = mprotect(addr: Addr, len: Len, prot: Prot);
     PKEY_MPROTECT = pkey_mprotect(addr: Addr, len: Len, prot: Prot, pkey: Signed);
+    PKEY_ALLOC = pkey_alloc(flags: Number, rights: Number);
+    PKEY_FREE = pkey_free(pkey: Signed);
     MREMAP = mremap(addr: Addr, len: Len, new_len: Len, flags: MremapFlags, new_addr: Addr);
     MLOCK = mlock(addr: Addr, len: Len);
     MLOCK2 = mlock2(addr: Addr, len: Len, flags: MlockFlags);
@@ -186,6 +188,8 @@ impl From<&Op> for Call {
                 let pkey = i64::from(pkey) as u64;
                 call(PKEY_MPROTECT, &[addr, len, prot.0.into(), pkey])
             }
+            Op::PkeyAlloc { flags, rights } => call(PKEY_ALLOC, &[flags, rights]),
+            Op::PkeyFree { pkey } => call(PKEY_FREE, &[i64::from(pkey) as u64]),
             Op::Mremap {
                 addr,
                 old_len,
@@ -300,6 +304,11 @@ impl From<&Call> for Op {
                 prot,
                 pkey: fourth as i32,
             },
+            "pkey_alloc" => Op::PkeyAlloc {
+                flags: addr,
+                rights: len,
+            },
+            "pkey_free" => Op::PkeyFree { pkey: addr as i32 },
             "mremap" => Op::Mremap {
                 addr,
                 old_len: len,

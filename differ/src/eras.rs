@@ -274,6 +274,33 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
     };
     // Where something is that is to be replaced.
     let shared_over = |prot| vec![fixed(page(0), 1), of_file(0..1, prot, 0)];
+    // Where there are protection keys.
+    let keyed = World {
+        limits: Limits {
+            pkeys: true,
+            ..plain.limits
+        },
+        ..plain.clone()
+    };
+    let execute_only = Op::Mmap(Mmap {
+        prot: Prot::EXEC,
+        ..Mmap::anonymous(page(0), PAGE_SIZE)
+    });
+    let no_rights = Op::Mprotect {
+        addr: page(0),
+        len: PAGE_SIZE,
+        prot: Prot::empty(),
+    };
+    let key_zero = Op::PkeyMprotect {
+        addr: page(0),
+        len: PAGE_SIZE,
+        prot: Prot::READ,
+        pkey: 0,
+    };
+    let allocate = Op::PkeyAlloc {
+        flags: 0,
+        rights: 0,
+    };
     // A heap that a gap divides from the program's data.
     let with_gap = World {
         heap: Some(Heap {
@@ -485,6 +512,10 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
             ],
         ),
         (read_only, vec![of_file(0..1, Prot::READ, 0), watch]),
+        (keyed.clone(), vec![execute_only, no_rights, touch(page(0))]),
+        (keyed.clone(), vec![fixed(page(0), 1), key_zero]),
+        (keyed.clone(), vec![Op::PkeyFree { pkey: 0 }]),
+        (keyed, vec![allocate, Op::Fork, allocate]),
         (sealed(WriteSeal::Write), shared_over(Prot::READ)),
         (sealed(WriteSeal::Write), shared_over(Prot::WRITE)),
         (sealed(WriteSeal::FutureWrite), shared_over(Prot::WRITE)),

@@ -24,7 +24,7 @@ use crate::choices::Choices;
 use crate::oracle::{Heap, World};
 
 /// Changes whenever the same seed gives other operations than before.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// What is mapped, and how.
 #[derive(Clone, Copy)]
@@ -52,6 +52,8 @@ pub struct Generator {
     extras: Vec<MapFlags>,
     /// Whether areas may be sealed, memory be denied to those who would execute it, and all be locked.
     seals: bool,
+    /// Whether areas get protection keys.
+    keys: bool,
     denies: bool,
     locks_all: bool,
     deprecated: bool,
@@ -133,6 +135,7 @@ impl Generator {
             protections: Vec::new(),
             extras: Vec::new(),
             seals: false,
+            keys: false,
             denies: false,
             locks_all: world.locks_all,
             deprecated: world.deprecated,
@@ -205,6 +208,7 @@ impl Generator {
                 .collect();
         }
         new.seals = new.one_in(4);
+        new.keys = world.limits.pkeys && new.one_in(2);
         new.denies = new.one_in(4);
         new.advice = new.choices.pick(Advice::ALL);
         if new.one_in(2) {
@@ -224,6 +228,9 @@ impl Generator {
                 // In most operations there are one or two.
                 nth: self.choices.pick(&[1, 1, 1, 2, 2, 3, 4]),
             };
+        }
+        if self.keys && self.one_in(12) {
+            return self.pkey();
         }
         if !self.drivers.is_empty() && self.one_in(8) {
             return self.steer();
@@ -446,6 +453,37 @@ impl Generator {
                 pkey: self.choices.pick(&[0, 0, -1, 1, 16]),
             },
             _ => Op::Munlockall,
+        }
+    }
+
+    /// A key comes, goes, or is used. Key 0 does not go: without it a program has no memory that it can use.
+    fn pkey(&mut self) -> Op {
+        match self.below(8) {
+            0 => Op::PkeyFree {
+                pkey: self.choices.pick(&[1, 1, 2, 2, 3, -1, 16]),
+            },
+            1 | 2 => Op::PkeyAlloc {
+                flags: self.one_in(16).into(),
+                rights: self.choices.pick(&[0, 0, 0, 0, 1, 2, 3, 4]),
+            },
+            _ => self.pkey_mprotect(),
+        }
+    }
+
+    fn pkey_mprotect(&mut self) -> Op {
+        let (mut addr, mut len) = self.range_of_any();
+        if self.one_in(24) {
+            self.spoil(&mut addr, &mut len);
+        }
+        Op::PkeyMprotect {
+            addr,
+            len,
+            prot: if self.one_in(4) {
+                Prot::EXEC
+            } else {
+                self.choices.pick(&PROTECTIONS)
+            },
+            pkey: self.choices.pick(&[1, 1, 1, 2, 2, 3, 0, -1, 15, 16]),
         }
     }
 
@@ -673,6 +711,9 @@ impl Generator {
     fn mprotect(&mut self) -> Op {
         let (mut addr, mut len) = self.range_of_any();
         let mut prot = self.choices.pick(&self.protections);
+        if self.keys && self.one_in(4) {
+            prot = Prot::EXEC;
+        }
         if self.one_in(3) {
             prot = self.choices.pick(&PROTECTIONS);
         }

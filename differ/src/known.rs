@@ -89,8 +89,8 @@ pub const KNOWN: &[Known] = &[
     },
     Known {
         name: "flags that no program asked for",
-        reason: "whether pages were written to since somebody asked (VM_SOFTDIRTY), and keys of memory that is only \
-                 executable (VM_PKEY_BIT0 and up) follow from other things than the operations",
+        reason: "whether pages were written to since somebody asked (VM_SOFTDIRTY) follows from other things than the \
+                 operations",
         oracle: "host",
         by: By::Mask,
     },

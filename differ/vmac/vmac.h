@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Raise it with every change of what follows. */
-#define VMAC_ABI 11
+#define VMAC_ABI 12
 
 enum vmac_op_kind {
 	VMAC_MMAP,	/* addr, len, prot, flags, file, offset */
@@ -33,6 +33,8 @@ enum vmac_op_kind {
 	VMAC_MBIND,	/* addr, len, flags; prot: the mode; offset: the nodes */
 	VMAC_FAIL,	/* flags: VMAC_FAIL_; offset: so manieth from now on, 1 the first; 0: none */
 	VMAC_STEER,	/* file; prot: enum vmac_hook_kind; len: at which call, 0: none; flags: the error */
+	VMAC_PKEY_ALLOC,	/* offset: the flags; len: the rights */
+	VMAC_PKEY_FREE,	/* file: the key */
 };
 
 /* Which allocations count. */
@@ -188,7 +190,8 @@ struct vmac_limits {
 	uint8_t cap_ipc_lock;
 	uint8_t cap_sys_rawio;
 	uint8_t cap_sys_nice;
-	uint8_t unused[5];
+	uint8_t pkeys;		/* the processor has protection keys */
+	uint8_t unused[4];
 };
 
 #define VMAC_API __attribute__((visibility("default")))

@@ -41,6 +41,10 @@ macro_rules! flags {
             pub const fn union(self, other: Self) -> Self {
                 Self(self.0 | other.0)
             }
+            /// Those of this set that are in `other`, too.
+            pub const fn only(self, other: Self) -> Self {
+                Self(self.0 & other.0)
+            }
             /// This set without the flags of `other`.
             pub const fn without(self, other: Self) -> Self {
                 Self(self.0 & !other.0)
@@ -273,10 +277,36 @@ flags! {
         NOHUGEPAGE = 0x4000_0000;
         /// `MADV_MERGEABLE`.
         MERGEABLE = 0x8000_0000;
+        /// Bits of the number of its protection key, which [`key`](Self::key) puts together.
+        PKEY_BIT0 = 1u64 << 32;
+        /// The second.
+        PKEY_BIT1 = 1u64 << 33;
+        /// The third.
+        PKEY_BIT2 = 1u64 << 34;
+        /// The fourth.
+        PKEY_BIT3 = 1u64 << 35;
         /// Pages may be dropped under memory pressure (`MAP_DROPPABLE`).
         DROPPABLE = 1u64 << 40;
         /// May not be changed or removed (`mseal`).
         SEALED = 1u64 << 42;
+    }
+}
+
+/// Where the number of the protection key is (`VM_PKEY_SHIFT`).
+const PKEY_SHIFT: u32 = VmFlags::PKEY_BIT0.0.trailing_zeros();
+
+impl VmFlags {
+    /// Those that are the number of its protection key (`ARCH_VM_PKEY_FLAGS`).
+    pub const PKEY: Self = Self(15 << PKEY_SHIFT);
+
+    /// The number of its protection key (`vma_pkey`).
+    pub const fn key(self) -> u8 {
+        (self.only(Self::PKEY).0 >> PKEY_SHIFT) as u8
+    }
+
+    /// The flags that are that number, of which there are 16 (`arch_calc_vm_prot_bits`).
+    pub const fn of_key(key: u8) -> Self {
+        Self((key as u64) << PKEY_SHIFT).only(Self::PKEY)
     }
 }
 

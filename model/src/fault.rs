@@ -65,20 +65,20 @@ impl<C: Container> AddressSpace<C> {
 
     /// One page is wanted (`access_error`, `handle_mm_fault`).
     fn fault(&mut self, vma: &Vma, page: u64, write: bool) -> Result<(), Refused> {
-        let execute_only = self.limits.pkeys
-            && vma.flags.contains(VmFlags::EXEC)
-            && !vma.flags.intersects(VmFlags::READ | VmFlags::WRITE);
         let readable = VmFlags::READ | VmFlags::EXEC;
         let readable =
             vma.flags.intersects(readable) || self.rules.write_implies_read && vma.is_accessible();
-        let refused = match (write, vma.flags.contains(VmFlags::WRITE)) {
-            // bad_area_access_from_pkeys comes first.
-            _ if execute_only => Some(Signal::Key),
-            (true, writable) => (!writable).then_some(Signal::Denied),
-            (false, _) => (!readable).then_some(Signal::Denied),
+        // bad_area_access_from_pkeys comes first.
+        if !self.key_permits(vma.flags, write) {
+            return Err(Refused::With(Signal::Key));
+        }
+        let permitted = if write {
+            vma.flags.contains(VmFlags::WRITE)
+        } else {
+            readable
         };
-        if let Some(signal) = refused {
-            return Err(Refused::With(signal));
+        if !permitted {
+            return Err(Refused::With(Signal::Denied));
         }
         if self.guards.contains(page) {
             return Err(UNMAPPED);
@@ -168,6 +168,9 @@ impl<C: Container> AddressSpace<C> {
         }
         let write = vma.flags.contains(VmFlags::WRITE) && !vma.flags.contains(VmFlags::SHARED);
         if !write && !vma.flags.contains(VmFlags::MAYREAD) {
+            return Err(Errno::EFAULT);
+        }
+        if !self.key_permits(vma.flags, write) {
             return Err(Errno::EFAULT);
         }
         if on_fault {

@@ -45,6 +45,7 @@ impl<C: Container> AddressSpace<C> {
         self.peak_vm = self.counters.total_vm;
         self.def_flags = self.def_flags.without(LOCKED);
         self.inherit_mdwe();
+        self.inherit_keys();
         Ok(())
     }
 

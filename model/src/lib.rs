@@ -217,6 +217,7 @@
 //! | `shmem` | shared anonymous memory | `mm/shmem.c` |
 //! | `memfd` | memory files that are sealed | `mm/memfd.c` |
 //! | `steer` | drivers that are told to refuse | |
+//! | `pkeys` | protection keys | `mm/mprotect.c`, `arch/x86/mm/pkeys.c` |
 //! | `mdwe` | no memory that becomes executable | `kernel/sys.c`, `mm/vma.h` |
 //! | `page_table` | which page tables go with areas | `mm/memory.c` |
 //! | `userfaultfd` | areas that are watched from user space | `mm/userfaultfd.c` |
@@ -227,8 +228,8 @@
 //! - Which pages are present (so `fault` hooks are not predicted), soft-dirty bits, the pool of huge pages.
 //! - Other memory nodes than the first, and where pages are; the hooks `set_policy` and `get_policy`, and all
 //!   others that [`Hook`] does not name.
-//! - Protection keys but for reading execute-only memory; shadow stacks; `personality(2)`, with which reading
-//!   is executing (`READ_IMPLIES_EXEC`); `PR_SET_MEMORY_MERGE`.
+//! - Shadow stacks; `personality(2)`, with which reading is executing (`READ_IMPLIES_EXEC`);
+//!   `PR_SET_MEMORY_MERGE`; a thread that writes its rights to memory of a protection key by itself (`WRPKRU`).
 //! - Of files: those that can only be appended to (EACCES), swap files (ETXTBSY), DAX, on which `MAP_SYNC` is known.
 //! - A userfaultfd that write-protects or wants minor faults; `MADV_HWPOISON` and its like.
 //! - That a memory file is sealed while it is mapped: its seals are there from the start ([`file::WriteSeal`]).
@@ -298,6 +299,8 @@ mod op;
 mod outcome;
 #[cfg(feature = "alloc")]
 pub mod page_table;
+#[cfg(feature = "alloc")]
+mod pkeys;
 #[cfg(feature = "alloc")]
 mod remap_file_pages;
 #[cfg(feature = "alloc")]

@@ -47,7 +47,8 @@ pub struct Limits {
     pub cap_sys_rawio: bool,
     /// CAP_SYS_NICE: may have pages moved that others have, too (`MPOL_MF_MOVE_ALL`).
     pub cap_sys_nice: bool,
-    /// The processor has protection keys: areas with PROT_EXEC alone cannot be read.
+    /// The processor has protection keys (`ospke` in `/proc/cpuinfo`): memory that is only executable has one of its
+    /// own, and cannot be read.
     pub pkeys: bool,
     /// Where anonymous memory uses huge pages
     /// (`/sys/kernel/mm/transparent_hugepage/enabled`).

@@ -221,7 +221,7 @@ impl<C: Container> AddressSpace<C> {
         if old.contains(VmFlags::SEALED)
             && advice.discards()
             && vma.object == Object::Anon
-            && !old.contains(VmFlags::WRITE)
+            && !(old.contains(VmFlags::WRITE) && self.key_permits(old, true))
         {
             return Err(Errno::EPERM);
         }
@@ -439,7 +439,10 @@ impl<C: Container> AddressSpace<C> {
                 .ok_or(Errno::ENOMEM)?;
             // check_vma_flags
             let needed = if write { VmFlags::WRITE } else { VmFlags::READ };
-            if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) || !vma.flags.contains(needed) {
+            if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP)
+                || !vma.flags.contains(needed)
+                || !self.key_permits(vma.flags, write)
+            {
                 return Err(Errno::EINVAL);
             }
             self.fault_in(&vma, at, vma.end.min(end), write)?;

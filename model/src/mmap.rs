@@ -186,6 +186,7 @@ impl<C: Container> AddressSpace<C> {
         {
             return Err(Errno::EEXIST);
         }
+        vm_flags |= self.key_of_mapping(prot);
         let locked = vm_flags.contains(VmFlags::LOCKED);
         if flags.contains(MapFlags::LOCKED) && !self.limits.can_do_mlock() {
             return Err(Errno::EPERM);

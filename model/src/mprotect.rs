@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `mprotect(2)`, `pkey_mprotect(2)`: `do_mprotect_pkey`, `mprotect_fixup` (mm/mprotect.c). Of
-//! protection keys only the first is modelled, which all memory has.
+//! `mprotect(2)`, `pkey_mprotect(2)`: `do_mprotect_pkey`, `mprotect_fixup` (mm/mprotect.c).
 //!
 //! The names are those of 7.2; until 4.8 `sys_mprotect` was all that there was.
 
@@ -43,7 +42,7 @@ impl<C: Container> AddressSpace<C> {
         if plain.0 & !(7 | PROT_SEM) != 0 {
             return Err(Errno::EINVAL);
         }
-        if pkey.is_some_and(|pkey| pkey != 0 || !self.limits.pkeys) {
+        if pkey.is_some_and(|pkey| !self.is_allocated(pkey)) {
             return Err(Errno::EINVAL);
         }
         if end == addr {
@@ -82,7 +81,8 @@ impl<C: Container> AddressSpace<C> {
             if vma.flags.contains(VmFlags::HUGETLB) && self.rules.mprotect_refuses_hugetlb {
                 return Err(Errno::EACCES);
             }
-            let flags = vma.flags.without(ACCESS) | access;
+            let key = self.override_key(vma.flags, plain, pkey);
+            let flags = vma.flags.without(ACCESS | VmFlags::PKEY) | access | key;
             // Each VM_MAY* flag is four bits above its VM_* flag.
             if flags.0 & !(flags.0 >> 4) & ACCESS.0 != 0 {
                 return Err(Errno::EACCES);
@@ -114,7 +114,7 @@ impl<C: Container> AddressSpace<C> {
         prot: Prot,
         pkey: i32,
     ) -> Result<(), Errno> {
-        if !self.rules.pkey_mprotect {
+        if !self.rules.pkeys {
             return Err(Errno::ENOSYS);
         }
         self.mprotect(addr, len, prot, Some(pkey).filter(|&pkey| pkey != -1))

@@ -157,7 +157,7 @@ pub enum Op {
         /// Which.
         advice: Advice,
     },
-    /// `pkey_mprotect(2)`. No keys are ever allocated: 0 is what all memory has, and -1 none.
+    /// `pkey_mprotect(2)`.
     PkeyMprotect {
         /// First byte.
         addr: u64,
@@ -165,7 +165,19 @@ pub enum Op {
         len: u64,
         /// What may be done with the pages from now on.
         prot: Prot,
-        /// The protection key.
+        /// The protection key; -1: none, as `mprotect(2)`.
+        pkey: i32,
+    },
+    /// `pkey_alloc(2)`: it gives the key.
+    PkeyAlloc {
+        /// None is known.
+        flags: u64,
+        /// What the thread may not do with its memory: `PKEY_DISABLE_*`.
+        rights: u64,
+    },
+    /// `pkey_free(2)`.
+    PkeyFree {
+        /// Which.
         pkey: i32,
     },
     /// `mlockall(2)`.

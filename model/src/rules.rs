@@ -260,8 +260,20 @@ pub struct Rules {
     /// Memory that was never written to is given back when it is made read-only
     /// (`VM_ACCOUNT` goes; "mm/mprotect: allow unfaulted VMAs to be unaccounted"). Since 6.7.
     pub mprotect_unaccounts: bool,
-    /// There is `pkey_mprotect`. Since 4.9.
-    pub pkey_mprotect: bool,
+    /// There are protection keys, with `pkey_mprotect`, `pkey_alloc` and `pkey_free`, where the processor has them.
+    /// Since 4.9; the one of memory that is only executable came in 4.6.
+    pub pkeys: bool,
+    /// The key of memory that is only executable is no program's (`mm_pkey_is_allocated`), and leaves such memory
+    /// with any other protection. Since 4.17 ("x86/pkeys: Override pkey when moving away from PROT_EXEC"); before, a
+    /// program could name and free it, and what got no rights at all kept it, even when it could be read again.
+    pub execute_only_key_is_reserved: bool,
+    /// What is special about key 0, which all memory has at first. Until 4.10 that it cannot be freed; from 4.11
+    /// ("x86/pkeys: Check against max pkey to avoid overflows") to 4.16 it cannot be named, either; since 4.17 ("x86/pkeys:
+    /// Do not special case protection key 0") nothing.
+    pub key_zero: KeyZero,
+    /// A forked child has the keys of its parent (`arch_dup_pkeys`). Since 5.0 ("x86/pkeys: Properly copy pkey state at
+    /// fork()"); before, its areas alone.
+    pub fork_copies_keys: bool,
     /// There is `prctl(PR_SET_MDWE)`. Since 6.3.
     pub mdwe: bool,
     /// `PR_MDWE_NO_INHERIT` is known. Since 6.7, and in stable versions of 6.6.
@@ -551,6 +563,17 @@ pub enum StackFloor {
     ForAll,
 }
 
+/// What is special about protection key 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyZero {
+    /// It cannot be freed. Until 4.10.
+    Kept,
+    /// A program that names it gets EINVAL. From 4.11 to 4.16, but for later stable versions.
+    Refused,
+    /// Nothing: it can be freed, and then be had anew. Since 4.17.
+    Ordinary,
+}
+
 /// Which areas a userfaultfd can watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Userfaultfd {
@@ -743,7 +766,10 @@ impl Rules {
         mprotect_unaccounts: false,
         mlock_merges: false,
         mlock_populates_each: true,
-        pkey_mprotect: false,
+        pkeys: false,
+        execute_only_key_is_reserved: false,
+        key_zero: KeyZero::Kept,
+        fork_copies_keys: false,
         mdwe: false,
         mdwe_no_inherit: false,
         mseal: false,
@@ -831,7 +857,7 @@ impl Rules {
         tells_of_mremap: true,
         mlock_merges: true,
         mlock2: true,
-        pkey_mprotect: true,
+        pkeys: true,
         remap_file_pages_is_mmap: true,
         willneed_needs_file: false,
         mlock_populates_each: false,
@@ -879,6 +905,7 @@ impl Rules {
         stack_limit_spares_guard: false,
         userfaultfd: Userfaultfd::Shared,
         uffd_tells: true,
+        key_zero: KeyZero::Refused,
         ..Self::V4_9
     };
 
@@ -907,6 +934,9 @@ impl Rules {
         stack_floor: StackFloor::ForAll,
         uffd_needs_maywrite: true,
         guess_wants_more: false,
+        execute_only_key_is_reserved: true,
+        key_zero: KeyZero::Ordinary,
+        fork_copies_keys: true,
         mremap_tells_of_target: true,
         ..Self::V4_12
     };
@@ -1063,6 +1093,7 @@ impl Rules {
     ///     [
     ///         "stack_guard",
     ///         "stack_limit_spares_guard",
+    ///         "key_zero",
     ///         "madvise_tells_of_limit",
     ///         "unmap_announced",
     ///         "userfaultfd",

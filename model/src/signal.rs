@@ -10,8 +10,8 @@ pub enum Signal {
     Unmapped,
     /// SIGSEGV, `SEGV_ACCERR`: the area may not be read, or not be written to.
     Denied,
-    /// SIGSEGV, `SEGV_PKUERR`: memory that may be executed alone is read or written to, which its protection key
-    /// denies.
+    /// SIGSEGV, `SEGV_PKUERR`: the thread may not read, or not write, what has that protection key, as
+    /// the one of memory that is only executable.
     Key,
     /// SIGSEGV, `SI_KERNEL`: no address at all, for its upper bits are not alike. The processor stops the
     /// access before it looks at any page.

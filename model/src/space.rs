@@ -12,6 +12,7 @@ use crate::allocation::Failing;
 use crate::container::BTree;
 use crate::file::File;
 use crate::guards::Guards;
+use crate::pkeys::Keys;
 use crate::rules::StackGuard;
 use crate::shmem::Objects;
 use crate::userfaultfd::Pending;
@@ -55,6 +56,7 @@ pub struct AddressSpace<C: Container = BTree> {
     /// Flags of all areas to come (`mm->def_flags`).
     pub(crate) def_flags: VmFlags,
     pub(crate) mdwe: MdweFlags,
+    pub(crate) keys: Keys,
     pub(crate) heap: Break,
     pub(crate) last_anon_vma: NonZeroU32,
     /// Where a search for an address began last (`free_area_cache`).
@@ -118,6 +120,7 @@ impl<C: Container> AddressSpace<C> {
             hooks: Vec::new(),
             def_flags: VmFlags::empty(),
             mdwe: MdweFlags::empty(),
+            keys: Keys::INITIAL,
             heap: Break::default(),
             last_anon_vma: NonZeroU32::MIN,
             last_search: 0,
@@ -307,6 +310,8 @@ impl<C: Container> AddressSpace<C> {
                 prot,
                 pkey,
             } => self.pkey_mprotect(addr, len, prot, pkey),
+            Op::PkeyAlloc { flags, rights } => return self.pkey_alloc(flags, rights),
+            Op::PkeyFree { pkey } => self.pkey_free(pkey),
             Op::Mlockall { flags } => self.mlockall(flags),
             Op::Munlockall => {
                 self.munlockall();

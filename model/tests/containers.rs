@@ -325,7 +325,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => (range.clone(), advice)
             .prop_map(|((addr, len), advice)| Op::Madvise { addr, len, advice }),
         1 => range.clone().prop_map(|(addr, _)| Op::Brk { addr }),
-        1 => (range.clone(), prot, -1..2_i32)
+        1 => (0..2_u64, 0..4_u64).prop_map(|(flags, rights)| Op::PkeyAlloc { flags, rights }),
+        1 => (-1..4_i32).prop_map(|pkey| Op::PkeyFree { pkey }),
+        1 => (range.clone(), prot, -1..4_i32)
             .prop_map(|((addr, len), prot, pkey)| Op::PkeyMprotect { addr, len, prot, pkey }),
         1 => (range.clone(), 0..100_u64).prop_map(|((addr, len), pgoff)| Op::RemapFilePages {
             addr,

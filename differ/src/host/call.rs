@@ -72,6 +72,8 @@ impl Host {
                 libc::SYS_pkey_mprotect,
                 [addr, len, prot.0.into(), i64::from(pkey) as u64, 0, 0],
             ),
+            Op::PkeyAlloc { flags, rights } => (libc::SYS_pkey_alloc, [flags, rights, 0, 0, 0, 0]),
+            Op::PkeyFree { pkey } => (libc::SYS_pkey_free, [i64::from(pkey) as u64, 0, 0, 0, 0, 0]),
             Op::Mlockall { flags } => (libc::SYS_mlockall, [flags.0.into(), 0, 0, 0, 0, 0]),
             Op::Munlockall => (libc::SYS_munlockall, [0; 6]),
             Op::Mseal { addr, len, flags } => (libc::SYS_mseal, [addr, len, flags, 0, 0, 0]),
@@ -234,6 +236,8 @@ impl Host {
             | Op::Brk { .. }
             | Op::Mlockall { .. }
             | Op::Munlockall
+            | Op::PkeyAlloc { .. }
+            | Op::PkeyFree { .. }
             | Op::FailAllocation { .. }
             | Op::Steer { .. }
             | Op::SetMdwe { .. } => {

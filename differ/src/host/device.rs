@@ -21,8 +21,8 @@ use crate::oracle::OracleError;
 const RING: u32 = 4096;
 
 /// Flags of areas that the model does not know of: whether they were written to since somebody asked
-/// (`VM_SOFTDIRTY`), and keys of memory that is only executable (`VM_PKEY_BIT0` and up).
-const UNKNOWN: VmFlags = VmFlags(0x0800_0000 | (0xf << 32));
+/// (`VM_SOFTDIRTY`).
+const UNKNOWN: VmFlags = VmFlags(0x0800_0000);
 
 /// All other flags.
 pub(super) const SEEN_FLAGS: VmFlags = VmFlags(!UNKNOWN.0);

@@ -48,9 +48,9 @@ const ALWAYS_NAMED: VmFlags = shown().without(
         .union(VmFlags::SEALED),
 );
 
-/// All flags of [`SHOWN`].
+/// All flags of [`SHOWN`], and the key.
 pub(crate) const fn shown() -> VmFlags {
-    let mut all = 0;
+    let mut all = VmFlags::PKEY.0;
     let mut index = 0;
     while index < SHOWN.len() {
         all |= SHOWN[index].1.0;
@@ -68,6 +68,8 @@ pub(super) struct Entry<'a> {
     pub(super) end: u64,
     head: &'a [u8],
     words: &'a [u8],
+    /// The number of its protection key, where the processor has them.
+    key: u8,
 }
 
 impl Entry<'_> {
@@ -82,7 +84,7 @@ impl Entry<'_> {
                 flags |= *flag;
             }
         }
-        (flags, known)
+        (flags | VmFlags::of_key(self.key), known | VmFlags::PKEY)
     }
 
     /// The number that ends the name of anonymous memory, 0 without one. `None`: the kernel's own name is
@@ -106,15 +108,19 @@ pub(super) fn entry(text: &[u8]) -> Option<(Entry<'_>, usize)> {
     let (head, mut used) = line(text, 0)?;
     let mut range = head.split(|&byte| byte == b'-' || byte == b' ');
     let (start, end) = (number(range.next()?, 16)?, number(range.next()?, 16)?);
+    let mut key = 0;
     loop {
         let (words, next) = line(text, used)?;
         used = next;
-        if let Some(words) = words.strip_prefix(b"VmFlags:") {
+        if let Some(number_of_key) = words.strip_prefix(b"ProtectionKey:") {
+            key = number(number_of_key.trim_ascii(), 10)? as u8;
+        } else if let Some(words) = words.strip_prefix(b"VmFlags:") {
             let entry = Entry {
                 start,
                 end,
                 head,
                 words,
+                key,
             };
             return Some((entry, used));
         }
@@ -150,6 +156,7 @@ mod tests {
     fn entries_follow_each_other() {
         let text = b"10000-14000 rw-p 00000000 00:00 0                          [anon:name 2]
 Size:                 16 kB
+ProtectionKey:         5
 VmFlags: rd wr mr mw me ac sd \n\
 7f0000-7f1000 ---s 00000000 00:01 12                        /memfd:vmalab (deleted)
 VmFlags: mr ?? lo \n";
@@ -157,7 +164,8 @@ VmFlags: mr ?? lo \n";
         let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::ACCOUNT;
         let may = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
         assert_eq!((first.start, first.end), (0x10000, 0x14000));
-        assert_eq!(first.flags(), (flags | may, shown()));
+        let key = VmFlags::PKEY_BIT0 | VmFlags::PKEY_BIT2;
+        assert_eq!(first.flags(), (flags | may | key, shown()));
         assert_eq!(first.name(), Some(2));
         let (second, rest) = entry(&text[used..]).unwrap();
         assert_eq!((second.start, second.name()), (0x7f_0000, Some(0)));

@@ -75,6 +75,10 @@ impl Host {
                     .into(),
             );
         }
+        if !limits.pkeys {
+            self.skipped
+                .push("protection keys: this processor has none, or this kernel".into());
+        }
         if !machine::one_node() {
             self.skipped.push(
                 "memory policies: this machine has more than one memory node, or a kernel without \

@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-pub(super) const ABI: u32 = 11;
+pub(super) const ABI: u32 = 12;
 
 pub(super) const MMAP: u32 = 0;
 pub(super) const MUNMAP: u32 = 1;
@@ -25,6 +25,8 @@ pub(super) const SET_NAME: u32 = 16;
 pub(super) const MBIND: u32 = 17;
 pub(super) const FAIL: u32 = 18;
 pub(super) const STEER: u32 = 19;
+pub(super) const PKEY_ALLOC: u32 = 20;
+pub(super) const PKEY_FREE: u32 = 21;
 
 pub(super) const FAIL_ANY: u32 = 0;
 pub(super) const FAIL_AREA: u32 = 1;
@@ -175,7 +177,8 @@ pub(super) struct Limits {
     pub(super) cap_ipc_lock: bool,
     pub(super) cap_sys_rawio: bool,
     pub(super) cap_sys_nice: bool,
-    pub(super) unused: [u8; 5],
+    pub(super) pkeys: bool,
+    pub(super) unused: [u8; 4],
 }
 
 /// The functions, which `vmac.h` describes.

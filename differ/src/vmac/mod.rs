@@ -601,6 +601,17 @@ fn operation(op: &Op) -> Result<ffi::Op, String> {
             file: pkey,
             ..ffi::Op::default()
         },
+        Op::PkeyAlloc { flags, rights } => ffi::Op {
+            kind: ffi::PKEY_ALLOC,
+            offset: flags,
+            len: rights,
+            ..ffi::Op::default()
+        },
+        Op::PkeyFree { pkey } => ffi::Op {
+            kind: ffi::PKEY_FREE,
+            file: pkey,
+            ..ffi::Op::default()
+        },
         Op::SetName { addr, len, name } => ffi::Op {
             kind: ffi::SET_NAME,
             addr,
@@ -846,6 +857,7 @@ fn limits(limits: &Limits, heap: Break) -> ffi::Limits {
         cap_ipc_lock: limits.cap_ipc_lock,
         cap_sys_rawio: limits.cap_sys_rawio,
         cap_sys_nice: limits.cap_sys_nice,
-        unused: [0; 5],
+        pkeys: limits.pkeys,
+        unused: [0; 4],
     }
 }

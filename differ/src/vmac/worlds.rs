@@ -12,6 +12,9 @@ const HEAP: u64 = 0x180_0000_0000;
 /// From here on addresses below 2 GiB are chosen.
 const LOW: u64 = 0x4000_0000;
 
+/// Of so many batches each of the other worlds has one, by its place among them, and the usual one has the rest.
+const EVERY: u64 = 10;
+
 /// The usual one first.
 pub(crate) fn all() -> Vec<World> {
     let limits = Limits {
@@ -50,7 +53,7 @@ pub(crate) fn all() -> Vec<World> {
     };
     let crowded = World {
         name: "near the limit on areas".into(),
-        every: 6,
+        every: EVERY,
         limits: Limits {
             max_map_count: 10,
             ..limits
@@ -59,7 +62,7 @@ pub(crate) fn all() -> Vec<World> {
     };
     let poor = World {
         name: "near the resource limits".into(),
-        every: 6,
+        every: EVERY,
         limits: Limits {
             address_space: 40 * PAGE_SIZE,
             data: 20 * PAGE_SIZE,
@@ -73,7 +76,7 @@ pub(crate) fn all() -> Vec<World> {
     };
     let frugal = World {
         name: "near the commit limit".into(),
-        every: 6,
+        every: EVERY,
         limits: Limits {
             overcommit: Overcommit::Guess { total: 3 },
             memlock: 0,
@@ -84,7 +87,7 @@ pub(crate) fn all() -> Vec<World> {
     };
     let strict = World {
         name: "where nothing is promised twice".into(),
-        every: 6,
+        every: EVERY,
         limits: Limits {
             overcommit: Overcommit::Never {
                 limit: 24,
@@ -96,20 +99,29 @@ pub(crate) fn all() -> Vec<World> {
     };
     let sealed = World {
         name: "with sealed areas".into(),
-        every: 6,
+        every: EVERY,
         areas: sealed_areas(),
         ..plain.clone()
     };
     let starved = World {
         name: "where allocations fail".into(),
-        every: 6,
+        every: EVERY,
         fails: true,
+        ..plain.clone()
+    };
+    let keyed = World {
+        name: "with protection keys".into(),
+        every: EVERY,
+        limits: Limits {
+            pkeys: true,
+            ..limits
+        },
         ..plain.clone()
     };
     // For small worlds, which come to the limit soon (small::narrow).
     let narrow = World {
         name: "where two areas are the limit".into(),
-        every: 8,
+        every: EVERY,
         limits: Limits {
             max_map_count: 2,
             ..limits
@@ -117,8 +129,9 @@ pub(crate) fn all() -> Vec<World> {
         ..plain.clone()
     };
     let mut worlds = vec![
-        plain, crowded, poor, frugal, sealed, starved, strict, narrow,
+        plain, crowded, poor, frugal, sealed, starved, strict, keyed, narrow,
     ];
+    debug_assert!((worlds.len() as u64) < EVERY, "each has its turn");
     for world in &mut worlds {
         let areas = &world.areas;
         world.counters.map_count = areas.len() as u64;

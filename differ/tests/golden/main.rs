@@ -1021,6 +1021,12 @@ fn protection_cases() {
         prot: Prot::READ,
         pkey,
     };
+    let keyed = |title| {
+        case(title)
+            .since(Rules::V4_9)
+            .limits(|limits| limits.pkeys = true)
+    };
+    let allocate = |rights| Op::PkeyAlloc { flags: 0, rights };
     golden(
         "protection",
         vec![
@@ -1053,11 +1059,39 @@ fn protection_cases() {
                 .limits(|limits| limits.pkeys = true)
                 .draw("[a a a a")
                 .when(pkey(0)),
-            case("A key that nobody allocated.")
-                .since(Rules::V4_9)
-                .limits(|limits| limits.pkeys = true)
+            keyed("A key that nobody allocated.")
                 .draw("[a a a a")
                 .when(pkey(1)),
+            keyed("One that somebody did: areas with different keys are different ones.")
+                .draw("[a a a a")
+                .then(mprotect(0..4, Prot::READ))
+                .then(allocate(0))
+                .when(pkey(1)),
+            keyed("mprotect keeps it.")
+                .draw("[a a a a")
+                .then(allocate(0))
+                .then(pkey(1))
+                .when(mprotect(0..4, Prot::READ)),
+            keyed("Memory that is only executable has a key of its own, the lowest that is free.")
+                .draw("[a a a a")
+                .then(allocate(0))
+                .then(mprotect(1..3, Prot::EXEC))
+                .when(touch(1)),
+            keyed("What it had no rights to kept that key until 4.16.")
+                .draw("[a a a a")
+                .then(mprotect(1..3, Prot::EXEC))
+                .then(mprotect(1..3, Prot::empty()))
+                .when(mprotect(0..4, RW)),
+            keyed("A forked child has the keys of its parent. Since 5.0.")
+                .draw("[a a a a")
+                .then(allocate(0))
+                .then(Op::Fork)
+                .when(pkey(1)),
+            keyed("A key by which the thread may do nothing: mlock finds no page.")
+                .draw("[a a a a")
+                .then(allocate(1))
+                .then(pkey(1))
+                .when(mlock(0..4)),
         ],
     );
 }

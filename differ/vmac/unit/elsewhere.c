@@ -13,8 +13,6 @@
 #define fallthrough			__attribute__((__fallthrough__))
 #define spin_lock(lock)			do { } while (0)
 #define spin_unlock(lock)		do { } while (0)
-#define execute_only_pkey(mm)		0
-#define arch_calc_vm_prot_bits(prot, pkey)	0
 #define arch_calc_vm_flag_bits(file, flags)	0
 #define OVERCOMMIT_NEVER		2
 #define sysctl_overcommit_memory	(vmac_limits.commit_limit == UINT64_MAX ? 0 : OVERCOMMIT_NEVER)
@@ -46,6 +44,24 @@
 #define cond_resched()			do { } while (0)
 #define mt_clear_in_rcu(tree)		do { } while (0)
 #undef KMEM_CACHE
+
+/* Of protection keys, with the register of a thread. */
+#define CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS
+#define ARCH_DEFAULT_PKEY		0
+#ifndef PKEY_ACCESS_MASK
+#define PKEY_DISABLE_ACCESS		1
+#define PKEY_DISABLE_WRITE		2
+#define PKEY_ACCESS_MASK		(PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE)
+#endif
+#define cpu_feature_enabled(feature)	(vmac_limits.pkeys)
+#define vma_is_foreign(vma)		false
+#define ffz(word)			__builtin_ctzl(~(unsigned long)(word))
+#define read_pkru()			vmac_pkru
+#define write_pkru(value)		(vmac_pkru = (value))
+#define SYSCALL_DEFINE2(name, t1, a1, t2, a2)	static long sys_##name(t1 a1, t2 a2)
+static u32 vmac_pkru;
+int __execute_only_pkey(struct mm_struct *mm);
+int __arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot, int pkey);
 
 unsigned long mm_get_unmapped_area_vmflags(struct file *file, unsigned long addr, unsigned long len,
 					   unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
@@ -170,7 +186,6 @@ static void anon_vma_chain_ctor(void *object)
 #define anon_vma_name_put(name)		do { } while (0)
 #define anon_vma_name_reuse(name)	(name)
 #define vma_is_anon_shmem(vma)		((vma)->vm_ops == &vmac_shmem_vm_ops)
-#define arch_vma_access_permitted(...)	true
 #define userfaultfd_remove(vma, start, end)	true
 #define madvise_dontneed_single_vma(behavior)	\
 	(vmac_discard((behavior)->range.start, (behavior)->range.end), 0)
@@ -226,7 +241,7 @@ struct mm_walk_ops {
 #define flush_dcache_mmap_lock(mapping)	do { } while (0)
 #define flush_dcache_mmap_unlock(mapping)	do { } while (0)
 #define copy_page_range(dst, src)	((dst)->copied = true, 0)
-#define arch_dup_mmap(oldmm, mm)	0
+#define arch_dup_mmap(oldmm, mm)	(arch_dup_pkeys(oldmm, mm), 0)
 #define mt_set_in_rcu(tree)		do { } while (0)
 #define ksm_fork(mm, oldmm)		do { } while (0)
 #define khugepaged_fork(mm, oldmm)	do { } while (0)
@@ -239,11 +254,8 @@ static int vmac_populate_area(struct vm_area_struct *vma, unsigned long start, u
 #define untagged_addr(addr)		(addr)
 #define arch_validate_prot(prot, addr)	(((prot) & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM)) == 0)
 #define PROT_SEM			0x8
-#define VM_FLAGS_CLEAR			0
+#define VM_FLAGS_CLEAR			ARCH_VM_PKEY_FLAGS
 #define MM_CP_TRY_CHANGE_WRITABLE	1
-/* A processor without protection keys. */
-#define mm_pkey_is_allocated(mm, pkey)	false
-#define arch_override_mprotect_pkey(vma, prot, pkey)	0
 #define security_file_mprotect(vma, reqprot, prot)	0
 #define arch_has_pfn_modify_check()	false
 #define walk_page_range(...)		0

@@ -33,7 +33,8 @@ static int vmac_touch(unsigned long addr, bool write)
 		if (!(vma->vm_flags & VM_ACCOUNT))
 			vmac_ledger.grown = PHYS_PFN(start - vma->vm_start);
 	}
-	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ | VM_WRITE | VM_EXEC)) ||
+	if (!arch_vma_access_permitted(vma, write, false, false) ||
+	    !(vma->vm_flags & (write ? VM_WRITE : VM_READ | VM_WRITE | VM_EXEC)) ||
 	    vmac_guarded(page, page + 1))
 		return -EFAULT;
 	/* A copy of a page needs it, even where there turns out to be none to copy from. */
@@ -51,7 +52,8 @@ static int vmac_populate_area(struct vm_area_struct *vma, unsigned long start, u
 
 	if (vma->vm_flags & VM_LOCKONFAULT)
 		return 0;
-	if (!vma_is_accessible(vma) || (!write && !(vma->vm_flags & VM_MAYREAD)))
+	if (!vma_is_accessible(vma) || (!write && !(vma->vm_flags & VM_MAYREAD)) ||
+	    !arch_vma_access_permitted(vma, write, false, false))
 		return -EFAULT;
 	if (write && !vmac_guarded(start, start + 1) && anon_vma_prepare(vma))
 		return -ENOMEM;

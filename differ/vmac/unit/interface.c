@@ -191,6 +191,8 @@ VMAC_API void vmac_reset(const struct vmac_limits *limits, const struct vmac_fil
 	mmap_min_addr = dac_mmap_min_addr = limits->mmap_min_addr;
 	stack_guard_gap = limits->stack_guard_gap;
 
+	/* init_pkru_value: all keys but the first are denied. */
+	vmac_pkru = 0x55555554;
 	vmac_generation = 0;
 	vmac_accounted_before = 0;
 	vmac_init(&vmac_mm);

@@ -65,7 +65,8 @@ static long vmac_madvise_populate(unsigned long start, unsigned long end, bool w
 
 		if (!vma)
 			return -ENOMEM;
-		if (vma->vm_flags & (VM_IO | VM_PFNMAP) || !(vma->vm_flags & (write ? VM_WRITE : VM_READ)))
+		if (vma->vm_flags & (VM_IO | VM_PFNMAP) || !(vma->vm_flags & (write ? VM_WRITE : VM_READ)) ||
+		    !arch_vma_access_permitted(vma, write, false, false))
 			return -EINVAL;
 		to = min(end, vma->vm_end);
 		if (write && !(vma->vm_flags & VM_SHARED) && !vmac_guarded(start, start + 1) &&
@@ -110,6 +111,11 @@ static void vmac_init(struct mm_struct *mm)
 	mm->start_brk = vmac_limits.start_brk;
 	mm->brk = vmac_limits.brk;
 	__set_bit(MMF_TOPDOWN, mm->flags.__mm_flags);
+	/* init_new_context */
+	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
+		mm->context.pkey_allocation_map = 1;
+		mm->context.execute_only_pkey = -1;
+	}
 }
 
 /* dup_mm. What follows is done by the child; the older processes stay as they are. */
@@ -267,6 +273,10 @@ static long vmac_do(const struct vmac_op *op)
 		return sys_remap_file_pages(op->addr, op->len, op->prot, op->offset, op->flags);
 	case VMAC_PKEY_MPROTECT:
 		return do_mprotect_pkey(op->addr, op->len, op->prot, op->file);
+	case VMAC_PKEY_ALLOC:
+		return sys_pkey_alloc(op->offset, op->len);
+	case VMAC_PKEY_FREE:
+		return sys_pkey_free(op->file);
 	case VMAC_MDWE:
 		return prctl_set_mdwe(op->offset, 0, 0, 0);
 	case VMAC_SET_NAME:

@@ -81,6 +81,10 @@ struct percpu_dummy;
 #define VMAC_mm_struct							\
 	unsigned long mmap_base, mmap_legacy_base, hiwater_vm;		\
 	unsigned long start_data, end_data, start_brk, brk;		\
+	struct {							\
+		u16 pkey_allocation_map;				\
+		s16 execute_only_pkey;					\
+	} context;							\
 	int page_table_lock;
 #define VMAC_file							\
 	unsigned int f_mode;						\

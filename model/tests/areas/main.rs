@@ -9,6 +9,7 @@ mod mistakes;
 mod neighbours;
 mod old_kernels;
 mod operations;
+mod pkeys;
 mod places;
 mod promises;
 mod starved;
