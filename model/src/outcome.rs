@@ -115,7 +115,7 @@ pub struct HookCall {
 /// What one operation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The value, or the error. `mmap`, `mremap`, `shmat` and `brk` give an address, all others 0.
+    /// The value, or the error. `mmap`, `mremap`, `shmat` and `brk` give an address, `pkey_alloc` a key, all others 0.
     pub result: Result<u64, Errno>,
     /// What a program would get that touched the memory by itself, where [`Op::Touch`](crate::Op::Touch) is
     /// EFAULT. None if that was for want of memory, and of all other operations.
