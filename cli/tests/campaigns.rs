@@ -38,10 +38,10 @@ fn scratch(name: &str) -> String {
     path
 }
 
-fn local(out: &str, more: &[&str]) -> Result<Output, Failed> {
+fn local(out: &str, ops: &str, more: &[&str]) -> Result<Output, Failed> {
     let mut command = Command::new(format!("{FILES}/local.sh"));
     command
-        .args(["3", "--oracle", "model", "--seed", "1", "--ops", "3000"])
+        .args(["3", "--oracle", "model", "--seed", "1", "--ops", ops])
         .args(more);
     command.env("VMALAB", PROGRAM).env("OUT", out);
     Ok(command.output()?)
@@ -71,7 +71,7 @@ fn figure(report: &Value, name: &str) -> Value {
 
 fn shards() -> Result<(), Failed> {
     let out = scratch("local");
-    let ended = local(&out, &[])?;
+    let ended = local(&out, "3000", &[])?;
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     let all = merged(&reports(&out))?;
     assert_eq!(figure(&all, "ops"), 3000);
@@ -93,7 +93,7 @@ fn shards() -> Result<(), Failed> {
 
 fn finding() -> Result<(), Failed> {
     let out = scratch("local-finding");
-    let ended = local(&out, &["--mistake", "NoMergeForward"])?;
+    let ended = local(&out, "30000", &["--mistake", "NoMergeForward"])?;
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     let all = merged(&reports(&out))?;
     assert_eq!(all["failed"], 3);

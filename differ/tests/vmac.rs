@@ -367,7 +367,7 @@ fn edges() -> Result<(), Failed> {
         return Err(format!("{few} edges of {all}, then {many} of {same}").into());
     }
     let none = must_agree(&library()?, 1, BATCH)?.reach;
-    if none.edges().is_some() || none.outcomes() < 50 {
+    if none.edges().is_some() || none.outcomes() < 40 {
         return Err(none.text().into());
     }
     Ok(())
@@ -586,7 +586,7 @@ fn breaks(bug: &Bug, says: &str) -> Result<(), Failed> {
             what => return Err(format!("{what:#x?}").into()),
         }
     }
-    if finding.short.ops.len() > 4 {
+    if finding.short.ops.len() > 5 {
         return Err(format!("{:#x?}", finding.short.ops).into());
     }
     must_agree(&library()?, 1, 10 * BATCH).map(|_| ())
