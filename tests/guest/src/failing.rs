@@ -15,6 +15,7 @@ mod kinds;
 use std::{
     ffi::CStr,
     fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::fs::{FileExt, OpenOptionsExt},
@@ -23,19 +24,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{errno::Errno, unistd::pipe};
+use nix::{
+    errno::Errno,
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::pipe,
+};
 use vmalab::{AreaFlags, Device, Watch, sys};
 
 use crate::{
     lab::Lab,
     load,
     mem::*,
-    run::{Skip, Test, Verdict},
+    run::{Skip, Test, Verdict, child},
 };
 
 pub(crate) const TESTS: &[Test] = &[
     Test::device("failing::open_and_mmap", |lab| {
         each(lab, BOTH, plain, calls::opening())
+    })
+    .logs(),
+    Test::device("failing::mmap_watched_and_steered", |lab| {
+        each(lab, BOTH, kinds::watched, calls::refusing())
     })
     .logs(),
     Test::device("failing::faults", |lab| {
@@ -78,6 +87,15 @@ pub(crate) const TESTS: &[Test] = &[
         each(lab, BOTH, kinds::by_frame, kinds::frames())
     })
     .logs(),
+    Test::device("failing::frames_of_pieces", |lab| {
+        each(
+            lab,
+            ONE,
+            kinds::by_frame_in_pieces,
+            kinds::frames_of_pieces(),
+        )
+    })
+    .logs(),
     Test::device("failing::mixedmap", |lab| {
         each(lab, ONE, kinds::mixed, calls::faulting())
     })
@@ -95,6 +113,8 @@ const PAGES: usize = 16;
 const FILLED: usize = 8;
 /// Pages of address space for each mapping.
 const ROOM: usize = 32;
+/// Pages for what an ioctl takes and gives.
+const ARGUMENT: usize = 8;
 
 /// What is done to an object before it is mapped; somebody may watch it from then on.
 type Prepare = fn(&Device) -> Option<Watch>;
@@ -115,13 +135,14 @@ struct Stage {
     private: usize,
     /// `ROOM` pages without access, to map something else over.
     place: usize,
-    /// `ROOM` pages for the argument of an ioctl, and for what that points to, from the second on.
+    /// `ARGUMENT` pages for the argument of an ioctl, and for what that points to, from the second on.
     argument: usize,
     /// A pipe that nobody else uses: where it is read, and where it is written.
     pipe: (OwnedFd, OwnedFd),
     epoll: OwnedFd,
     /// `/dev/zero`
     zeros: File,
+    through: Through,
 }
 
 impl Stage {
@@ -139,8 +160,9 @@ impl Stage {
                 unmap(at + PAGES * PAGE, ROOM - PAGES);
                 at
             });
-        letters(private, FILLED / 2, 'a');
-        letters(shared, FILLED, 'A');
+        let through = Through::new().unwrap();
+        through.letters(private, FILLED / 2, b'a').unwrap();
+        through.letters(shared, FILLED, b'A').unwrap();
         let (reader, writer) = pipe().unwrap();
         // SAFETY: the descriptor is new, and nobody else's.
         let epoll = unsafe {
@@ -153,10 +175,11 @@ impl Stage {
             shared,
             private,
             place: place + 2 * ROOM * PAGE,
-            argument: map_anonymous(0, ROOM, RW, libc::MAP_POPULATE).unwrap(),
+            argument: map_anonymous(0, ARGUMENT, RW, libc::MAP_POPULATE).unwrap(),
             pipe: (reader, writer),
             epoll,
             zeros: File::open("/dev/zero").unwrap(),
+            through,
         }
     }
 
@@ -175,19 +198,18 @@ impl Stage {
     fn check(&self, leaves: bool) -> Result<(), String> {
         let all = self.place + ROOM / 2 * PAGE;
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        self.device
-            .set_size((PAGES * PAGE) as u64)
+        // A rule of the call's own may be left.
+        let done = self.device.clear_rules();
+        done.and_then(|()| self.device.set_size((PAGES * PAGE) as u64))
             .map_err(|error| text(&error))?;
         try_map(&self.device, all, PAGES, RW, SHARED | libc::MAP_FIXED, 0)
             .map_err(|errno| text(&errno))?;
-        for page in 0..PAGES {
-            write_from_kernel(all + page * PAGE + 1, b"+").map_err(|errno| text(&errno))?;
-        }
-        let first = |page: usize| read_by_kernel(all + page * PAGE, 2).unwrap_or_default();
-        let seen: Vec<_> = (0..4).map(first).collect();
-        let gone = |bytes: &Vec<u8>| bytes == b"\0+";
-        let emptied = !leaves && seen.iter().all(gone);
-        if seen != [b"A+", b"B+", b"C+", b"D+"] && !emptied {
+        self.through
+            .mark(all, PAGES, b'+')
+            .map_err(|errno| text(&errno))?;
+        let seen = self.through.begins(all).map_err(|errno| text(&errno))?;
+        let emptied = !leaves && seen == [*b"\0+"; 4];
+        if seen != [*b"A+", *b"B+", *b"C+", *b"D+"] && !emptied {
             return Err(format!("the first pages begin with {seen:?}"));
         }
         Ok(())
@@ -212,10 +234,69 @@ impl Stage {
     }
 }
 
+/// A file through which the kernel writes to memory and reads it, which answers EFAULT where the process would
+/// die. For all pages at once: a pipe for each takes long on a kernel that checks itself.
+struct Through(File);
+
+impl Through {
+    fn new() -> Result<Self, Errno> {
+        let file = memfd_create(c"vmalab-through", MFdFlags::MFD_CLOEXEC)?;
+        Ok(Self(file.into()))
+    }
+
+    /// Fills the pages with letters, the first with `first`, the next with the one after it.
+    fn letters(&self, at: usize, pages: usize, first: u8) -> Result<(), Errno> {
+        let letters = (first..).take(pages).flat_map(|letter| [letter; PAGE]);
+        self.write(&letters.collect::<Vec<_>>(), &parts(at, pages, 0, PAGE))
+    }
+
+    /// Makes this the second byte of each page.
+    fn mark(&self, at: usize, pages: usize, byte: u8) -> Result<(), Errno> {
+        self.write(&vec![byte; pages], &parts(at, pages, 1, 1))
+    }
+
+    /// With what the first pages begin.
+    fn begins(&self, at: usize) -> Result<[[u8; 2]; 4], Errno> {
+        let parts = parts(at, 4, 0, 2);
+        // SAFETY: the kernel only reads the memory, and checks its addresses.
+        let done = unsafe { libc::pwritev(self.0.as_raw_fd(), parts.as_ptr(), 4, 0) };
+        let mut begins = [[0; 2]; 4];
+        all_of(done, size_of_val(&begins))?;
+        let read = self.0.read_exact_at(begins.as_flattened_mut(), 0);
+        read.map_err(|_| Errno::EIO)?;
+        Ok(begins)
+    }
+
+    fn write(&self, bytes: &[u8], to: &[libc::iovec]) -> Result<(), Errno> {
+        let written = self.0.write_all_at(bytes, 0);
+        written.map_err(|_| Errno::EIO)?;
+        // SAFETY: the kernel checks the addresses, which are of a mapping of the stage's.
+        let done = unsafe { libc::preadv(self.0.as_raw_fd(), to.as_ptr(), to.len() as i32, 0) };
+        all_of(done, bytes.len())
+    }
+}
+
+/// The bytes of each page from `offset` on.
+fn parts(at: usize, pages: usize, offset: usize, length: usize) -> Vec<libc::iovec> {
+    let part = |page| libc::iovec {
+        iov_base: pointer(at + page * PAGE + offset).cast(),
+        iov_len: length,
+    };
+    (0..pages).map(part).collect()
+}
+
+/// Fewer bytes than that are a part that could not be accessed.
+fn all_of(done: isize, length: usize) -> Result<(), Errno> {
+    match Errno::result(done)? as usize == length {
+        true => Ok(()),
+        false => Err(Errno::EFAULT),
+    }
+}
+
 impl Drop for Stage {
     fn drop(&mut self) {
         unmap(self.shared, 3 * ROOM);
-        unmap(self.argument, ROOM);
+        unmap(self.argument, ARGUMENT);
         unmap(kinds::HUGE, kinds::OF_HUGE);
     }
 }
@@ -227,6 +308,8 @@ struct Call {
     leaves: bool,
     /// Whether something in it must have failed once; else nothing has been tried.
     must_fail: bool,
+    /// Whether the process keeps what it does: then each attempt has a process of its own.
+    for_good: bool,
     body: Box<Body>,
 }
 
@@ -238,6 +321,55 @@ impl Call {
             ..self
         }
     }
+
+    /// What it has done, its process cannot undo.
+    fn for_good(self) -> Self {
+        Self {
+            for_good: true,
+            ..self
+        }
+    }
+
+    /// Makes the call on a new stage with its `n`-th allocation failing, and checks what is left; tells
+    /// how many are left until then.
+    fn attempt(&self, fail_nth: &FailNth, node: &str, prepare: Prepare, n: u32) -> Attempt {
+        let stage = Stage::new(node, prepare);
+        let (answer, left) = fail_nth.during(n, || (self.body)(&stage));
+        if let Err(reason) = stage.check(self.leaves) {
+            let name = &self.name;
+            panic!("{node}: after {name}, allocation {n} failing: {reason}");
+        }
+        // What has failed must not have been done.
+        if self.for_good && answer.is_ok() {
+            std::mem::forget(stage);
+        }
+        (answer, left)
+    }
+}
+
+/// What a call has answered, and how many allocations were left until the one that was to fail.
+type Attempt = (Result<(), Errno>, u32);
+
+/// Makes the attempt in a child process.
+fn in_a_child(attempt: impl FnOnce(&FailNth) -> Attempt) -> Attempt {
+    let (reader, writer) = pipe().unwrap();
+    child(|| {
+        // That of this process's thread.
+        let (answer, left) = attempt(&FailNth::open().unwrap());
+        let errno = answer.err().map_or(0, |errno| errno as u32);
+        let words = [errno, left].map(u32::to_ne_bytes).concat();
+        File::from(writer).write_all(&words).unwrap();
+    });
+    let mut words = [[0; 4]; 2];
+    File::from(reader)
+        .read_exact(words.as_flattened_mut())
+        .unwrap();
+    let [errno, left] = words.map(u32::from_ne_bytes);
+    let answer = match errno {
+        0 => Ok(()),
+        errno => Err(Errno::from_raw(errno as i32)),
+    };
+    (answer, left)
 }
 
 type Body = dyn Fn(&Stage) -> Result<(), Errno>;
@@ -247,6 +379,7 @@ fn call(name: impl Into<String>, body: impl Fn(&Stage) -> Result<(), Errno> + 's
         name: name.into(),
         leaves: true,
         must_fail: true,
+        for_good: false,
         body: Box::new(body),
     }
 }
@@ -269,13 +402,9 @@ struct FailNth(File);
 
 impl FailNth {
     fn new(lab: &Lab) -> Result<Self, Skip> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/proc/thread-self/fail-nth")
-            .map_err(|error| {
-                lab.not_there(format!("the kernel has no fault injection: {error}"))
-            })?;
+        let this = Self::open().map_err(|error| {
+            lab.not_there(format!("the kernel has no fault injection: {error}"))
+        })?;
         // Allocations that may wait, and pages one by one, do not fail unless asked to; each that
         // does is logged with a stack.
         for (setting, value) in [
@@ -290,7 +419,14 @@ impl FailNth {
             let path = format!("/sys/kernel/debug/{setting}");
             fs::write(&path, value).map_err(|error| lab.not_there(format!("{path}: {error}")))?;
         }
-        Ok(Self(file))
+        Ok(this)
+    }
+
+    /// The settings are made already.
+    fn open() -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true);
+        Ok(Self(file.open("/proc/thread-self/fail-nth")?))
     }
 
     /// Does something with its `n`-th allocation failing, from 1 on; tells how many are left until
@@ -328,18 +464,16 @@ fn each(lab: &Lab, nodes: &[&CStr], prepare: Prepare, calls: Vec<Call>) -> Verdi
     for node in nodes {
         let node = node.to_str().unwrap();
         for call in &calls {
-            let Call {
-                name, leaves, body, ..
-            } = call;
-            let usual = {
-                let stage = Stage::new(node, prepare);
-                body(&stage)
+            let name = &call.name;
+            let attempt = |n| match call.for_good {
+                true => in_a_child(|fail_nth| call.attempt(fail_nth, node, prepare, n)),
+                false => call.attempt(&fail_nth, node, prepare, n),
             };
+            let (usual, _) = attempt(ENDLESS);
             let mut n = 0;
             loop {
                 n += 1;
-                let stage = Stage::new(node, prepare);
-                let (answer, left) = fail_nth.during(n, || body(&stage));
+                let (answer, left) = attempt(n);
                 let proper = match answer {
                     Err(errno) if left == 0 => Err(errno) == usual || ERRORS.contains(&errno),
                     answer => answer == usual,
@@ -348,10 +482,6 @@ fn each(lab: &Lab, nodes: &[&CStr], prepare: Prepare, calls: Vec<Call>) -> Verdi
                     proper,
                     "{node}: {name}, allocation {n} failing (left {left}): {answer:?}, usually {usual:?}"
                 );
-                if let Err(reason) = stage.check(*leaves) {
-                    panic!("{node}: after {name}, allocation {n} failing: {reason}");
-                }
-                drop(stage);
                 let deadline = Instant::now() + Duration::from_secs(10);
                 while alive(&control) != before {
                     assert!(

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     io::Read,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
 use nix::{errno::Errno, unistd::pipe};
@@ -118,6 +118,14 @@ pub(crate) fn advise(addr: usize, pages: usize, advice: i32) -> Result<(), Errno
 pub(crate) const MADV_GUARD_INSTALL: i32 = 102;
 pub(crate) const MADV_GUARD_REMOVE: i32 = 103;
 
+/// mseal(2), in pages: what is sealed stays until the process ends.
+pub(crate) fn mseal(addr: usize, pages: usize) -> Result<(), Errno> {
+    // The number is that of asm/unistd_64.h since 6.10; libc has no name for it yet.
+    const SYS_MSEAL: i64 = 462;
+    // SAFETY: it changes no memory.
+    Errno::result(unsafe { libc::syscall(SYS_MSEAL, addr, pages * PAGE, 0) }).map(drop)
+}
+
 /// As in linux/mempolicy.h.
 pub(crate) const MPOL_BIND: i32 = 2;
 
@@ -128,6 +136,44 @@ pub(crate) fn bind(addr: usize, pages: usize, node: u32) -> Result<(), Errno> {
     // SAFETY: it reads one word, and changes no contents.
     let done = unsafe { libc::syscall(libc::SYS_mbind, addr, length, MPOL_BIND, nodes, 64, 0) };
     Errno::result(done).map(drop)
+}
+
+/// An io_uring, for buffers of it: pages that the kernel holds on to for writing (`FOLL_PIN`).
+pub(crate) struct Ring(OwnedFd);
+
+impl Ring {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        // struct io_uring_params, of which all may be zero.
+        let mut parameters = [0_u32; 30];
+        // SAFETY: the structure is as long as that, and is written to; the descriptor is a new one.
+        unsafe {
+            let ring = libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr());
+            Ok(Self(OwnedFd::from_raw_fd(Errno::result(ring)? as i32)))
+        }
+    }
+
+    /// Takes the pages, which must be none of a buffer yet.
+    pub(crate) fn register(&self, addr: usize, pages: usize) -> Result<(), Errno> {
+        const IORING_REGISTER_BUFFERS: u32 = 0;
+        let part = libc::iovec {
+            iov_base: pointer(addr).cast(),
+            iov_len: pages * PAGE,
+        };
+        self.ask(IORING_REGISTER_BUFFERS, &raw const part, 1)
+    }
+
+    /// Gives them back.
+    pub(crate) fn unregister(&self) -> Result<(), Errno> {
+        const IORING_UNREGISTER_BUFFERS: u32 = 1;
+        self.ask(IORING_UNREGISTER_BUFFERS, std::ptr::null(), 0)
+    }
+
+    fn ask(&self, what: u32, parts: *const libc::iovec, count: u32) -> Result<(), Errno> {
+        let ring = self.0.as_raw_fd();
+        // SAFETY: the kernel checks the addresses, and nothing is read into the buffers.
+        let done = unsafe { libc::syscall(libc::SYS_io_uring_register, ring, what, parts, count) };
+        Errno::result(done).map(drop)
+    }
 }
 
 pub(crate) fn pointer(addr: usize) -> *mut u8 {

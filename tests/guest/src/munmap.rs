@@ -220,13 +220,8 @@ fn at_the_limit_of_areas(lab: &Lab) -> Verdict {
 }
 
 fn a_sealed_area_stays(lab: &Lab) -> Verdict {
-    // The number is that of asm/unistd_64.h since 6.10; libc has no name for it yet.
-    const SYS_MSEAL: i64 = 462;
     let (object, addr) = six(lab, SHARED);
-    // SAFETY: it changes no memory.
-    if unsafe { libc::syscall(SYS_MSEAL, addr, 6 * PAGE, 0) } != 0 {
-        return Err(Skip::new(format!("mseal: {}", Errno::last())));
-    }
+    mseal(addr, 6).map_err(|errno| Skip::new(format!("mseal: {errno}")))?;
     for (page, pages) in [(0, 6), (0, 1), (2, 2), (5, 1)] {
         assert_eq!(
             try_unmap(addr + page * PAGE, pages * PAGE),

@@ -135,48 +135,15 @@ fn writers_first(lab: &Lab) -> Verdict {
 fn direct_io_first(lab: &Lab) -> Verdict {
     let object = lab.open(4);
     let addr = map(&object, SHARED, 0, 4);
-    let buffers = Buffers::register(addr, 2)?;
+    let ring = Ring::new().map_err(|errno| Skip(format!("no io_uring: {errno}")))?;
+    ring.register(addr, 2)
+        .map_err(|errno| Skip(format!("no buffers for io_uring: {errno}")))?;
     unmap(addr, 4);
     assert_eq!(lab.seal(&object, Seals::WRITE), Err(Errno::EBUSY));
     assert_eq!(lab.seals(&object), Seals::empty());
-    buffers.unregister();
+    ring.unregister().unwrap();
     lab.seal(&object, Seals::WRITE).unwrap();
     Ok(())
-}
-
-/// Buffers of an io_uring.
-struct Buffers(std::os::fd::OwnedFd);
-
-impl Buffers {
-    fn register(addr: usize, pages: usize) -> Result<Self, Skip> {
-        use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-        // struct io_uring_params, of which all may be zero.
-        let mut parameters = [0_u32; 30];
-        // SAFETY: the structure is as long as that, and is written to.
-        let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
-        let ring = Errno::result(ring).map_err(|errno| Skip(format!("no io_uring: {errno}")))?;
-        // SAFETY: it is a new descriptor.
-        let ring = unsafe { OwnedFd::from_raw_fd(ring as i32) };
-        let part = libc::iovec {
-            iov_base: pointer(addr).cast(),
-            iov_len: pages * PAGE,
-        };
-        // IORING_REGISTER_BUFFERS
-        // SAFETY: the kernel checks the address, and nothing is read into the buffers.
-        let done =
-            unsafe { libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), 0, &part, 1) };
-        Errno::result(done).map_err(|errno| Skip(format!("no buffers for io_uring: {errno}")))?;
-        Ok(Self(ring))
-    }
-
-    fn unregister(self) {
-        use std::os::fd::AsRawFd;
-        let (fd, none) = (self.0.as_raw_fd(), std::ptr::null::<u8>());
-        // IORING_UNREGISTER_BUFFERS
-        // SAFETY: it takes no argument.
-        let done = unsafe { libc::syscall(libc::SYS_io_uring_register, fd, 1, none, 0) };
-        assert_eq!(Errno::result(done), Ok(0));
-    }
 }
 
 fn future_write(lab: &Lab) -> Verdict {

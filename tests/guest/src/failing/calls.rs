@@ -2,6 +2,7 @@
 //! The calls on an object as a fresh one is: pages by pages, without rules, and nobody watches.
 
 use std::{
+    cell::OnceCell,
     ffi::CStr,
     fs,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -50,6 +51,40 @@ pub(super) fn opening() -> Vec<Call> {
     calls
 }
 
+/// What mmap says when a hook forbids it.
+pub(super) fn refusing() -> Vec<Call> {
+    let mut calls = Vec::new();
+    for (kind, name) in [(SHARED, "shared"), (PRIVATE, "private")] {
+        let map = move |stage: &Stage| {
+            let fixed = kind | libc::MAP_FIXED;
+            try_map(&stage.device, stage.shared + 4 * PAGE, 4, RW, fixed, 2).map(drop)
+        };
+        calls.push(call(format!("mmap {name}"), map));
+        // The second one is asked on one of the nodes only, when there is an area already.
+        for hook in [Hook::Mmap, Hook::Mapped] {
+            let name = format!("mmap {name} that {} forbids", hook.name());
+            calls.push(call(name, move |stage| {
+                let mut rule = sys::vmalab_rule {
+                    hook: hook as u32,
+                    answer: sys::VMALAB_ANSWER_ERRNO,
+                    error: libc::EXDEV as u32,
+                    nth: 1,
+                    times: 1,
+                    ..Default::default()
+                };
+                errno(stage.device.add_rule(&mut rule).map(drop))?;
+                map(stage)
+            }));
+        }
+    }
+    calls
+}
+
+/// What the library says, as the kernel said it.
+pub(super) fn errno(done: Result<(), vmalab::Error>) -> Result<(), Errno> {
+    done.map_err(|error| Errno::from_raw(error.errno()))
+}
+
 /// The node, without memory of this process.
 pub(super) fn open(node: &CStr) -> Result<OwnedFd, Errno> {
     // SAFETY: the path is a string, and the descriptor nobody else's.
@@ -76,9 +111,7 @@ pub(super) fn faulting() -> Vec<Call> {
             advise(s.private + 12 * PAGE, 2, WRITE)
         }),
         call("the first write to pages that are tracked", |s| {
-            s.device
-                .set_hooks(HookSet::PageMkwrite)
-                .map_err(|error| Errno::from_raw(error.errno()))?;
+            errno(s.device.set_hooks(HookSet::PageMkwrite))?;
             try_map(&s.device, s.place, PAGES, RW, SHARED | libc::MAP_FIXED, 0)?;
             advise(s.place, PAGES, WRITE)
         }),
@@ -154,6 +187,7 @@ pub(super) fn changing() -> Vec<Call> {
         let mut add = |name: &str, body: fn(usize) -> Result<(), Errno>| {
             let call = call(format!("{name}, {kind}"), move |stage| body(at(stage)));
             calls.push(match name {
+                "mseal of the middle" => call.for_good(),
                 "mprotect"
                 | "msync"
                 | "MADV_DONTNEED in the middle"
@@ -164,6 +198,7 @@ pub(super) fn changing() -> Vec<Call> {
         };
         add("mprotect", |at| protect(at, PAGES, RO));
         add("mprotect of the middle", |at| protect(at + 4 * PAGE, 4, RO));
+        add("mseal of the middle", |at| mseal(at + 4 * PAGE, 4));
         add("mlock of the middle", |at| {
             // SAFETY: it changes no memory.
             Errno::result(unsafe { libc::mlock(pointer(at + 4 * PAGE).cast(), 8 * PAGE) }).map(drop)
@@ -213,7 +248,7 @@ pub(super) fn forking() -> Vec<Call> {
 pub(super) fn asking() -> Vec<Call> {
     let zeros = |(name, request): &(&'static str, u32)| {
         let (request, size) = (*request, size_in(*request));
-        assert!(size < ROOM * PAGE);
+        assert!(size < ARGUMENT * PAGE);
         let zeros = call(format!("{name} with zeros"), move |stage| {
             if !OF_A_WATCH.contains(&request) {
                 return stage.ioctl(request);
@@ -344,10 +379,7 @@ pub(super) fn asking() -> Vec<Call> {
     for pages in [4, PAGES + 1, 1 << 20] {
         calls.push(call(
             format!("VMALAB_IOC_SET_SIZE to {pages} pages"),
-            move |stage| {
-                let done = stage.device.set_size((pages * PAGE) as u64);
-                done.map_err(|error| Errno::from_raw(error.errno()))
-            },
+            move |stage| errno(stage.device.set_size((pages * PAGE) as u64)),
         ));
     }
     calls
@@ -438,6 +470,33 @@ pub(super) fn lending() -> Vec<Call> {
                 Errno::result(done).map(drop)
             },
         ));
+        // The file comes with the first attempt, in which nothing fails, and so does the ring.
+        for (way, write) in [("into", false), ("out of", true)] {
+            let file = OnceCell::new();
+            let name = format!("direct I/O {way} it, {kind}");
+            calls.push(call(name, move |stage| {
+                let file = file.get_or_init(direct).as_ref().map_err(|errno| *errno)?;
+                let (file, at) = (file.as_raw_fd(), pointer(new(stage)).cast());
+                // SAFETY: the stage maps the pages.
+                Errno::result(unsafe {
+                    match write {
+                        true => libc::pwrite(file, at, 2 * PAGE, 0),
+                        false => libc::pread(file, at, 2 * PAGE, 0),
+                    }
+                })
+                .map(drop)
+            }));
+        }
+        // Its pages are pinned, which a tmpfs does without.
+        let ring = OnceCell::new();
+        calls.push(call(format!("buffers of io_uring, {kind}"), move |stage| {
+            let ring = ring
+                .get_or_init(Ring::new)
+                .as_ref()
+                .map_err(|errno| *errno)?;
+            ring.register(new(stage), 2)?;
+            ring.unregister()
+        }));
         calls.push(call(format!("mbind of the middle, {kind}"), move |stage| {
             let (at, node) = (new(stage) - 6 * PAGE, 1_u64);
             // SAFETY: it changes no memory, and the mask is as long as said.
@@ -503,6 +562,17 @@ pub(super) fn lending() -> Vec<Call> {
         }
     }));
     calls
+}
+
+/// A file of two pages that is read and written past the page cache, or as if it were.
+fn direct() -> Result<OwnedFd, Errno> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE | libc::O_DIRECT)
+        .open(std::env::temp_dir());
+    let done = file.and_then(|file| file.set_len(2 * PAGE as u64).map(|()| file.into()));
+    done.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
 fn iovec(at: usize, pages: usize) -> libc::iovec {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use vmalab::{AreaFlags, Device, Hook, HookSet, Watch};
 
-use super::*;
+use super::{calls::errno, *};
 
 /// Where 2 MiB are mapped, by one entry of the page table, if there is memory for it.
 pub(super) const HUGE: usize = 1 << 44;
@@ -43,8 +43,10 @@ pub(super) fn in_pieces(device: &Device) -> Option<Watch> {
     None
 }
 
-fn errno(done: Result<(), vmalab::Error>) -> Result<(), Errno> {
-    done.map_err(|error| Errno::from_raw(error.errno()))
+/// The same, by frame.
+pub(super) fn by_frame_in_pieces(device: &Device) -> Option<Watch> {
+    in_pieces(device);
+    by_frame(device)
 }
 
 /// Maps the second piece of 2 MiB and touches it, with these hooks.
@@ -159,4 +161,69 @@ pub(super) fn frames() -> Vec<Call> {
             errno(stage.device.set_size((6 * PAGE) as u64))
         }),
     ]
+}
+
+/// Maps a second piece of so many pages at `at`: none of it is mapped yet, and all of it is there, if
+/// `is_there`.
+fn second_piece(stage: &Stage, at: usize, pages: usize, is_there: bool) -> Result<(), Errno> {
+    errno(stage.device.set_folio_size((pages * PAGE) as u64))?;
+    errno(stage.device.set_size((2 * pages * PAGE) as u64))?;
+    if is_there {
+        let (fd, from) = (stage.device.as_raw_fd(), pointer(stage.argument).cast());
+        // SAFETY: the buffer is that long.
+        Errno::result(unsafe { libc::pwrite(fd, from, 1, (pages * PAGE) as i64) })?;
+    }
+    let flags = SHARED | libc::MAP_FIXED;
+    try_map(&stage.device, at, pages, RW, flags, pages).map(drop)
+}
+
+/// What takes a larger piece apart: a frame of it is mapped.
+pub(super) fn frames_of_pieces() -> Vec<Call> {
+    /// Which page of the piece is touched.
+    const PAGE_OF_IT: usize = 3;
+    let touch = |at: usize| {
+        // SAFETY: it is mapped, and nobody minds what it shows.
+        unsafe { pointer(at + PAGE_OF_IT * PAGE).write_volatile(1) };
+    };
+    let mut calls = Vec::new();
+    for (name, is_there) in [("a new piece", false), ("a piece that is there", true)] {
+        calls.push(call(format!("the processor reads {name}"), move |stage| {
+            second_piece(stage, stage.place, PAGES, is_there)?;
+            // SAFETY: it is mapped.
+            unsafe { pointer(stage.place + PAGE_OF_IT * PAGE).read_volatile() };
+            Ok(())
+        }));
+        calls.push(call(
+            format!("the processor writes to {name}"),
+            move |stage| {
+                second_piece(stage, stage.place, PAGES, is_there)?;
+                touch(stage.place);
+                Ok(())
+            },
+        ));
+        calls.push(call(format!("the kernel writes to {name}"), move |stage| {
+            second_piece(stage, stage.place, PAGES, is_there)?;
+            let to = pointer(stage.place + PAGE_OF_IT * PAGE).cast();
+            // SAFETY: so much is mapped.
+            let done = unsafe { libc::read(stage.zeros.as_raw_fd(), to, 2 * PAGE) };
+            Errno::result(done).map(drop)
+        }));
+    }
+    calls.push(call("the processor writes to 2 MiB", move |stage| {
+        second_piece(stage, HUGE, OF_HUGE, true)?;
+        touch(HUGE);
+        Ok(())
+    }));
+    calls.push(call("a hole in the rest of a piece", move |stage| {
+        second_piece(stage, stage.place, PAGES, true)?;
+        touch(stage.place);
+        let hole = (PAGES + 9) * PAGE..(PAGES + 11) * PAGE;
+        errno(stage.device.punch_hole(hole.start as u64..hole.end as u64))
+    }));
+    calls.push(call("an end within the rest of a piece", move |stage| {
+        second_piece(stage, stage.place, PAGES, true)?;
+        touch(stage.place);
+        errno(stage.device.set_size(((PAGES + 10) * PAGE) as u64))
+    }));
+    calls
 }
