@@ -449,12 +449,13 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         let ops = best.ops.clone();
         shrink(&ops, &world, until, |ops| -> Result<_, OracleError> {
             let found = self.case(best.world, ops)?;
+            let results = |n: usize| self.predicted[..n].iter().map(|outcome| outcome.result);
             Ok(match found {
                 None => Shows::Nothing,
                 Some(found) if found.essence() != essence => Shows::Other(found.ops.len() - 1),
                 Some(found) => {
                     best = found;
-                    Shows::Same(best.ops.len())
+                    Shows::Same(results(best.ops.len()).collect())
                 }
             })
         })?;

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! [`shrink`]: the fewest and simplest operations that show the same.
 //!
-//! First whole runs of operations are left out (delta debugging); then the arguments of each operation are
-//! made simpler: aligned, shorter, with fewer flags, without a file; then pages of the arena go. What
-//! is kept still shows the same; each step makes some number smaller and none larger, so that it ends.
+//! First whole runs of operations are left out (delta debugging). Where that gets stuck, or few are left, what the
+//! kernel chose the address of is asked for there: else each such address depends on all that was mapped before.
+//! Then the arguments of each operation are made simpler: aligned, shorter, with fewer flags, without a file; then
+//! pages of the arena go. What is kept still shows the same; but for the addresses, which are asked for in the first
+//! rounds alone, each step makes some number smaller and none larger, so that it ends.
 
 use std::time::Instant;
 
-use vmalab_model::{MapFlags, Op, PAGE_SIZE};
+use vmalab_model::{Errno, MapFlags, MremapFlags, Op, PAGE_SIZE};
 
 use crate::call::{Call, Kind, NO_FILE};
 use crate::oracle::World;
 
 /// What a sequence shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// The same, after so many operations.
-    Same(usize),
+    /// The same, after so many operations as there are results.
+    Same(Vec<Result<u64, Errno>>),
     /// Something else, by the operation of that place: what it shows later is not known.
     Other(usize),
     /// Nothing.
@@ -26,6 +28,10 @@ pub enum Shows {
 /// How often an operation that shows something else is left out of a candidate. What is wrong shows in
 /// many ways, and in others once some operations are gone.
 const LEFT_OUT: u32 = 40;
+/// In so many rounds chosen addresses are asked for.
+const ROUNDS_OF_ADDRESSES: u32 = 3;
+/// Of so few operations each address is tried by itself.
+const FEW: usize = 64;
 
 /// Makes a sequence small. `shows` plays one.
 ///
@@ -41,23 +47,39 @@ pub fn shrink<E>(
 ) -> Result<Vec<Op>, E> {
     let mut shrinker = Shrinker {
         ops: ops.to_vec(),
+        results: Vec::new(),
         world,
         until,
         shows,
     };
-    loop {
+    // It is known what it shows, but not yet what each operation gave.
+    shrinker.take(ops.to_vec())?;
+    for round in 0.. {
         let before = shrinker.ops.clone();
-        shrinker.fewer_operations()?;
+        // Where long runs can be left out as it is, that is quicker.
+        shrinker.fewer_operations(before.len() / 32)?;
+        if round < ROUNDS_OF_ADDRESSES && shrinker.ops.len() > before.len() / 4 {
+            shrinker.asked_for_addresses()?;
+        }
+        shrinker.fewer_operations(1)?;
+        if round < ROUNDS_OF_ADDRESSES {
+            shrinker.asked_for_addresses()?;
+            shrinker.addresses_in_the_arena()?;
+            shrinker.fewer_operations(1)?;
+        }
         shrinker.simpler_arguments()?;
         shrinker.fewer_pages()?;
         if shrinker.ops == before || shrinker.is_late() {
-            return Ok(shrinker.ops);
+            break;
         }
     }
+    Ok(shrinker.ops)
 }
 
 struct Shrinker<'a, F> {
     ops: Vec<Op>,
+    /// What each of them gave.
+    results: Vec<Result<u64, Errno>>,
     world: &'a World,
     until: Instant,
     shows: F,
@@ -72,9 +94,10 @@ impl<E, F: FnMut(&[Op]) -> Result<Shows, E>> Shrinker<'_, F> {
     fn take(&mut self, mut candidate: Vec<Op>) -> Result<bool, E> {
         for _ in 0..LEFT_OUT {
             match (self.shows)(&candidate)? {
-                Shows::Same(length) => {
-                    candidate.truncate(length);
+                Shows::Same(results) => {
+                    candidate.truncate(results.len());
                     self.ops = candidate;
+                    self.results = results;
                     return Ok(true);
                 }
                 Shows::Other(place) if !self.is_late() => drop(candidate.remove(place)),
@@ -84,10 +107,79 @@ impl<E, F: FnMut(&[Op]) -> Result<Shows, E>> Shrinker<'_, F> {
         Ok(false)
     }
 
-    /// Leaves runs of operations out, long ones first, as long as one can be.
-    fn fewer_operations(&mut self) -> Result<(), E> {
+    /// Asks for the addresses that the kernel chose: for all; of few, for each.
+    fn asked_for_addresses(&mut self) -> Result<(), E> {
+        let asked = |(op, result): (&Op, &Result<u64, Errno>)| match *result {
+            Ok(addr) => asking_for(op, addr),
+            Err(_) => *op,
+        };
+        let all: Vec<Op> = self.ops.iter().zip(&self.results).map(asked).collect();
+        if all == self.ops || self.is_late() || self.take(all)? || self.ops.len() > FEW {
+            return Ok(());
+        }
+        for at in 0..self.ops.len() {
+            // One that was taken may be shorter.
+            let (Some(op), Some(&Ok(addr))) = (self.ops.get(at), self.results.get(at)) else {
+                continue;
+            };
+            let mut candidate = self.ops.clone();
+            candidate[at] = asking_for(op, addr);
+            if candidate != self.ops && !self.is_late() {
+                self.take(candidate)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what lies where the kernel chooses addresses to the arena, together: to its begin, or behind all else
+    /// there.
+    fn addresses_in_the_arena(&mut self) -> Result<(), E> {
+        let (arena, Some(chosen)) = (self.world.arena.clone(), self.world.chosen.clone()) else {
+            return Ok(());
+        };
+        let addrs = |ops: &[Op]| -> Vec<u64> {
+            let calls: Vec<Call> = ops.iter().map(Call::from).collect();
+            let args = calls.iter().flat_map(|call| call.args());
+            let addrs = args.filter(|(_, kind, _)| *kind == Kind::Addr);
+            addrs.map(|(.., value)| value).collect()
+        };
+        let all = addrs(&self.ops);
+        let Some(lowest) = all
+            .iter()
+            .copied()
+            .filter(|addr| chosen.contains(addr))
+            .min()
+        else {
+            return Ok(());
+        };
+        let highest = all
+            .iter()
+            .copied()
+            .filter(|addr| arena.contains(addr))
+            .max();
+        let behind = highest.map(|addr| (addr & !(PAGE_SIZE - 1)) + 8 * PAGE_SIZE);
+        for to in [Some(arena.start), behind].into_iter().flatten() {
+            let moved = |op: &Op| {
+                let mut call = Call::from(op);
+                for (index, (_, kind)) in call.signature.args.iter().enumerate() {
+                    if *kind == Kind::Addr && chosen.contains(&call.args[index]) {
+                        call.args[index] = to + (call.args[index] - (lowest & !(PAGE_SIZE - 1)));
+                    }
+                }
+                Op::from(&call)
+            };
+            let candidate: Vec<Op> = self.ops.iter().map(moved).collect();
+            if self.is_late() || self.take(candidate)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves runs of operations out, long ones first, none shorter than that, as long as one can be.
+    fn fewer_operations(&mut self, shortest: usize) -> Result<(), E> {
         let mut chunk = self.ops.len().div_ceil(2);
-        while chunk > 0 {
+        while chunk >= shortest.max(1) {
             let mut at = 0;
             let mut taken = false;
             while at < self.ops.len() && !self.is_late() {
@@ -150,6 +242,32 @@ impl<E, F: FnMut(&[Op]) -> Result<Shows, E>> Shrinker<'_, F> {
         Ok(())
     }
 }
+
+/// An operation that asks for the address that the kernel chose, if it did.
+fn asking_for(op: &Op, chosen: u64) -> Op {
+    let mut asking = *op;
+    match &mut asking {
+        Op::Mmap(args) if !args.flags.intersects(FIXED) => {
+            args.addr = chosen;
+            args.flags |= MapFlags::FIXED;
+        }
+        Op::Mremap {
+            addr,
+            flags,
+            new_addr,
+            ..
+        } if *addr != chosen && !flags.contains(MremapFlags::FIXED) => {
+            *flags |= MremapFlags::FIXED;
+            *new_addr = chosen;
+        }
+        Op::Shmat { addr, .. } => *addr = chosen,
+        _ => {}
+    }
+    asking
+}
+
+/// With these the address is not the kernel's choice.
+const FIXED: MapFlags = MapFlags(MapFlags::FIXED.0 | MapFlags::FIXED_NOREPLACE.0);
 
 /// An operation without a page of the arena. The offsets in files that follow the addresses go with
 /// them, if so wanted.
@@ -259,7 +377,7 @@ mod tests {
     use crate::peer::Peer;
     use std::convert::Infallible;
     use std::time::Duration;
-    use vmalab_model::{Backing, Mmap, Prot, Rules};
+    use vmalab_model::{AddressSpace, Backing, Mmap, Prot, Rules};
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)
@@ -300,7 +418,7 @@ mod tests {
                             .as_ref()
                             .is_some_and(|range| addr > range.start && range.contains(&addr)) =>
                     {
-                        return Ok::<_, Infallible>(Shows::Same(index + 1));
+                        return Ok::<_, Infallible>(Shows::Same(vec![Ok(0); index + 1]));
                     }
                     _ => {}
                 }
@@ -322,12 +440,53 @@ mod tests {
         );
     }
 
+    /// The last of many mappings, each of which the kernel put below the one before: the others are what its
+    /// address comes from, until it is asked for.
+    #[test]
+    fn an_address_that_was_chosen_is_asked_for() {
+        let peer = Peer::new(Rules::V7_2);
+        let world = &peer.worlds()[0];
+        let prots = [Prot::READ, Prot::WRITE].into_iter().cycle();
+        let mut ops: Vec<Op> = prots
+            .take(16)
+            .map(|prot| {
+                Op::Mmap(Mmap {
+                    addr: 0,
+                    len: PAGE_SIZE,
+                    prot,
+                    flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+                    backing: Backing::None,
+                    offset: 0,
+                })
+            })
+            .collect();
+        ops.push(Op::Mprotect {
+            addr: world.limits.mmap_base - 16 * PAGE_SIZE,
+            len: PAGE_SIZE,
+            prot: Prot::EXEC,
+        });
+        // Something is protected otherwise.
+        let shows = |ops: &[Op]| {
+            let mut space: AddressSpace = AddressSpace::new(Rules::V7_2, world.limits);
+            let results: Vec<_> = ops.iter().map(|op| space.apply(op).result).collect();
+            Ok::<_, Infallible>(match (ops.last(), results.last()) {
+                (Some(Op::Mprotect { .. }), Some(Ok(_))) => Shows::Same(results),
+                _ => Shows::Nothing,
+            })
+        };
+        let short = shrink(&ops, world, soon(), shows).unwrap();
+        let [Op::Mmap(map), Op::Mprotect { addr, .. }] = short[..] else {
+            panic!("{short:#x?}");
+        };
+        assert_eq!((map.addr, addr), (world.arena.start, world.arena.start));
+    }
+
     #[test]
     fn it_stops_in_time() {
         let peer = Peer::new(Rules::V7_2);
         let ops = [Op::Fork; 9];
         let short = shrink(&ops, &peer.worlds()[0], Instant::now(), |ops| {
-            Ok::<_, Infallible>(Shows::Same(ops.len()))
+            Ok::<_, Infallible>(Shows::Same(vec![Ok(0); ops.len()]))
         });
         assert_eq!(short.unwrap(), ops);
     }

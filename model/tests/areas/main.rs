@@ -605,6 +605,11 @@ fn signals_of_a_touch() {
     let fault = |signal| (Some(Errno::EFAULT), Some(signal));
     assert_eq!(signal(&touch(BASE)), fault(Signal::Unmapped));
     assert_eq!(signal(&touch(BASE + 2 * PAGE_SIZE)), fault(Signal::Key));
+    let written = Op::Touch {
+        addr: BASE + 2 * PAGE_SIZE,
+        write: true,
+    };
+    assert_eq!(signal(&written), fault(Signal::Key));
     // The last page that a process cannot have, no address, and the kernel's own.
     for (addr, expected) in [
         ((1 << 47) - 1, Signal::Unmapped),
