@@ -56,6 +56,8 @@ struct Objects {
     names: RBTree<Name, u64>,
     /// Objects that tasks are about to open by name, by the number of the task: see [`open_named`].
     opening: RBTree<i32, Claim>,
+    /// The number of the object where the shrinker goes on.
+    next_ahead: u64,
 }
 
 struct Entry {
@@ -122,6 +124,7 @@ pub(crate) fn init() {
         by_number: RBTree::new(),
         names: RBTree::new(),
         opening: RBTree::new(),
+        next_ahead: 0,
     });
 }
 
@@ -243,19 +246,32 @@ pub(crate) fn open_named(file: &File, name: &Name, wanted: u32) -> Result<isize>
     Ok(number as isize)
 }
 
-/// Looks at `wanted` pages that were allocated ahead, or about as many, in all objects, and frees those that
-/// nobody has used since. For the shrinker.
+/// Looks at `wanted` pages that were allocated ahead, or about as many, and frees those that nobody has used
+/// since. For the shrinker: each call goes on where the last one has ended.
 pub(crate) fn drop_unused(wanted: usize) -> Scanned {
+    /// So many objects are looked at under one lock, at most. Most have no such page.
+    const OBJECTS: usize = 512;
+
     let mut done = Scanned::default();
     let _ = with(|all| {
-        for entry in all.by_number.values() {
+        let mut at = all.by_number.cursor_lower_bound_mut(&all.next_ahead);
+        for _ in 0..OBJECTS {
+            let Some(cursor) = at else {
+                all.next_ahead = 0;
+                return Ok(());
+            };
+            let (number, entry) = cursor.current();
+            all.next_ahead = *number;
             if done.scanned >= wanted {
-                break;
+                return Ok(());
             }
             let more = entry.object.drop_unused(wanted - done.scanned);
             done.scanned += more.scanned;
             done.freed += more.freed;
+            at = cursor.move_next();
         }
+        // There is more to look at, so that this is not all that can be done now.
+        done.scanned = done.scanned.max(1);
         Ok(())
     });
     done
