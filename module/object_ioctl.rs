@@ -113,10 +113,9 @@ pub(crate) fn written(
     {
         return Err(EINVAL);
     }
+    // Also to look makes others fault again.
+    check_writable(file)?;
     let clear = wanted.flags & VMALAB_WRITTEN_CLEAR != 0;
-    if clear {
-        check_writable(file)?;
-    }
     let end = wanted.offset.checked_add(wanted.length).ok_or(EINVAL)?;
     // Nothing is past the end of the object.
     let last = end.min(object.size()).max(wanted.offset);

@@ -185,6 +185,10 @@ struct vmalab_fallocate {
 /*
  * What can no longer be done with the object, by anyone: the numbers are those
  * of F_ADD_SEALS, which the kernel does not let through to a device.
+ *
+ * They bind size and contents. Rules (VMALAB_IOC_ADD_RULE) and what new areas get
+ * stay in the hands of whoever has a descriptor for writing: who must not be
+ * delayed or get a signal maps no object that others may steer.
  */
 enum vmalab_seal {
 	VMALAB_SEAL_SEAL = 0x01,	/* adding seals */
@@ -284,8 +288,9 @@ struct vmalab_name {
  * because a hole was punched or the end was moved are not told.
  *
  * EINVAL: no multiples of the page size, or no space for a range. EBADF: the
- * flag is set, and the descriptor is not open for writing. ENOMEM. After EFAULT
- * nothing has been cleared.
+ * descriptor is not open for writing; also without the flag, pages are
+ * write-protected to learn it, and who writes to them faults again. ENOMEM. After
+ * EFAULT nothing has been cleared.
  */
 #define VMALAB_IOC_WRITTEN	_IOWR(VMALAB_IOC_TYPE, 0x13, struct vmalab_written)
 /*

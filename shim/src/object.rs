@@ -114,7 +114,8 @@ impl Device {
     /// Which pages of `range` have been written to since they were [taken](Self::take_written) last.
     ///
     /// # Errors
-    /// As those of [`take_written`](Self::take_written), but for `EBADF`.
+    /// As those of [`take_written`](Self::take_written): pages are write-protected to learn it, so that who
+    /// writes to them faults again.
     pub fn written(&self, range: Range<u64>) -> Result<Written, Error> {
         self.all_written(range, 0)
     }
