@@ -129,10 +129,18 @@ impl Folio {
         unsafe { helpers::vmalab_folio_nr_pages(self.as_ptr()) }
     }
 
-    /// Whether memory of it has failed (`memory_failure`), which nobody must look at any more.
+    /// Whether memory of it has failed (`memory_failure`): of a large one, which could not be split then,
+    /// any.
     pub(crate) fn has_failed(&self) -> bool {
         // SAFETY: By the type invariants, the folio is alive.
         unsafe { helpers::vmalab_folio_has_failed(self.as_ptr()) }
+    }
+
+    /// Whether the memory of the page at `index` of a page cache, which is in this folio, has failed, so that
+    /// nobody must look at it any more.
+    pub(crate) fn page_has_failed(&self, index: usize) -> bool {
+        // SAFETY: By the type invariants, the folio is alive.
+        unsafe { helpers::vmalab_page_has_failed(self.as_ptr(), index) }
     }
 
     /// The number of its first page frame.

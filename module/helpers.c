@@ -37,31 +37,33 @@ void vmalab_release_fault_lock(struct vm_fault *vmf)
 }
 
 /* The kernel has functions for some orders, and none without huge pages. */
-unsigned int vmalab_insert_folio(struct vm_fault *vmf, struct folio *folio, unsigned int order,
-				 bool write)
+/*
+ * Not for writing: an entry may be written to if the area's pages may. Else the
+ * kernel would warn of what others put there meanwhile.
+ */
+unsigned int vmalab_insert_folio(struct vm_fault *vmf, struct folio *folio, unsigned int order)
 {
 	if (folio_order(folio) != order)
 		return VM_FAULT_FALLBACK;
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
 	if (order == PMD_ORDER)
-		return vmf_insert_folio_pmd(vmf, folio, write);
+		return vmf_insert_folio_pmd(vmf, folio, false);
 #ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
 	if (order == PUD_ORDER)
-		return vmf_insert_folio_pud(vmf, folio, write);
+		return vmf_insert_folio_pud(vmf, folio, false);
 #endif
 #endif
 	return VM_FAULT_FALLBACK;
 }
 
-unsigned int vmalab_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order,
-			       bool write)
+unsigned int vmalab_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order)
 {
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
 	if (order == PMD_ORDER)
-		return vmf_insert_pfn_pmd(vmf, pfn, write);
+		return vmf_insert_pfn_pmd(vmf, pfn, false);
 #ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
 	if (order == PUD_ORDER)
-		return vmf_insert_pfn_pud(vmf, pfn, write);
+		return vmf_insert_pfn_pud(vmf, pfn, false);
 #endif
 #endif
 	return VM_FAULT_FALLBACK;
@@ -129,9 +131,12 @@ unsigned long vmalab_folio_nr_pages(struct folio *folio)
 	return folio_nr_pages(folio);
 }
 
+/* As folio_maybe_dma_pinned(), which takes a thousand mappings of a single page for a pin. */
 bool vmalab_folio_maybe_dma_pinned(struct folio *folio)
 {
-	return folio_maybe_dma_pinned(folio);
+	return folio_maybe_dma_pinned(folio) &&
+	       (folio_test_large(folio) ||
+		folio_ref_count(folio) - folio_expected_ref_count(folio) >= GUP_PIN_COUNTING_BIAS);
 }
 
 /*
@@ -150,10 +155,16 @@ void vmalab_folio_clear_dirty(struct folio *folio)
 	folio_clear_dirty(folio);
 }
 
-/* Whether memory of it has failed, which nobody must look at any more. */
+/* Whether memory of it has failed: of a large one that could not be split, any. */
 bool vmalab_folio_has_failed(struct folio *folio)
 {
 	return folio_contain_hwpoisoned_page(folio);
+}
+
+/* Whether the page at @index has failed, which nobody must look at any more. */
+bool vmalab_page_has_failed(struct folio *folio, pgoff_t index)
+{
+	return PageHWPoison(folio_file_page(folio, index));
 }
 
 static bool is_zeros(struct folio *folio)
@@ -528,6 +539,26 @@ bool vmalab_vma_is_sealed(const struct vm_area_struct *vma)
 bool vmalab_vma_is_locked(const struct vm_area_struct *vma)
 {
 	return vma->vm_flags & VM_LOCKED;
+}
+
+/*
+ * Whether there is an entry of this order where the fault is, or a table of
+ * smaller ones. It may change at any time, but for one: nobody makes an entry for
+ * a folio that is locked, or takes it away and puts another in its place.
+ */
+bool vmalab_fault_has_entry(const struct vm_fault *vmf, unsigned int order)
+{
+	if (order == PMD_ORDER)
+		return !pmd_none(pmdp_get_lockless(vmf->pmd));
+	return !pud_none(pudp_get(vmf->pud));
+}
+
+/* Whether that is an entry for a huge page, or for one that is being moved. */
+bool vmalab_fault_is_huge(const struct vm_fault *vmf)
+{
+	pmd_t pmd = pmdp_get_lockless(vmf->pmd);
+
+	return !pmd_none(pmd) && (!pmd_present(pmd) || pmd_trans_huge(pmd));
 }
 
 /* For a fault where there is no page: what is in the page table is a mark, if anything. */

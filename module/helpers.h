@@ -26,10 +26,8 @@ struct vma_iterator;
 
 /* vm_ops: <linux/mm.h>; unsigned int is vm_fault_t */
 void vmalab_release_fault_lock(struct vm_fault *vmf);
-unsigned int vmalab_insert_folio(struct vm_fault *vmf, struct folio *folio, unsigned int order,
-				 bool write);
-unsigned int vmalab_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order,
-			       bool write);
+unsigned int vmalab_insert_folio(struct vm_fault *vmf, struct folio *folio, unsigned int order);
+unsigned int vmalab_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order);
 struct folio *vmalab_page_folio_get(struct page *page);
 
 /* steer: <linux/sched/signal.h>, <linux/hrtimer.h>, <linux/capability.h> */
@@ -49,6 +47,7 @@ bool vmalab_folio_maybe_dma_pinned(struct folio *folio);
 bool vmalab_folio_written(struct folio *folio);
 void vmalab_folio_clear_dirty(struct folio *folio);
 bool vmalab_folio_has_failed(struct folio *folio);
+bool vmalab_page_has_failed(struct folio *folio, pgoff_t index);
 bool vmalab_folio_unused(struct folio *folio);
 bool vmalab_release_folio(struct folio *folio, gfp_t gfp);
 void vmalab_invalidate_unused(struct address_space *mapping, pgoff_t first, pgoff_t last);
@@ -108,6 +107,8 @@ unsigned long vmalab_vma_flags(const struct vm_area_struct *vma);
 unsigned int vmalab_vma_class(const struct vm_area_struct *vma);
 bool vmalab_vma_is_sealed(const struct vm_area_struct *vma);
 bool vmalab_vma_is_locked(const struct vm_area_struct *vma);
+bool vmalab_fault_has_entry(const struct vm_fault *vmf, unsigned int order);
+bool vmalab_fault_is_huge(const struct vm_fault *vmf);
 bool vmalab_fault_has_mark(const struct vm_fault *vmf);
 bool vmalab_userfaultfd_armed(struct vm_area_struct *vma);
 bool vmalab_vma_anon_vma(struct vm_area_struct *vma, unsigned long *anon_vma,

@@ -426,7 +426,7 @@ impl PageCache {
                 return Ok(done);
             };
             let copied = match self.get(part.index) {
-                Some(folio) if folio.has_failed() => {
+                Some(folio) if folio.page_has_failed(part.index) => {
                     return if done > 0 { Ok(done) } else { Err(EIO) }
                 }
                 // SAFETY: `folio` keeps the page alive, and the part is within it.
@@ -476,7 +476,8 @@ impl PageCache {
                 if !found(part.clone()) {
                     return part.start;
                 }
-                if clear && !self.has_frames() {
+                // The kernel would take a clean one away whose memory has failed.
+                if clear && !self.has_frames() && !folio.has_failed() {
                     // SAFETY: The folio is locked.
                     unsafe { helpers::vmalab_folio_clear_dirty(folio.as_ptr()) };
                 }
@@ -740,9 +741,9 @@ impl Frame<'_> {
         self.index
     }
 
-    /// Whether its memory has failed: see [`Folio::has_failed`].
+    /// Whether its memory has failed: see [`Folio::page_has_failed`].
     pub(crate) fn has_failed(&self) -> bool {
-        self.folio.has_failed()
+        self.folio.page_has_failed(self.index)
     }
 
     /// The cache that the page is in.
@@ -867,7 +868,7 @@ impl Locked<'_> {
     }
 
     /// Whether somebody may write to a page without a mapping: direct I/O into one that is gone
-    /// (`folio_maybe_dma_pinned`).
+    /// (`folio_maybe_dma_pinned`). Who only looks at a page, or maps it, is nobody to wait for.
     pub(crate) fn has_pinned_pages(&self) -> bool {
         let cache = self.0;
         let mut next = 0;
@@ -921,7 +922,7 @@ impl Locked<'_> {
         // SAFETY: `as_ptr` is valid.
         let how = Alloc::new(unsafe { helpers::vmalab_mapping_gfp_mask(cache.as_ptr()) });
         let folio = cache.lock_page(part.index, how, account)?;
-        if folio.has_failed() {
+        if folio.page_has_failed(part.index) {
             return Err(EIO);
         }
         // SAFETY: The folio is locked, and the part is within it. An `IovIterSource` may be read.

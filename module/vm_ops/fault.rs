@@ -152,8 +152,9 @@ impl<T: VmOperations> Fault<'_, T> {
     ///
     /// The kernel maps it, or copies it if a private mapping is being written to, and does the
     /// accounting. Of a large folio it maps as many pages as fit; but of a huge one, in an area with
-    /// [`flags::MIXEDMAP`] or [`flags::PFNMAP`], the one alone, as [`insert`](Self::insert) does. If the page
-    /// belongs to something that can be truncated, use [`give_locked`](Self::give_locked).
+    /// [`flags::MIXEDMAP`] or [`flags::PFNMAP`], or with memory that has failed, the one alone, as
+    /// [`insert`](Self::insert) does. If the page belongs to something that can be truncated, use
+    /// [`give_locked`](Self::give_locked).
     pub(crate) fn give(self, folio: Folio) -> VmFault {
         if self.goes_alone(&folio) {
             return self.insert(&folio);
@@ -184,12 +185,13 @@ impl<T: VmOperations> Fault<'_, T> {
         self.insert_page(&folio, false)
     }
 
-    /// Whether the page must not be given to the kernel, which would map all of the folio with one entry
-    /// (`finish_fault`).
+    /// Whether the page must not be given to the kernel. It would map all of the folio, with one entry if
+    /// that fits (`finish_fault`). And a page whose memory has failed it would try to remove (`__do_fault`).
     fn goes_alone(&self, folio: &Folio) -> bool {
         // What is copied is a page.
         let copied = self.flags().is_write() && !self.is_shared();
-        is_huge(folio) && self.is_special() && !copied
+        folio.page_has_failed(self.index())
+            || !copied && (folio.has_failed() || is_huge(folio) && self.is_special())
     }
 
     /// Whether userfaultfd has put a mark into the page table where the page goes.
@@ -213,19 +215,26 @@ impl<T: VmOperations> Fault<'_, T> {
     /// a call of `page_mkwrite`.
     ///
     /// The page is counted and unmapped as any other, but nothing keeps it from being removed from
-    /// its object in the meantime: hold its lock if that can happen. SIGBUS for a page that cannot be
-    /// mapped, as one of the slab; and where userfaultfd has put a mark, which only the kernel itself can
+    /// its object in the meantime: hold its lock if that can happen, and also if it is of a folio that is
+    /// mapped with one entry elsewhere. SIGBUS for a page that cannot be mapped, as one of the slab; and where userfaultfd has put a mark, which only the kernel itself can
     /// take away: in an area that [is watched](FaultInfo::is_watched), [`give`](Self::give) the page.
     pub(crate) fn insert(&self, folio: &Folio) -> VmFault {
         self.insert_page(folio, self.writes_shared())
     }
 
     fn insert_page(&self, folio: &Folio, writable: bool) -> VmFault {
+        if folio.page_has_failed(self.index()) {
+            return VmFault::HWPOISON;
+        }
         if self.has_mark() {
             return VmFault::SIGBUS;
         }
-        if folio.has_failed() {
-            return VmFault::HWPOISON;
+        // The kernel would take that for a lack of memory. Another fault has been faster; as long as the
+        // folio is locked, none can be from here on.
+        //
+        // SAFETY: The fault is valid by the type invariants.
+        if unsafe { helpers::vmalab_fault_is_huge(self.as_ptr()) } {
+            return VmFault::NOPAGE;
         }
         // SAFETY: `folio` keeps it alive, and the fault is valid by the type invariants.
         VmFault(unsafe {

@@ -53,52 +53,54 @@ impl<T: VmOperations> HugeFault<'_, T> {
         inside.then(|| area.index() + (begin - area.start()) / PAGE_SIZE)
     }
 
-    /// A private area is written to: what is there has to be copied page by page.
-    fn wants_copies(&self) -> bool {
-        self.flags().is_write() && !self.writes_shared()
+    /// Whether it has to go page by page: as a private area is written to, and what is there has to be copied;
+    /// as what there is must not be written to as a whole, so that the kernel has to split it; or as others
+    /// have smaller pages there by now.
+    fn goes_by_pages(&self) -> bool {
+        // SAFETY: By the type invariants, this is the fault, of this order.
+        let there = || unsafe { helpers::vmalab_fault_has_entry(self.as_ptr(), self.order) };
+        self.flags().is_write() && (!self.writes_shared() || there())
     }
 
     /// Maps a whole folio of this order (`vmf_insert_folio_pmd`), which takes a reference of its own;
-    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, if memory of it has failed, if it would reach out of the area, if
-    /// pages have to be copied, or if the area has `VM_MIXEDMAP` or `VM_PFNMAP`: the kernel
-    /// would not give such a reference back when it splits the entry.
+    /// [`HugeFaultAnswer::FALLBACK`] if it is of another order, if memory of it has failed, if it would reach
+    /// out of the area, if pages have to be copied or there is an entry that is written to, or if the area has
+    /// `VM_MIXEDMAP` or `VM_PFNMAP`: the kernel would not give such a reference back when it splits the entry.
+    ///
+    /// It may be written to if the area's pages may, without being asked for.
     ///
     /// The folio is to be the one with the page [`first`](Self::first) as its first. If it belongs to
     /// something that can be truncated, hold its lock.
     pub(crate) fn insert_folio(&self, folio: &Folio) -> HugeFaultAnswer {
         let whole = self.first().is_some() && !folio.has_failed();
-        if !whole || self.wants_copies() || self.is_special() {
+        if !whole || self.goes_by_pages() || self.is_special() {
             return HugeFaultAnswer::FALLBACK;
         }
-        let write = self.writes_shared();
         // SAFETY: `folio` keeps it alive; by the type invariants, this is the fault, of this order. The
         // entry is inside the area.
         HugeFaultAnswer(unsafe {
-            helpers::vmalab_insert_folio(self.as_ptr(), folio.as_ptr(), self.order, write)
+            helpers::vmalab_insert_folio(self.as_ptr(), folio.as_ptr(), self.order)
         })
     }
 
     /// Maps as many frames from `pfn` on (`vmf_insert_pfn_pmd`); [`HugeFaultAnswer::FALLBACK`] if it is
     /// not a multiple of the order's size, if they would reach out of the area, or if pages have to be
-    /// copied. As for
-    /// [`insert_pfn`](super::Fault::insert_pfn), the area must be of the right kind: SIGBUS if not.
+    /// copied or there is an entry that is written to. As for [`insert_pfn`](super::Fault::insert_pfn), the
+    /// area must be of the right kind: SIGBUS if not.
     ///
     /// # Safety
     ///
     /// The program may do what the area allows with the frames, until they are out of the page table.
     pub(crate) unsafe fn insert_pfn(&self, pfn: usize) -> HugeFaultAnswer {
-        if self.first().is_none() || self.wants_copies() || pfn % (1 << self.order) != 0 {
+        if self.first().is_none() || self.goes_by_pages() || pfn % (1 << self.order) != 0 {
             return HugeFaultAnswer::FALLBACK;
         }
         if !self.takes_pfns() {
             return HugeFaultAnswer::SIGBUS;
         }
-        let write = self.writes_shared();
         // SAFETY: By the type invariants, this is the fault, of this order. The area has the flags that
         // the function insists on. The rest is the caller's promise.
-        HugeFaultAnswer(unsafe {
-            helpers::vmalab_insert_pfn(self.as_ptr(), pfn, self.order, write)
-        })
+        HugeFaultAnswer(unsafe { helpers::vmalab_insert_pfn(self.as_ptr(), pfn, self.order) })
     }
 }
 

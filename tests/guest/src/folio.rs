@@ -8,6 +8,7 @@ use std::{
     os::fd::AsRawFd,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -57,6 +58,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::device("huge::each_page_asks_before_it_is_written", huge_tracked),
     Test::device("huge::not_in_mixed_areas", huge_mixed),
     Test::device("huge::watched_by_userfaultfd", huge_watched),
+    Test::device("huge::others_are_faster", huge_raced),
     Test::device("huge::fork_and_another_process", huge_fork),
 ];
 
@@ -299,7 +301,7 @@ fn shrunk_while_others_split(lab: &Lab) -> Verdict {
                 }
             }
         });
-        for _ in 0..lab.many(100, 10) {
+        for _ in 0..lab.many(20, 4) {
             object.set_size((PAGES * PAGE) as u64).unwrap();
             for piece in (0..PAGES).step_by(PIECE) {
                 assert_eq!(pwrite(&object, b"dirty", (piece * PAGE) as i64), Ok(5));
@@ -814,6 +816,50 @@ fn huge_watched(_lab: &Lab) -> Verdict {
     assert_eq!(asked(&|| write(start + 2 * PAGE)), 2);
     assert_eq!(asked(&|| read(start + 3 * PAGE)), 0);
     assert_eq!(asked(&|| write(start + 3 * PAGE)), 1);
+    Ok(())
+}
+
+/// While a fault is under way, another one, or a guard, changes what is in the page table there.
+fn huge_raced(_lab: &Lab) -> Verdict {
+    const DELAY: Duration = Duration::from_millis(300);
+
+    huge_pages()?;
+    let reads: &(dyn Fn(usize) + Sync) = &|addr| read(addr + 2 * PAGE);
+    let guards: &(dyn Fn(usize) + Sync) =
+        &|addr| advise(addr + 5 * PAGE, 1, MADV_GUARD_INSTALL).unwrap();
+    let writes: [&(dyn Fn(usize) + Sync); 3] = [
+        &write,
+        &|addr| write_from_kernel(addr, b"k").unwrap(),
+        &|addr| advise(addr, 1, libc::MADV_POPULATE_WRITE).unwrap(),
+    ];
+    for hooks in [
+        &[] as &[Hook],
+        &[Hook::HugeFault],
+        &[Hook::PageMkwrite],
+        &[Hook::HugeFault, Hook::PageMkwrite],
+    ] {
+        for meanwhile in [reads, guards] {
+            for step in writes {
+                let object = object(HUGE, HUGE);
+                set_hooks(&object, hooks);
+                assert_eq!(pwrite(&object, b"there", 0), Ok(5));
+                let addr = map_aligned(&object, SHARED, 0, HUGE, HUGE);
+                let late = match hooks.first() {
+                    Some(Hook::HugeFault) => Hook::HugeFault,
+                    _ => Hook::Fault,
+                };
+                object.steer(late).delay(DELAY).once().unwrap();
+                thread::scope(|scope| {
+                    let late = scope.spawn(|| step(addr));
+                    thread::sleep(DELAY / 3);
+                    meanwhile(addr);
+                    late.join().unwrap();
+                });
+                read(addr + 4 * PAGE);
+                check_pages(&object, HUGE as u64);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
         "seals::direct_io_keeps_it_from_being_sealed",
         direct_io_first,
     ),
+    Test::both("seals::readers_do_not", readers),
     Test::both("seals::future_write", future_write),
     Test::device("seals::both_generations_of_mmap", both_generations),
     Test::device("seals::only_a_writer_adds_them", only_a_writer),
@@ -142,6 +143,18 @@ fn direct_io_first(lab: &Lab) -> Verdict {
     assert_eq!(lab.seal(&object, Seals::WRITE), Err(Errno::EBUSY));
     assert_eq!(lab.seals(&object), Seals::empty());
     ring.unregister().unwrap();
+    lab.seal(&object, Seals::WRITE).unwrap();
+    Ok(())
+}
+
+/// However many they are, and however often they map a page (`GUP_PIN_COUNTING_BIAS`).
+fn readers(lab: &Lab) -> Verdict {
+    let object = lab.open(1);
+    assert_eq!(pwrite(&object, b"r", 0), Ok(1));
+    for _ in 0..1100 {
+        let addr = try_map(&object, 0, 1, RO, PRIVATE, 0).unwrap();
+        assert_eq!(read_by_kernel(addr, 1), Ok(b"r".into()));
+    }
     lab.seal(&object, Seals::WRITE).unwrap();
     Ok(())
 }
