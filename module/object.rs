@@ -28,6 +28,7 @@ use crate::{
 };
 use core::{cmp::Ordering, ops::Range};
 use kernel::{
+    ffi,
     iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
     prelude::*,
@@ -45,6 +46,8 @@ pub(crate) struct Ahead;
 
 impl Shrinker for Ahead {
     const NAME: &'static CStr = c"vmalab";
+    // They are zeros.
+    const SEEKS: ffi::c_int = 0;
 
     fn count() -> usize {
         AHEAD.load(Relaxed)

@@ -17,6 +17,12 @@ pub(crate) trait Shrinker: 'static {
     /// How it is called in `/sys/kernel/debug/shrinker/`.
     const NAME: &'static CStr;
 
+    /// What it takes to make one anew: 0 if no I/O (`struct shrinker`, `seeks`). Of those, the kernel has half of
+    /// all looked at whenever it is short of memory, of others a few at first. And it may kill somebody before
+    /// it comes to the rest, since what a shrinker could free it does not count as memory that can be reclaimed
+    /// (`zone_reclaimable_pages`).
+    const SEEKS: ffi::c_int;
+
     /// About how many things could be freed. It is asked often: it should look at a number.
     fn count() -> usize;
 
@@ -75,6 +81,7 @@ impl<T: Shrinker> Registration<T> {
         unsafe {
             (*raw).count_objects = Some(Self::count);
             (*raw).scan_objects = Some(Self::scan);
+            (*raw).seeks = T::SEEKS;
             bindings::shrinker_register(raw);
         }
         // INVARIANT: It is registered now.
