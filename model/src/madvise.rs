@@ -384,7 +384,7 @@ impl<C: Container> AddressSpace<C> {
             Advice::GUARD_INSTALL => has(SPECIAL | VmFlags::HUGETLB | VmFlags::LOCKED),
             Advice::GUARD_REMOVE => has(SPECIAL | VmFlags::HUGETLB),
             Advice::COLLAPSE => !self.fits_huge_page(vma),
-            Advice::REMOVE => return self.madvise_remove(vma),
+            Advice::REMOVE => return self.madvise_remove(vma, start),
             Advice::COLD | Advice::PAGEOUT => {
                 has(VmFlags::LOCKED | VmFlags::PFNMAP | VmFlags::HUGETLB)
             }
@@ -410,7 +410,7 @@ impl<C: Container> AddressSpace<C> {
     }
 
     /// `madvise_remove`: a hole is punched into the object, if it can have holes.
-    fn madvise_remove(&self, vma: &Vma) -> Result<(), Errno> {
+    fn madvise_remove(&self, vma: &Vma, start: u64) -> Result<(), Errno> {
         let writable = VmFlags::SHARED | VmFlags::MAYWRITE;
         if vma.flags.contains(VmFlags::LOCKED) || !vma.has_file() {
             return Err(Errno::EINVAL);
@@ -418,10 +418,13 @@ impl<C: Container> AddressSpace<C> {
         if !vma.flags.contains(writable) {
             return Err(Errno::EACCES);
         }
+        // vfs_fallocate. A device may be mapped from an offset on that is a negative number (loff_t).
+        if (vma.pgoff_at(start).wrapping_mul(PAGE_SIZE) as i64) < 0 {
+            return Err(Errno::EINVAL);
+        }
         match vma.object {
             Object::File(id) => match self.file(id).kind {
                 Kind::Shmem | Kind::Segment | Kind::Hugetlb | Kind::Regular => Ok(()),
-                // vfs_fallocate
                 Kind::Device | Kind::Special | Kind::Unmappable => Err(Errno::ENODEV),
             },
             _ => Ok(()),

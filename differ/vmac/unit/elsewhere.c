@@ -224,7 +224,8 @@ struct mm_walk_ops {
 #define FALLOC_FL_KEEP_SIZE		1
 #define FALLOC_FL_PUNCH_HOLE		2
 /* Files can have holes, devices not. */
-#define vfs_fallocate(file, mode, offset, len)	((file)->f_inode->i_mode == S_IFCHR ? -ENODEV :	\
+#define vfs_fallocate(file, mode, offset, len)	((offset) < 0 ? -EINVAL :			\
+	(file)->f_inode->i_mode == S_IFCHR ? -ENODEV :						\
 	(vmac_discard(madv_behavior->range.start, madv_behavior->range.end), 0))
 
 /* Of fork. */

@@ -39,6 +39,28 @@ fn with(device: File) -> World {
     World::with(Rules::V7_2, Limits::default(), device)
 }
 
+// madvise
+
+/// A device has no holes; but first, an offset in a file is no negative number, as which it may be mapped.
+#[test]
+fn a_hole_in_a_device() {
+    for (offset, errno) in [
+        (0, Errno::ENODEV),
+        ((2 * PAGE_SIZE).wrapping_neg(), Errno::EINVAL),
+    ] {
+        let mut w = World::with(Rules::V7_2, Limits::default(), File::device(64));
+        let mut args = w.args('d', 0, 1);
+        args.offset = offset;
+        w.apply(&Op::Mmap(args)).unwrap();
+        let remove = Op::Madvise {
+            addr: at(0),
+            len: PAGE_SIZE,
+            advice: Advice::REMOVE,
+        };
+        assert_eq!(w.apply(&remove), Err(errno));
+    }
+}
+
 // mremap with MREMAP_DONTUNMAP
 
 /// Whichever way it went.
