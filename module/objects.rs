@@ -247,31 +247,38 @@ pub(crate) fn open_named(file: &File, name: &Name, wanted: u32) -> Result<isize>
 }
 
 /// Looks at `wanted` pages that were allocated ahead, or about as many, and frees those that nobody has used
-/// since. For the shrinker: each call goes on where the last one has ended.
+/// since. For the shrinker: each call goes on where the last one has ended, and after the end from the front.
 pub(crate) fn drop_unused(wanted: usize) -> Scanned {
     /// So many objects are looked at under one lock, at most. Most have no such page.
     const OBJECTS: usize = 512;
 
     let mut done = Scanned::default();
+    let mut looked_at = 1;
     let _ = with(|all| {
-        let mut at = all.by_number.cursor_lower_bound_mut(&all.next_ahead);
+        let first = all.next_ahead;
+        let mut at = all.by_number.cursor_lower_bound_mut(&first);
         for _ in 0..OBJECTS {
             let Some(cursor) = at else {
                 all.next_ahead = 0;
-                return Ok(());
+                break;
             };
             let (number, entry) = cursor.current();
             all.next_ahead = *number;
-            if done.scanned >= wanted {
-                return Ok(());
-            }
             let more = entry.object.drop_unused(wanted - done.scanned);
             done.scanned += more.scanned;
             done.freed += more.freed;
+            if done.scanned >= wanted {
+                // There may be more of it.
+                break;
+            }
+            looked_at += 1;
             at = cursor.move_next();
         }
-        // There is more to look at, so that this is not all that can be done now.
-        done.scanned = done.scanned.max(1);
+        // Others are still to be looked at, so that none found does not mean that there is none now. Who looks
+        // in vain gets on as well.
+        if first > 0 || all.next_ahead > 0 {
+            done.scanned = done.scanned.max(looked_at);
+        }
         Ok(())
     });
     done
