@@ -771,19 +771,18 @@ impl Locked<'_> {
         let size = bindings::loff_t::try_from(size).map_err(|_| EFBIG)?;
         let cache = self.0;
         let _invalidate = cache.invalidate_lock();
-        if (size as u64) < cache.size() {
-            cache.split_at(size as usize / PAGE_SIZE)?;
-        }
-
         // Pages are added only under the shared lock, so that the difference is what went away.
         let before = cache.pages();
-        // SAFETY: By the invariants of `PageCache`, the inode is valid. Its lock is held, as the
-        // functions want it, and the invalidate lock, which keeps faults away.
-        unsafe {
+        if (size as u64) < cache.size() {
+            cache.split_at(size as usize / PAGE_SIZE)?;
             // While the pages are there, the size is the old one: see `split_at`.
-            bindings::truncate_pagecache(cache.inode.as_ptr(), size);
-            bindings::truncate_setsize(cache.inode.as_ptr(), size);
+            //
+            // SAFETY: By the invariants of `PageCache`, the inode is valid. Its lock is held, and the
+            // invalidate lock, which keeps faults away.
+            unsafe { bindings::truncate_pagecache(cache.inode.as_ptr(), size) };
         }
+        // SAFETY: As above; and its lock is what the function wants.
+        unsafe { bindings::truncate_setsize(cache.inode.as_ptr(), size) };
         account.uncharge(before.saturating_sub(cache.pages()));
         Ok(())
     }
