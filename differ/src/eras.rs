@@ -266,12 +266,7 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         write: false,
         ..File::memfd(8)
     });
-    let sealed = |write_seal| {
-        file_of(File {
-            write_seal,
-            ..File::memfd(8)
-        })
-    };
+    let sealed = |write_seal| file_of(File::sealed_memfd(8, write_seal));
     // Where something is that is to be replaced.
     let shared_over = |prot| vec![fixed(page(0), 1), of_file(0..1, prot, 0)];
     // Where there are protection keys.

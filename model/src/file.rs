@@ -173,6 +173,14 @@ impl File {
         }
     }
 
+    /// A memory file that is sealed so (`F_ADD_SEALS`).
+    pub const fn sealed_memfd(pages: u64, write_seal: WriteSeal) -> Self {
+        Self {
+            write_seal,
+            ..Self::memfd(pages)
+        }
+    }
+
     /// A memory file (`memfd_create(2)`).
     pub const fn memfd(pages: u64) -> Self {
         Self {

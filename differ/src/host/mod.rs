@@ -166,6 +166,11 @@ impl Host {
             write: false,
             ..File::memfd(FILE_PAGES)
         };
+        let sealed = |nth, how| {
+            let fd = memfd(FILE_PAGES)?;
+            number_pages(&fd, nth, FILE_PAGES)?;
+            seal(fd, how)
+        };
         let mut all = vec![
             ("memfd", memfd(FILE_PAGES)?, File::memfd(FILE_PAGES)),
             (
@@ -192,27 +197,13 @@ impl Host {
             ),
             (
                 "sealed_memfd",
-                {
-                    let fd = memfd(FILE_PAGES)?;
-                    number_pages(&fd, 4, FILE_PAGES)?;
-                    seal(fd, libc::F_SEAL_WRITE)?
-                },
-                File {
-                    write_seal: WriteSeal::Write,
-                    ..File::memfd(FILE_PAGES)
-                },
+                sealed(4, libc::F_SEAL_WRITE)?,
+                File::sealed_memfd(FILE_PAGES, WriteSeal::Write),
             ),
             (
                 "memfd_sealed_for_the_future",
-                {
-                    let fd = memfd(FILE_PAGES)?;
-                    number_pages(&fd, 5, FILE_PAGES)?;
-                    seal(fd, libc::F_SEAL_FUTURE_WRITE)?
-                },
-                File {
-                    write_seal: WriteSeal::FutureWrite,
-                    ..File::memfd(FILE_PAGES)
-                },
+                sealed(5, libc::F_SEAL_FUTURE_WRITE)?,
+                File::sealed_memfd(FILE_PAGES, WriteSeal::FutureWrite),
             ),
             (
                 "directory",

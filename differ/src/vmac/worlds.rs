@@ -270,19 +270,10 @@ fn files() -> Vec<NamedFile> {
                 ..File::memfd(64)
             },
         ),
-        (
-            "sealed_memfd",
-            File {
-                write_seal: WriteSeal::Write,
-                ..File::memfd(64)
-            },
-        ),
+        ("sealed_memfd", File::sealed_memfd(64, WriteSeal::Write)),
         (
             "memfd_sealed_for_the_future",
-            File {
-                write_seal: WriteSeal::FutureWrite,
-                ..File::memfd(64)
-            },
+            File::sealed_memfd(64, WriteSeal::FutureWrite),
         ),
     ];
     let named = |(name, file): (&str, File)| NamedFile {

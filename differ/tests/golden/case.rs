@@ -77,20 +77,8 @@ pub(crate) fn files() -> Vec<NamedFile> {
             },
         ),
         ("segment", File::segment(4)),
-        (
-            "sealed",
-            File {
-                write_seal: WriteSeal::Write,
-                ..File::memfd(64)
-            },
-        ),
-        (
-            "future",
-            File {
-                write_seal: WriteSeal::FutureWrite,
-                ..File::memfd(64)
-            },
-        ),
+        ("sealed", File::sealed_memfd(64, WriteSeal::Write)),
+        ("future", File::sealed_memfd(64, WriteSeal::FutureWrite)),
     ]
     .map(|(name, file)| NamedFile {
         name: name.into(),

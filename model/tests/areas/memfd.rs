@@ -16,10 +16,7 @@ fn at(page: u64) -> u64 {
 
 /// With a memory file that is sealed so, as `d`.
 fn sealed(rules: Rules, write_seal: WriteSeal) -> World {
-    let file = File {
-        write_seal,
-        ..File::memfd(64)
-    };
+    let file = File::sealed_memfd(64, write_seal);
     World::with(rules, Limits::default(), file)
 }
 
@@ -132,8 +129,7 @@ fn a_seal_is_of_what_is_shared_for_writing() {
 
             let reading = w.space.add_file(File {
                 write: false,
-                write_seal,
-                ..File::memfd(64)
+                ..File::sealed_memfd(64, write_seal)
             });
             let mut args = Mmap {
                 prot: Prot::READ,

@@ -251,14 +251,7 @@ fn held(_lab: &Lab) -> Verdict {
     let addr = map(&object, SHARED, 0, 2 * PIECE);
     letters(addr, 2 * PIECE, 'A');
     let all = "ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`";
-    let (reader, writer) = pipe().unwrap();
-    let part = libc::iovec {
-        iov_base: pointer(addr + 2 * PAGE).cast(),
-        iov_len: PAGE,
-    };
-    // SAFETY: the page is mapped, and nothing refers to its contents.
-    let spliced = unsafe { libc::vmsplice(writer.as_raw_fd(), &part, 1, 0) };
-    assert_eq!(spliced, PAGE as isize);
+    let (reader, _writer) = lend(addr + 2 * PAGE);
 
     for _ in 0..3 {
         let error = object.set_size((END * PAGE) as u64).unwrap_err();

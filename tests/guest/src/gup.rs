@@ -19,7 +19,7 @@ use nix::{
         uio::{RemoteIoVec, process_vm_readv, process_vm_writev},
         wait::{WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, getppid, pipe},
+    unistd::{ForkResult, Pid, fork, getppid},
 };
 
 use crate::{
@@ -146,15 +146,7 @@ fn vmsplice_holds_the_page(lab: &Lab) -> Verdict {
     let object = lab.open(2);
     let addr = map(&object, SHARED, 0, 2);
     letters(addr, 2, 'A');
-    let (reader, writer) = pipe().unwrap();
-    let part = libc::iovec {
-        iov_base: pointer(addr + PAGE).cast(),
-        iov_len: PAGE,
-    };
-    // SAFETY: the pipe takes references to the pages; others may write to them, as they may to all
-    // of this mapping.
-    let got = unsafe { libc::vmsplice(writer.as_raw_fd(), &part, 1, 0) };
-    assert_eq!(Errno::result(got), Ok(PAGE as isize));
+    let (reader, writer) = lend(addr + PAGE);
     // The page outlives its area, its place in the object, and the object.
     unmap(addr, 2);
     lab.resize(&object, 0);

@@ -126,6 +126,19 @@ pub(crate) fn mseal(addr: usize, pages: usize) -> Result<(), Errno> {
     Errno::result(unsafe { libc::syscall(SYS_MSEAL, addr, pages * PAGE, 0) }).map(drop)
 }
 
+/// A pipe that holds a page of a mapping (vmsplice), until it is read or closed.
+pub(crate) fn lend(addr: usize) -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe().unwrap();
+    let part = libc::iovec {
+        iov_base: pointer(addr).cast(),
+        iov_len: PAGE,
+    };
+    // SAFETY: the pipe takes a reference to the page; others may write to it, as they may to all of a mapping.
+    let lent = unsafe { libc::vmsplice(writer.as_raw_fd(), &part, 1, 0) };
+    assert_eq!(Errno::result(lent), Ok(PAGE as isize));
+    (reader, writer)
+}
+
 /// As in linux/mempolicy.h.
 pub(crate) const MPOL_BIND: i32 = 2;
 

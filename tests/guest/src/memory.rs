@@ -21,7 +21,6 @@ use nix::{
         uio::{pread, pwrite},
         wait::WaitStatus,
     },
-    unistd::pipe,
 };
 use vmalab::{AreaFlags, Device, HookSet};
 
@@ -438,14 +437,7 @@ fn failed_in_a_piece(_lab: &Lab) -> Verdict {
     let bytes = 0..(2 * PIECE * PAGE) as u64;
     let addr = map(&object, SHARED, 0, 2 * PIECE);
     letters(addr, 2 * PIECE, 'A');
-    let (reader, writer) = pipe().unwrap();
-    let part = libc::iovec {
-        iov_base: pointer(addr + 3 * PAGE).cast(),
-        iov_len: PAGE,
-    };
-    // SAFETY: the page is mapped, and nothing refers to its contents.
-    let lent = unsafe { libc::vmsplice(writer.as_raw_fd(), &part, 1, 0) };
-    assert_eq!(lent, PAGE as isize);
+    let lent = lend(addr + 3 * PAGE);
     fail(&object, 1)?;
 
     let others = "ACDEFGHIJKLMNOP";
@@ -453,7 +445,7 @@ fn failed_in_a_piece(_lab: &Lab) -> Verdict {
     // Nothing of it seems to be written to, mapped, or held any more: and yet it cannot be had again.
     let taken = || drop(object.take_written(bytes.clone()).unwrap());
     taken();
-    drop((reader, writer));
+    drop(lent);
     advise(addr, 2 * PIECE, libc::MADV_DONTNEED).unwrap();
     taken();
     for access in [Access::Read, Access::Write] {
