@@ -13,6 +13,10 @@ use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
+use nix::unistd::Pid;
 use vmalab_differ::compare::Comparer;
 use vmalab_differ::host::{Host, HostOptions, Tight};
 use vmalab_differ::oracle::{Fields, Observation, Oracle, OracleError};
@@ -22,6 +26,10 @@ use vmalab_model::{
     Advice, Backing, Errno, FileId, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op,
     Outcome, Prot, Rules, Signal, VmFlags,
 };
+
+/// Which identifier the next segment of System V shared memory has. Kernels have it that can restore processes, and the
+/// administrator may write to it.
+const NEXT_SEGMENT: &str = "/proc/sys/kernel/shm_next_id";
 
 /// Says to a copy of this program, which was started with the legacy layout, that it is one.
 const LEGACY: &str = "VMALAB_TEST_LEGACY";
@@ -82,6 +90,14 @@ fn main() {
         trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
         trial("children_are_alike".into(), children_are_alike),
     ];
+    let chosen = fs::OpenOptions::new().write(true).open(NEXT_SEGMENT);
+    let why_not = chosen.err().map(|error| format!("{NEXT_SEGMENT}: {error}"));
+    if let Some(why_not) = &why_not {
+        eprintln!("ignored: tells_segments_from_other_memory: {why_not}");
+    }
+    let ignored = missing.is_some() || why_not.is_some();
+    let trial = Trial::test("tells_segments_from_other_memory", segments);
+    trials.push(trial.with_ignored_flag(ignored));
     for &mistake in Mistake::ALL {
         if !ELSEWHERE.contains(&mistake) {
             let test = move || finds(mistake);
@@ -345,6 +361,50 @@ fn sees_contents() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A segment's inode is its identifier, whatever else has the same: a memory file of the oracle's, or memory that a child
+/// shares later.
+fn segments() -> Result<(), Failed> {
+    // What this thread and its children make has numbers one after the other, and the segments are its own.
+    let mut one = CpuSet::new();
+    one.set(sched_getcpu()?)?;
+    sched_setaffinity(Pid::from_raw(0), &one)?;
+    unshare(CloneFlags::CLONE_NEWIPC)?;
+    let inode =
+        || -> nix::Result<u64> { Ok(fstat(memfd_create(c"number", MFdFlags::empty())?)?.st_ino) };
+    for later in [2, 120] {
+        // Numbers are given to a processor by the thousand.
+        let mut now = inode()?;
+        while now % 1024 > 512 {
+            now = inode()?;
+        }
+        let chosen = now + later;
+        fs::write(NEXT_SEGMENT, chosen.to_string())?;
+        let mut host = Host::new(options(Tight::Never))?;
+        let ids = fs::read_to_string("/proc/sysvipc/shm")?;
+        let ids = ids
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1));
+        if !ids.into_iter().any(|id| id == chosen.to_string()) {
+            return Err(format!("there is no segment {chosen}").into());
+        }
+        let rules = rules()?;
+        let plan = Plan {
+            rules,
+            seed: 1,
+            first_batch: 0,
+            ops: 10_000,
+        };
+        let (_, end) = Runner::new(&mut host, rules)?.run(&plan, |_| ControlFlow::Continue(()))?;
+        if let End::Found(finding) = end {
+            return Err(format!("{later}: {:#x?}", finding.short).into());
+        }
+        if inode()? <= chosen {
+            return Err(format!("nothing has had the number {chosen}").into());
+        }
+    }
+    Ok(())
+}
+
 /// Which signal a touch raises, and for which reason; and none where it does not.
 fn sees_signals() -> Result<(), Failed> {
     const PAGE: u64 = 0x1000;
@@ -549,7 +609,7 @@ fn shows_by(mistake: Mistake, seed: u64) -> Result<Option<String>, Failed> {
         rules,
         seed,
         first_batch: 0,
-        ops: 20_000,
+        ops: 10_000,
     };
     let end = Runner::new(&mut host, rules)?
         .run(&plan, |_| ControlFlow::Continue(()))?

@@ -259,7 +259,7 @@ fn write_limit(fd: i32, text: &[u8; 24]) -> bool {
 
 /// What looks at this process.
 struct Eyes<'a> {
-    /// If there are some, nothing else is looked at.
+    /// If there are some, they tell of the areas and the counters.
     devices: &'a mut [Watched],
     maps: i64,
     status: i64,
@@ -297,18 +297,17 @@ impl<'a> Eyes<'a> {
     }
 
     fn reopen(&mut self) {
+        self.maps = open(c"/proc/self/maps");
         if self.devices.is_empty() {
-            self.maps = open(c"/proc/self/maps");
             self.status = open(c"/proc/self/status");
         }
     }
 
     fn close(&self) {
-        if !self.devices.is_empty() {
-            return;
-        }
         call3(libc::SYS_close, self.maps as u64, 0, 0);
-        call3(libc::SYS_close, self.status as u64, 0, 0);
+        if self.devices.is_empty() {
+            call3(libc::SYS_close, self.status as u64, 0, 0);
+        }
     }
 }
 
@@ -542,6 +541,8 @@ fn look(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Result<([u64
             .iter()
             .any(|&[start, end]| area.start < end && area.end > start);
         if inside {
+            let device = device_number(area.dev_major, area.dev_minor);
+            let segment = is_segment(shared, eyes, area.start, device, area.ino)?;
             push(
                 shared,
                 RawArea {
@@ -549,8 +550,9 @@ fn look(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Result<([u64
                     end: area.end,
                     flags: area.flags,
                     offset: area.pgoff << PAGE_SHIFT,
-                    device: device_number(area.dev_major, area.dev_minor),
+                    device,
                     inode: area.ino,
+                    segment: segment.into(),
                     anon_vma: area.anon_vma.into(),
                     exact: 0,
                     name: 0,
@@ -679,38 +681,14 @@ fn query_areas(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Resul
     for &[start, end] in windows {
         let mut addr = start;
         while addr < end {
-            let mut area = procmap_query {
-                size: size_of::<procmap_query>() as u64,
-                query_flags: query::PROCMAP_QUERY_COVERING_OR_NEXT_VMA as u64,
-                query_addr: addr,
-                vma_start: 0,
-                vma_end: 0,
-                vma_flags: 0,
-                vma_page_size: 0,
-                vma_offset: 0,
-                inode: 0,
-                dev_major: 0,
-                dev_minor: 0,
-                vma_name_size: 0,
-                build_id_size: 0,
-                vma_name_addr: 0,
-                build_id_addr: 0,
+            let area = match query_area(eyes, addr, &mut []) {
+                Err(libc::ENOENT) => break,
+                Err(errno) => return Err((Trouble::ReadMaps, errno.into())),
+                Ok(area) if area.vma_start >= end => break,
+                Ok(area) => area,
             };
-            let ret = call3(
-                libc::SYS_ioctl,
-                eyes.maps as u64,
-                PROCMAP_QUERY,
-                &raw mut area as u64,
-            );
-            if ret == -i64::from(libc::ENOENT) {
-                break;
-            }
-            if ret < 0 {
-                return Err((Trouble::ReadMaps, -ret));
-            }
-            if area.vma_start >= end {
-                break;
-            }
+            let device = device_number(area.dev_major, area.dev_minor);
+            let segment = is_segment(shared, eyes, area.vma_start, device, area.inode)?;
             push(
                 shared,
                 RawArea {
@@ -718,8 +696,9 @@ fn query_areas(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Resul
                     end: area.vma_end,
                     flags: area.vma_flags & 0xf,
                     offset: area.vma_offset,
-                    device: device_number(area.dev_major, area.dev_minor),
+                    device,
                     inode: area.inode,
+                    segment: segment.into(),
                     anon_vma: 0,
                     exact: 0,
                     name: 0,
@@ -729,6 +708,59 @@ fn query_areas(shared: &mut Shared, eyes: &Eyes<'_>, windows: &Windows) -> Resul
         }
     }
     Ok(())
+}
+
+/// Asks for the area at an address, or the next one, and its name if there is room for one; or an errno.
+fn query_area(eyes: &Eyes<'_>, addr: u64, name: &mut [u8]) -> Result<procmap_query, i32> {
+    let mut area = procmap_query {
+        size: size_of::<procmap_query>() as u64,
+        query_flags: query::PROCMAP_QUERY_COVERING_OR_NEXT_VMA as u64,
+        query_addr: addr,
+        vma_start: 0,
+        vma_end: 0,
+        vma_flags: 0,
+        vma_page_size: 0,
+        vma_offset: 0,
+        inode: 0,
+        dev_major: 0,
+        dev_minor: 0,
+        vma_name_size: name.len() as u32,
+        build_id_size: 0,
+        vma_name_addr: name.as_mut_ptr() as u64,
+        build_id_addr: 0,
+    };
+    // It wants no address where there is no room.
+    if name.is_empty() {
+        area.vma_name_addr = 0;
+    }
+    let at = &raw mut area as u64;
+    match call3(libc::SYS_ioctl, eyes.maps as u64, PROCMAP_QUERY, at) {
+        0 => Ok(area),
+        errno => Err(-errno as i32),
+    }
+}
+
+/// How the kernel names what a segment is on.
+const SEGMENT: &[u8] = b"/SYSV";
+
+/// Whether the area at `start`, of that file, is of a segment. What is none may have the inode of one.
+fn is_segment(
+    shared: &Shared,
+    eyes: &Eyes<'_>,
+    start: u64,
+    device: u64,
+    inode: u64,
+) -> Result<bool, Stuck> {
+    if device != shared.memory || !shared.segments.contains(&inode) {
+        return Ok(false);
+    }
+    // A segment's name is no longer than this.
+    let mut name = [0; 32];
+    match query_area(eyes, start, &mut name) {
+        Ok(_) => Ok(name.starts_with(SEGMENT)),
+        Err(libc::ENAMETOOLONG) => Ok(false),
+        Err(errno) => Err((Trouble::ReadMaps, errno.into())),
+    }
 }
 
 /// Lists areas from the text of `/proc/self/maps`, for kernels before 6.11.
@@ -788,6 +820,8 @@ fn parse_line(text: &[u8]) -> Option<(RawArea, usize)> {
     let mut device = words.next()?.split(|&byte| byte == b':');
     let (major, minor) = (number(device.next()?, 16)?, number(device.next()?, 16)?);
     let inode = number(words.next()?, 10)?;
+    let name = words.find(|word| !word.is_empty());
+    let segment = name.is_some_and(|name| name.starts_with(SEGMENT));
     let device = device_number(major as u32, minor as u32);
     // Without a file, PROCMAP_QUERY says 0 and so does this. (A machine's first segment has the inode 0.)
     let offset = if inode == 0 && device == 0 { 0 } else { offset };
@@ -799,6 +833,7 @@ fn parse_line(text: &[u8]) -> Option<(RawArea, usize)> {
             offset,
             device,
             inode,
+            segment: segment.into(),
             anon_vma: 0,
             exact: 0,
             name: 0,

@@ -164,7 +164,7 @@ fn vm_flags(shown: u64) -> VmFlags {
     VmFlags(shown & 7) | shared
 }
 
-/// What an area maps, by device and inode.
+/// What an area maps, by device and inode, and for a segment by its name.
 fn object(
     raw: &RawArea,
     files: &[Open],
@@ -175,17 +175,16 @@ fn object(
     if raw.inode == 0 && raw.device == 0 {
         return Object::Anon;
     }
+    let file = |index: usize| Object::File(FileId(index as u16));
+    if raw.segment != 0 {
+        let mut all = segments.iter();
+        if let Some(index) = all.position(|segment| segment.id as u64 == raw.inode) {
+            return file(files.len() + index);
+        }
+    }
     let identity = (raw.device, raw.inode);
     if let Some(index) = files.iter().position(|file| file.identity == identity) {
-        return Object::File(FileId(index as u16));
-    }
-    // A segment's inode is its number, on the file system of memfds.
-    let number = |segment: &Segment| (files[0].identity.0, segment.id as u64);
-    if let Some(index) = segments
-        .iter()
-        .position(|segment| number(segment) == identity)
-    {
-        return Object::File(FileId((files.len() + index) as u16));
+        return file(index);
     }
     // Of shared anonymous memory, or of huge pages.
     let known = inodes.iter().position(|&known| known == identity);

@@ -17,7 +17,7 @@ use nix::sys::uio::pwrite;
 use nix::unistd::ftruncate;
 use vmalab_model::PAGE_SIZE;
 
-use super::wire::{MAX_OPS, device_number};
+use super::wire::{MAX_OPS, MAX_SEGMENTS, device_number};
 use crate::contents;
 use crate::oracle::OracleError;
 
@@ -95,7 +95,7 @@ pub(super) fn identity(fd: &OwnedFd) -> Result<(u64, u64), OracleError> {
 
 /// Two segments, which go with this process.
 pub(super) fn segments() -> nix::Result<Vec<Segment>> {
-    (0..2)
+    (0..MAX_SEGMENTS)
         .map(|_| {
             let bytes = (SEGMENT_PAGES * PAGE_SIZE) as usize;
             // SAFETY: neither call touches memory that is anybody's.

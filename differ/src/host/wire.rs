@@ -15,6 +15,8 @@ pub(super) const MAX_AREAS: usize = 1 << 18;
 pub(super) const MAX_TEXT: usize = 1 << 20;
 /// Most windows.
 pub(super) const MAX_WINDOWS: usize = 4;
+/// Segments of System V shared memory.
+pub(super) const MAX_SEGMENTS: usize = 2;
 /// Most hook calls in one batch.
 pub(super) const MAX_HOOKS: usize = 1 << 17;
 /// Most pages that are read in one batch.
@@ -78,6 +80,9 @@ pub(super) struct RawArea {
     pub(super) device: u64,
     /// The file's inode; 0 without a file.
     pub(super) inode: u64,
+    /// Whether it is of a segment of System V shared memory. Its inode is its identifier, on the file system of memfds
+    /// and of shared anonymous memory, where any other file may have the same: only the name tells.
+    pub(super) segment: u64,
     /// A number for its `anon_vma` among the areas that were looked at together, 0 for none; from the device.
     pub(super) anon_vma: u64,
     /// `VM_*`, as far as `smaps` shows them: of a record with [`Record::known`].
@@ -197,6 +202,10 @@ pub(super) struct Shared {
     pub(super) want_contents: u32,
     /// Whether areas are read by PROCMAP_QUERY, else as text.
     pub(super) query: u32,
+    /// The file system of memory, as [`device_number`] makes it.
+    pub(super) memory: u64,
+    /// The identifiers of the segments; the largest number where there is none.
+    pub(super) segments: [u64; MAX_SEGMENTS],
     /// `/proc/sys/vm/max_map_count` opened for writing, or -1: the limit stays.
     pub(super) limit_fd: i32,
     /// Digits that the template writes there before the child, and after it.

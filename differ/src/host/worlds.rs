@@ -8,6 +8,7 @@ use vmalab_model::{Area, Limits, Object, PAGE_SIZE, VmFlags};
 use super::decode::{areas, counters};
 use super::place::{CHOSEN, FILLER, fill, heap, look, plug};
 use super::template::Template;
+use super::wire::MAX_SEGMENTS;
 use super::{Host, LIMIT, Place, Setting, Tight, child, device, machine, smaps};
 use crate::oracle::{Heap, NamedFile, OracleError, World};
 
@@ -181,6 +182,11 @@ impl Host {
         shared.counters_every = self.options.counters_every.max(1);
         shared.query = self.query.into();
         shared.want_contents = machine::reads_memory().into();
+        shared.memory = self.files[0].identity.0;
+        shared.segments = [u64::MAX; MAX_SEGMENTS];
+        for (slot, segment) in shared.segments.iter_mut().zip(&self.segments) {
+            *slot = segment.id as u64;
+        }
         shared.limit_fd = -1;
         shared.all[0] = [0, u64::MAX];
         match look(&mut template) {
