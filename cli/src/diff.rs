@@ -46,7 +46,7 @@ pub(crate) struct Args {
     /// Where a finding is written: a sequence to replay, a program of C, a page of HTML
     #[arg(long, value_name = "DIRECTORY", default_value = "build/report")]
     out: PathBuf,
-    /// How many threads [default: one for each processor; with --oracle host: 1]
+    /// How many threads [default: one for each processor; with --limit sysctl: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     jobs: Option<u32>,
     /// From which all operations follow [default: another one each time]
@@ -79,28 +79,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn run_host(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.jobs.is_some_and(|jobs| jobs > 1) {
-        bail!("--jobs goes with other oracles: the running kernel is asked by one process");
-    }
-    let mut host = args.choice.host(HostOptions {
+    let looks = HostOptions {
         counters_every: args.counters_every,
         layout_every: args.layout_every,
         ..HostOptions::default()
-    })?;
-    let kernel = host.release().to_owned();
+    };
+    let jobs = match args.choice.lowers_the_limit() {
+        true if args.jobs.is_some_and(|jobs| jobs > 1) => {
+            bail!(
+                "--jobs goes with other limits: --limit sysctl lowers one that all of them would see"
+            )
+        }
+        true => 1,
+        false => jobs(args),
+    };
+    let mut hosts = args.choice.hosts(jobs, &looks)?;
+    let kernel = hosts[0].release().to_owned();
     let rules = args.choice.rules(&kernel, None)?;
-    let mut about = about(args, &host, kernel, rules)?;
+    let mut about = about(args, &hosts[0], kernel, rules)?;
     (about.layout_every, about.counters_every) = (args.layout_every, args.counters_every);
-    about.skipped = host.skipped().to_vec();
+    about.skipped = hosts[0].skipped().to_vec();
     let looks = format!(
         "at the areas in reach after each operation, at all in the windows after every {}; at the \
          counters after every {}; at everything after each batch",
         args.layout_every, args.counters_every
     );
-    let worlds = host.worlds().to_vec();
-    compare(args, &about, rules, &looks, &worlds, |plan, progress| {
-        jobs::run_here(&mut host, plan, progress)
-    })
+    compare_side_by_side(args, &about, rules, &looks, &mut hosts)
 }
 
 fn run_vmac(args: &Args) -> anyhow::Result<ExitCode> {
@@ -108,7 +112,7 @@ fn run_vmac(args: &Args) -> anyhow::Result<ExitCode> {
     let kernel = oracles[0].kernel().to_owned();
     let rules = args.choice.rules(&kernel, None)?;
     let about = about(args, &oracles[0], kernel, rules)?;
-    compare_side_by_side(args, &about, rules, &mut oracles)
+    compare_side_by_side(args, &about, rules, EVERYTHING, &mut oracles)
 }
 
 fn run_model(args: &Args) -> anyhow::Result<ExitCode> {
@@ -116,21 +120,22 @@ fn run_model(args: &Args) -> anyhow::Result<ExitCode> {
     let mut peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
     let rules = args.choice.rules("", None)?;
     let about = about(args, &peers[0], String::new(), rules)?;
-    compare_side_by_side(args, &about, rules, &mut peers)
+    compare_side_by_side(args, &about, rules, EVERYTHING, &mut peers)
 }
 
-/// Oracles that see everything, each in a thread of its own.
+/// How an oracle looks that hides nothing.
+const EVERYTHING: &str = "at everything after each operation";
+
+/// Oracles of one kind, each in a thread of its own.
 fn compare_side_by_side<O: Oracle + Send>(
     args: &Args,
     about: &About,
     rules: Rules,
+    looks: &str,
     oracles: &mut [O],
 ) -> anyhow::Result<ExitCode> {
-    let looks = format!(
-        "at everything after each operation, in {} threads",
-        oracles.len()
-    );
-    let worlds = oracles[0].worlds().to_vec();
+    let looks = format!("{looks}; threads: {}", oracles.len());
+    let worlds: Vec<Vec<World>> = oracles.iter().map(|one| one.worlds().to_vec()).collect();
     compare(args, about, rules, &looks, &worlds, |plan, progress| {
         jobs::run(oracles, plan, progress)
     })
@@ -215,7 +220,7 @@ fn compare(
     about: &About,
     rules: Rules,
     looks: &str,
-    worlds: &[World],
+    worlds: &[Vec<World>],
     mut run: impl FnMut(&Plan, Tell) -> Result<(Stats, End), OracleError>,
 ) -> anyhow::Result<ExitCode> {
     let saved = saved(args)?;
@@ -276,7 +281,11 @@ fn compare(
         }
     };
     bar.finish_and_clear();
-    conclude(args, about, &stats, &end, worlds)
+    let whose = match &end {
+        End::Found(finding) => finding.oracle,
+        _ => 0,
+    };
+    conclude(args, about, &stats, &end, &worlds[whose])
 }
 
 /// How often a run is kept that can be gone on with.

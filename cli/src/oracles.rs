@@ -93,7 +93,7 @@ impl Choice {
     pub(crate) fn one(&self, era: Option<&str>) -> anyhow::Result<Chosen> {
         let (oracle, kernel): (Box<dyn Oracle>, _) = match self.oracle {
             Which::Host => {
-                let host = self.host(HostOptions::default())?;
+                let host = self.hosts(1, &HostOptions::default())?.remove(0);
                 let kernel = host.release().to_owned();
                 (Box::new(host), kernel)
             }
@@ -112,13 +112,18 @@ impl Choice {
         })
     }
 
-    /// The running kernel, looked at as `looks` says.
-    pub(crate) fn host(&self, looks: HostOptions) -> anyhow::Result<Host> {
+    /// Whether all processes of the machine see the limit that this one lowers.
+    pub(crate) fn lowers_the_limit(&self) -> bool {
+        matches!(self.limit, Limit::Sysctl)
+    }
+
+    /// The running kernel, looked at as `looks` says, by so many processes at a time.
+    pub(crate) fn hosts(&self, count: usize, looks: &HostOptions) -> anyhow::Result<Vec<Host>> {
         if self.library.is_some() {
             bail!("--library goes with --oracle vmac");
         }
         start_anew(self.legacy_layout)?;
-        Ok(Host::new(HostOptions {
+        let options = HostOptions {
             devices: self.devices.clone(),
             tight: match self.limit {
                 Limit::Never => Tight::Never,
@@ -128,8 +133,10 @@ impl Choice {
             data_limit: self.data_limit,
             deprecated: self.deprecated,
             text: self.text,
-            ..looks
-        })?)
+            ..*looks
+        };
+        let host = |_| Host::new(options.clone()).map_err(Into::into);
+        (0..count).map(host).collect()
     }
 
     /// So many copies of the library, which is made first if none was named.

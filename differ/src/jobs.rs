@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::oracle::{Oracle, OracleError};
 use crate::reach::Reach;
-use crate::runner::{BATCH, End, Plan, Runner, Stats};
+use crate::runner::{BATCH, End, Finding, Plan, Runner, Stats};
 
 /// So many batches are taken at a time.
 const TAKEN: u64 = 16;
@@ -73,20 +73,6 @@ pub fn run<O: Oracle + Send>(
     shared.merge(results)
 }
 
-/// The same with one oracle, in this thread.
-///
-/// # Errors
-/// As there.
-pub fn run_here<O: Oracle + ?Sized>(
-    oracle: &mut O,
-    plan: &Plan,
-    progress: impl Fn(&Progress) -> ControlFlow<()> + Sync,
-) -> Result<(Stats, End), OracleError> {
-    let shared = Shared::new(plan, progress);
-    let result = shared.work(oracle);
-    shared.merge(vec![result])
-}
-
 impl<'a, F: Fn(&Progress) -> ControlFlow<()>> Shared<'a, F> {
     fn new(plan: &'a Plan, progress: F) -> Self {
         Self {
@@ -103,7 +89,7 @@ impl<'a, F: Fn(&Progress) -> ControlFlow<()>> Shared<'a, F> {
     }
 
     /// Takes batches until there are no more.
-    fn work<O: Oracle + ?Sized>(&self, oracle: &mut O) -> Done {
+    fn work<O: Oracle>(&self, oracle: &mut O) -> Done {
         let mut done = Done {
             stats: Stats::default(),
             end: Ok(End::Agreed),
@@ -116,11 +102,7 @@ impl<'a, F: Fn(&Progress) -> ControlFlow<()>> Shared<'a, F> {
         done
     }
 
-    fn take_all<O: Oracle + ?Sized>(
-        &self,
-        oracle: &mut O,
-        all: &mut Done,
-    ) -> Result<End, OracleError> {
+    fn take_all<O: Oracle>(&self, oracle: &mut O, all: &mut Done) -> Result<End, OracleError> {
         let mut runner = Runner::new(oracle, self.plan.rules)?;
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -163,9 +145,10 @@ impl<'a, F: Fn(&Progress) -> ControlFlow<()>> Shared<'a, F> {
         let mut end = End::Agreed;
         let mut error = None;
         let mut unfinished = u64::MAX;
-        for done in results {
+        for (oracle, done) in results.into_iter().enumerate() {
             all.add(&done.stats);
             let one = match done.end {
+                Ok(End::Found(finding)) => End::Found(Box::new(Finding { oracle, ..*finding })),
                 Ok(one) => one,
                 Err(other) => {
                     all.unfinished.push(other.to_string());
@@ -336,6 +319,21 @@ mod tests {
         };
         let result = run(&mut oracles, &right, |_| ControlFlow::Continue(()));
         assert!(matches!(result, Err(OracleError::Environment(_))));
+    }
+
+    #[test]
+    fn whose_a_finding_is_is_told() {
+        let right = Rules::V7_2;
+        let wrong = right.with_mistake(Mistake::SplitLosesOffset);
+        let mut oracles = [right, right, wrong].map(Peer::new);
+        let plan = Plan {
+            rules: right,
+            seed: 1,
+            first_batch: 0,
+            ops: 10_000 * BATCH,
+        };
+        let (_, end) = run(&mut oracles, &plan, |_| ControlFlow::Continue(())).unwrap();
+        assert!(matches!(end, End::Found(finding) if finding.oracle == 2));
     }
 
     #[test]

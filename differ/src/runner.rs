@@ -154,6 +154,9 @@ impl Tally {
 /// Why a run stopped before its end.
 #[derive(Clone, Debug)]
 pub struct Finding {
+    /// Whose it is, by its place among the oracles that run side by side ([`crate::jobs`]): its worlds have addresses of
+    /// their own.
+    pub oracle: usize,
     /// The batch.
     pub batch: u64,
     /// As it was found.
@@ -322,7 +325,12 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
                 let short = self.shrink(&full, SHRINK_FOR);
                 self.oracle.look_closely(false);
                 let short = short?;
-                let finding = Finding { batch, full, short };
+                let finding = Finding {
+                    oracle: 0,
+                    batch,
+                    full,
+                    short,
+                };
                 return Ok((stats, End::Found(Box::new(finding))));
             }
             if progress(&stats).is_break() {

@@ -19,9 +19,10 @@ use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 use vmalab_differ::compare::Comparer;
 use vmalab_differ::host::{Host, HostOptions, Tight};
+use vmalab_differ::jobs;
 use vmalab_differ::oracle::{Fields, Observation, Oracle, OracleError};
 use vmalab_differ::program::program;
-use vmalab_differ::runner::{End, Plan, Runner, Stats, What};
+use vmalab_differ::runner::{Case, End, Plan, Runner, Stats, What};
 use vmalab_model::{
     Advice, Backing, Errno, FileId, MapFlags, Mistake, MlockFlags, Mmap, Name, NewName, Op,
     Outcome, Prot, Rules, Signal, VmFlags,
@@ -89,6 +90,7 @@ fn main() {
         trial("agrees_with_the_legacy_layout".into(), legacy_layout),
         trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
         trial("children_are_alike".into(), children_are_alike),
+        trial("agrees_side_by_side".into(), side_by_side),
     ];
     let chosen = fs::OpenOptions::new().write(true).open(NEXT_SEGMENT);
     let why_not = chosen.err().map(|error| format!("{NEXT_SEGMENT}: {error}"));
@@ -166,6 +168,36 @@ fn must_agree(options: HostOptions, ops: u64) -> Result<(), Failed> {
 
 fn agrees() -> Result<(), Failed> {
     must_agree(options(Tight::Fill), 50_000)
+}
+
+/// Several share one campaign out; a finding is told in the world of the one that found it.
+fn side_by_side() -> Result<(), Failed> {
+    let mut hosts = Vec::new();
+    for _ in 0..3 {
+        hosts.push(Host::new(options(Tight::Fill))?);
+    }
+    let mut plan = Plan {
+        rules: rules()?,
+        seed: 2,
+        first_batch: 0,
+        ops: 40_000,
+    };
+    let (stats, end) = jobs::run(&mut hosts, &plan, |_| ControlFlow::Continue(()))?;
+    if !matches!(end, End::Agreed) || stats.ops != plan.ops {
+        return Err(format!("{} operations: {end:#x?}", stats.ops).into());
+    }
+    plan.rules = plan.rules.with_mistake(Mistake::SplitLosesOffset);
+    let (_, end) = jobs::run(&mut hosts, &plan, |_| ControlFlow::Continue(()))?;
+    let End::Found(finding) = end else {
+        return Err(format!("{end:?}").into());
+    };
+    let whose = &mut hosts[finding.oracle];
+    let Case { world, ops, .. } = &finding.short;
+    let again = Runner::new(whose, plan.rules)?.replay(*world, ops)?;
+    if again.is_none() {
+        return Err(format!("{:#x?}", finding.short).into());
+    }
+    Ok(())
 }
 
 fn agrees_with_a_close_look() -> Result<(), Failed> {

@@ -29,6 +29,10 @@ pub(super) struct Template {
     answers: OwnedFd,
 }
 
+// SAFETY: the mapping is for whoever has the handle, and nothing about it belongs to a thread: neither the process
+// nor the pipes do.
+unsafe impl Send for Template {}
+
 impl Template {
     /// Forks a template, which has the devices in its own memory from then on.
     pub(super) fn start(devices: &mut [Watched]) -> Result<Self, OracleError> {
