@@ -224,9 +224,12 @@ impl Contents {
             let area = area_at(&predicted.layout, page)?;
             let expected = self.expected(area, page, files)?;
             *compared += 1;
+            // To say what a page holds is slow.
+            if expected == observed {
+                return None;
+            }
             let name = format!("contents of the page at {page:#x}");
             Difference::new(name, describe(expected), describe(observed))
-                .filter(|_| expected != observed)
         })
     }
 }
