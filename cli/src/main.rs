@@ -34,7 +34,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Compare the running kernel with the model, on random operations
+    /// Compare a kernel with the model, on random operations
     Diff(diff::Args),
     /// List the eras of the model, and the one that the running kernel belongs to
     Eras(eras::Args),

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, anyhow, bail};
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::peer::Peer;
-use vmalab_differ::sequence::to_text;
+use vmalab_differ::sequence::{to_json, to_text};
 use vmalab_differ::strace;
 use vmalab_model::Rules;
 
@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Write the sequence to this file [default: to standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write it as JSON, which has no comments, instead of text
+    #[arg(long)]
+    json: bool,
     /// Run this under strace, which must be installed
     #[arg(last = true, value_name = "COMMAND", required_unless_present = "from")]
     command: Vec<OsString>,
@@ -42,7 +45,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for (why, count) in &recorded.left_out {
         comment += &format!("Left out: {count} calls {why}.\n");
     }
-    let text = to_text(world, None, &recorded.ops, &comment);
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&to_json(world, None, &recorded.ops))? + "\n",
+        false => to_text(world, None, &recorded.ops, &comment),
+    };
     match &args.out {
         None => io::stdout().write_all(text.as_bytes())?,
         Some(out) => {

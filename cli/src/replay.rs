@@ -116,7 +116,7 @@ fn sequence(args: &Args, path: &Path) -> anyhow::Result<bool> {
                 "file": path.display().to_string(),
                 "oracle": oracle,
                 "kernel": chosen.kernel,
-                "sequence": sequence::to_json(&description, chosen.rules.name, &ops),
+                "sequence": sequence::to_json(&description, Some(chosen.rules.name), &ops),
                 "observed": steps,
                 "agreed": found.is_none(),
                 "known": excused,

@@ -171,7 +171,7 @@ fn explore_with<O: Oracle + Send>(
             );
             print!("{}", case_text(short, oracles[0].worlds()));
             let worlds = oracles[0].worlds();
-            report["finding"] = to_json(&worlds[short.world], rules.name, &short.ops);
+            report["finding"] = to_json(&worlds[short.world], Some(rules.name), &short.ops);
             let origin = origin(args, &name, &rules, case.ops.len());
             let written = page::write(&args.out, short, &origin, worlds);
             crate::report::print(&args.out, &written);

@@ -296,6 +296,14 @@ fn record() {
         text(&replayed.stderr)
     );
     assert!(text(&replayed.stdout).contains("all 10 operations did as predicted"));
+    // For machines, the same.
+    let json = format!("{directory}/true.json");
+    vmalab(&["record", "--from", trace, "--out", &json, "--json"]);
+    let file = std::fs::read_to_string(&json).expect("it was written");
+    let file: Value = serde_json::from_str(&file).expect("it is JSON");
+    assert_eq!(file["ops"].as_array().map(Vec::len), Some(10));
+    let replayed = text(&vmalab(&["replay", &json, "--oracle", "model"]).stdout);
+    assert!(replayed.contains("all 10 operations did as predicted"));
     // A real program, where strace is.
     let real = vmalab(&["record", "--", "/bin/true"]);
     let error = text(&real.stderr);

@@ -240,8 +240,8 @@ fn in_full(finding: &Finding, about: &About, worlds: &[World]) -> Value {
     let mut value = json!({
         "batch": finding.batch,
         "repeat": command(about, finding),
-        "sequence": sequence::to_json(world, &about.era, &case.ops),
-        "found": sequence::to_json(&worlds[finding.full.world], &about.era, &finding.full.ops),
+        "sequence": sequence::to_json(world, Some(&about.era), &case.ops),
+        "found": sequence::to_json(&worlds[finding.full.world], Some(&about.era), &finding.full.ops),
     });
     match &case.what {
         What::Broke(what) => value["broke"] = json!(what),

@@ -266,12 +266,12 @@ pub fn to_text(world: &World, era: Option<&str>, ops: &[Op], comment: &str) -> S
     text
 }
 
-/// The file for machines.
-pub fn to_json(world: &World, era: &str, ops: &[Op]) -> Json {
+/// The file for machines. Without an era, as there.
+pub fn to_json(world: &World, era: Option<&str>, ops: &[Op]) -> Json {
     let document = Document {
         format: FORMAT,
         world: Some(world.name.clone()),
-        era: Some(era.into()),
+        era: era.map(Into::into),
         ops: ops.iter().map(|op| json_call(op, world)).collect(),
     };
     serde_json::to_value(document).expect("there are only strings in it")
@@ -442,7 +442,7 @@ mod tests {
                     ops.push(op);
                 }
                 let text = to_text(world, Some("V7_2"), &ops, "two\nlines");
-                let json = to_json(world, "V7_2", &ops);
+                let json = to_json(world, Some("V7_2"), &ops);
                 for written in [text, json.to_string()] {
                     let read = Sequence::parse(&written).unwrap();
                     assert_eq!(read.world_of(peer.worlds()).unwrap(), index);
