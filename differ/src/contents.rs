@@ -241,7 +241,7 @@ fn shares(area: &Area) -> bool {
 
 /// Who wrote that.
 fn describe(value: u64) -> String {
-    const MOST: usize = 4096;
+    const MOST: usize = 1 << 14;
     const FILES: usize = 8;
     if value == 0 {
         return "zeros".into();

@@ -91,6 +91,7 @@ fn main() {
         trial("a_child_that_dies_is_reported".into(), a_child_that_dies),
         trial("children_are_alike".into(), children_are_alike),
         trial("agrees_side_by_side".into(), side_by_side),
+        trial("a_long_sequence_can_be_played".into(), long_sequence),
     ];
     let chosen = fs::OpenOptions::new().write(true).open(NEXT_SEGMENT);
     let why_not = chosen.err().map(|error| format!("{NEXT_SEGMENT}: {error}"));
@@ -435,6 +436,37 @@ fn segments() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// One of 5,000 operations is played in one process; one that is too long for that is refused.
+fn long_sequence() -> Result<(), Failed> {
+    const PAGE: u64 = 0x1000;
+    let mut host = Host::new(options(Tight::Never))?;
+    let first = host.worlds()[0].arena.start;
+    let map = |page: u64| {
+        Op::Mmap(Mmap {
+            addr: first + page % 32 * PAGE,
+            len: PAGE,
+            prot: if page % 2 == 0 {
+                Prot::READ
+            } else {
+                Prot::empty()
+            },
+            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+            backing: Backing::None,
+            offset: 0,
+        })
+    };
+    let ops: Vec<Op> = (0..5_000).map(map).collect();
+    let mut runner = Runner::new(&mut host, rules()?)?;
+    if let Some(case) = runner.replay(0, &ops)? {
+        return Err(format!("{:#x?}", case.what).into());
+    }
+    let many: Vec<Op> = (0..20_000).map(map).collect();
+    match runner.replay(0, &many) {
+        Err(OracleError::Environment(what)) if what.contains("20000 operations") => Ok(()),
+        other => Err(format!("{other:?}").into()),
+    }
 }
 
 /// Which signal a touch raises, and for which reason; and none where it does not.

@@ -54,7 +54,7 @@ use self::files::{
 };
 use self::guard::Guard;
 use self::template::Template;
-use self::wire::{Call, RawArea};
+use self::wire::{Call, MAX_OPS, RawArea};
 use crate::oracle::{Fields, NamedFile, Observation, Oracle, OracleError, Sees, World};
 
 /// How long a batch may take. Even an emulated machine needs a hundredth of it.
@@ -347,6 +347,12 @@ impl Oracle for Host {
         ops: &[Op],
         seen: &mut Vec<Observation>,
     ) -> Result<(), OracleError> {
+        if ops.len() > MAX_OPS {
+            return Err(OracleError::Environment(format!(
+                "there are {} operations, and one child of the running kernel does {MAX_OPS} at most",
+                ops.len()
+            )));
+        }
         seen.resize_with(ops.len(), Observation::default);
         let windows = self.worlds[world].windows();
         let calls = ops.iter().enumerate();

@@ -19,7 +19,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 
 use super::child;
 use super::device::Watched;
-use super::wire::{Call, MAX_OPS, Shared, Trouble};
+use super::wire::{Call, MAX_AREAS, MAX_OPS, Shared, Trouble};
 use crate::oracle::OracleError;
 
 pub(super) struct Template {
@@ -38,8 +38,10 @@ impl Template {
     pub(super) fn start(devices: &mut [Watched]) -> Result<Self, OracleError> {
         let len = NonZeroUsize::new(size_of::<Shared>()).expect("it has fields");
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // Most of it is never used.
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE;
         // SAFETY: a new mapping where the kernel likes it replaces nothing.
-        let shared = unsafe { mmap_anonymous(None, len, prot, MapFlags::MAP_SHARED) }
+        let shared = unsafe { mmap_anonymous(None, len, prot, flags) }
             .map_err(|errno| OracleError::system("cannot map memory to share", errno))?
             .cast::<Shared>();
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| OracleError::system("pipe", errno));
@@ -193,7 +195,10 @@ impl Template {
         } else if trouble == Trouble::ReadContents as u32 {
             read("memory")
         } else {
-            broke("there are more areas than this program has room for".into())
+            Err(OracleError::Environment(format!(
+                "after all operations together there are more than {MAX_AREAS} areas to look at, for which there is \
+                 no room: play fewer at a time"
+            )))
         }
     }
 

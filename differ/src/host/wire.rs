@@ -7,10 +7,10 @@
 
 use vmalab::sys::vmalab_area;
 
-/// Most operations in one batch.
-pub(super) const MAX_OPS: usize = 4096;
+/// Most operations in one batch: a campaign has 256, a sequence in a file as many as it likes.
+pub(super) const MAX_OPS: usize = 1 << 14;
 /// Most areas in the records of one batch, all snapshots together.
-pub(super) const MAX_AREAS: usize = 1 << 18;
+pub(super) const MAX_AREAS: usize = 1 << 20;
 /// Most bytes of `/proc/self/smaps` at the start.
 pub(super) const MAX_TEXT: usize = 1 << 20;
 /// Most windows.
