@@ -18,6 +18,7 @@ mod worlds;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// A laboratory for Linux memory mappings: see what the kernel does with a mapping, predict it, and
 /// prove the prediction.
@@ -61,6 +62,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // The end of whoever reads what is printed ends this program, as it does any other one in a pipe; by default a
+    // program in Rust ignores the signal, and fails at the next line.
+    // SAFETY: no handler is called, and nobody else here has a say in this signal.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     let done = match Cli::parse().command {
         Command::Diff(args) => diff::run(&args),
         Command::Eras(args) => eras::run(&args),

@@ -4,12 +4,13 @@
 //! What needs a kernel that the model knows is ignored on others, and the reason is printed.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe};
 use serde_json::Value;
 
 fn main() {
@@ -30,6 +31,7 @@ fn main() {
         Trial::test("small_worlds_are_played_whole", || holds(worlds)),
         Trial::test("what_is_known_is_listed", || holds(known)),
         Trial::test("exported_cases_are_as_the_schema_says", || holds(export)),
+        Trial::test("a_broken_pipe_is_no_panic", || holds(broken_pipe)),
         Trial::test("what_strace_saw_can_be_replayed", || holds(record)),
         Trial::test("man_pages_are_of_all_subcommands", || holds(man)),
         Trial::test("a_sequence_that_cannot_be_read_says_where", || {
@@ -104,6 +106,17 @@ fn eras() {
             .iter()
             .any(|era| era["name"] == "V7_2")
     );
+}
+
+/// As any command whose reader has seen enough.
+fn broken_pipe() {
+    let (read, write) = pipe().unwrap();
+    drop(read);
+    let mut known = command(&["known"]);
+    let known = known.stdout(write).stderr(Stdio::piped()).spawn();
+    let output = known.and_then(Child::wait_with_output).unwrap();
+    assert_eq!(output.status.signal(), Some(Signal::SIGPIPE as i32));
+    assert_eq!(text(&output.stderr), "");
 }
 
 fn stats() {

@@ -78,16 +78,11 @@ fn exit(code: u64) -> ! {
     }
 }
 
-/// The template: does as it is told until `orders` ends.
+/// The template: does as it is told until `control` ends.
 ///
 /// # Safety
 /// `shared` must be the shared mapping; the caller is a fresh fork with one thread.
-pub(super) unsafe fn template(
-    shared: *mut Shared,
-    devices: &mut [Watched],
-    orders: i32,
-    answers: i32,
-) -> ! {
+pub(super) unsafe fn template(shared: *mut Shared, devices: &mut [Watched], control: i32) -> ! {
     // Ctrl-C goes to the whole process group; the parent decides what to do then.
     // SAFETY: ignoring a signal has no precondition.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
@@ -95,7 +90,7 @@ pub(super) unsafe fn template(
     take_signals(unsafe { &mut *shared });
     loop {
         let mut order = 0u8;
-        let got = call3(libc::SYS_read, orders as u64, &raw mut order as u64, 1);
+        let got = call3(libc::SYS_read, control as u64, &raw mut order as u64, 1);
         if got == -i64::from(libc::EINTR) {
             continue;
         }
@@ -109,7 +104,7 @@ pub(super) unsafe fn template(
         } else {
             work(shared, devices);
         }
-        if call3(libc::SYS_write, answers as u64, &raw const order as u64, 1) != 1 {
+        if call3(libc::SYS_write, control as u64, &raw const order as u64, 1) != 1 {
             exit(1);
         }
     }

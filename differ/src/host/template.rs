@@ -5,17 +5,17 @@
 //! space, whatever the parent allocates meanwhile.
 
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
+use nix::unistd::{ForkResult, Pid, fork, read};
 
 use super::child;
 use super::device::Watched;
@@ -25,12 +25,12 @@ use crate::oracle::OracleError;
 pub(super) struct Template {
     shared: NonNull<Shared>,
     pid: Pid,
-    orders: OwnedFd,
-    answers: OwnedFd,
+    /// Orders go out here, and answers come.
+    control: UnixStream,
 }
 
 // SAFETY: the mapping is for whoever has the handle, and nothing about it belongs to a thread: neither the process
-// nor the pipes do.
+// nor the socket does.
 unsafe impl Send for Template {}
 
 impl Template {
@@ -44,34 +44,22 @@ impl Template {
         let shared = unsafe { mmap_anonymous(None, len, prot, flags) }
             .map_err(|errno| OracleError::system("cannot map memory to share", errno))?
             .cast::<Shared>();
-        let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| OracleError::system("pipe", errno));
-        let (orders, our_orders) = pipe()?;
-        let (our_answers, answers) = pipe()?;
+        let pair = UnixStream::pair();
+        let (ours, theirs) = pair.map_err(|error| OracleError::system("socketpair", error))?;
         // SAFETY: what the new process calls is async-signal-safe; child.rs says how.
         match unsafe { fork() }.map_err(|errno| OracleError::system("fork", errno))? {
             ForkResult::Child => {
                 // The template must see the end of its orders when the parent is gone.
-                // SAFETY: both descriptors are ours to close, and their owners are never dropped:
-                // the template does not return.
-                unsafe {
-                    libc::close(our_orders.as_raw_fd());
-                    libc::close(our_answers.as_raw_fd());
-                }
+                // SAFETY: the descriptor is ours to close, and its owner is never dropped: the
+                // template does not return.
+                unsafe { libc::close(ours.as_raw_fd()) };
                 // SAFETY: the mapping is shared and inherited; a fork has one thread.
-                unsafe {
-                    child::template(
-                        shared.as_ptr(),
-                        devices,
-                        orders.as_raw_fd(),
-                        answers.as_raw_fd(),
-                    )
-                }
+                unsafe { child::template(shared.as_ptr(), devices, theirs.as_raw_fd()) }
             }
             ForkResult::Parent { child } => Ok(Self {
                 shared,
                 pid: child,
-                orders: our_orders,
-                answers: our_answers,
+                control: ours,
             }),
         }
     }
@@ -107,7 +95,11 @@ impl Template {
     pub(super) fn order(&mut self, order: u8, limit: Duration) -> Result<(), OracleError> {
         self.shared().child_pid = 0;
         self.shared().status = 0;
-        write(&self.orders, &[order]).map_err(|errno| self.gone(errno))?;
+        // That it is gone is an error here, and no signal, whatever the program does about those.
+        let (control, no_signal) = (self.control.as_raw_fd(), libc::MSG_NOSIGNAL);
+        // SAFETY: the descriptor is open, and the byte is there.
+        let sent = unsafe { libc::send(control, (&raw const order).cast(), 1, no_signal) };
+        Errno::result(sent).map_err(|errno| self.gone(errno))?;
         let mut hung = false;
         if !self.wait(limit)? {
             hung = true;
@@ -125,7 +117,7 @@ impl Template {
             }
         }
         let mut answer = [0];
-        let got = read(&self.answers, &mut answer).map_err(|errno| self.gone(errno))?;
+        let got = read(&self.control, &mut answer).map_err(|errno| self.gone(errno))?;
         if got != 1 {
             return Err(self.gone("end of file"));
         }
@@ -138,7 +130,7 @@ impl Template {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let mut fds = [PollFd::new(self.answers.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, timeout) {
                 Ok(0) if end <= Instant::now() => return Ok(false),
                 Ok(0) | Err(Errno::EINTR) => {}
@@ -213,5 +205,26 @@ impl Drop for Template {
         let _ = waitpid(self.pid, None);
         // SAFETY: nobody has a reference into the mapping: `shared` borrows `self`.
         let _ = unsafe { munmap(self.shared.cast(), size_of::<Shared>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::{SigHandler, signal};
+
+    #[test]
+    fn one_that_is_gone_is_an_error_and_no_signal() {
+        // SAFETY: no handler is called; a test that writes to a broken pipe fails either way.
+        unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.unwrap();
+        let mut template = Template::start(&mut []).unwrap();
+        kill(template.pid, Signal::SIGKILL).unwrap();
+        for _ in 0..2 {
+            let done = template.order(child::RUN, Duration::from_secs(60));
+            let Err(OracleError::Environment(what)) = done else {
+                panic!("{done:?}");
+            };
+            assert!(what.contains("is gone"), "{what}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! The memory that parent, template and child share: orders one way, records the other.
 //!
 //! Plain integers in fixed arrays, mapped before the first fork, so that the child allocates nothing.
-//! Nobody reads what another still writes: control goes to and fro over two pipes, and only the side
+//! Nobody reads what another still writes: control goes to and fro over a socket, and only the side
 //! that has it touches this memory.
 
 use vmalab::sys::vmalab_area;
