@@ -46,7 +46,7 @@ pub(crate) struct Args {
     /// Where a finding is written: a sequence to replay, a program of C, a page of HTML
     #[arg(long, value_name = "DIRECTORY", default_value = "build/report")]
     out: PathBuf,
-    /// How many threads [default: one for each processor; with --limit sysctl: 1]
+    /// How many threads, as long as there is work for them [default: one for each processor; with --limit sysctl: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     jobs: Option<u32>,
     /// From which all operations follow [default: another one each time]
@@ -141,12 +141,15 @@ fn compare_side_by_side<O: Oracle + Send>(
     })
 }
 
-/// How many threads.
+/// How many threads: none that would have nothing to do, since each one's oracle takes a while to start.
 fn jobs(args: &Args) -> usize {
-    match args.jobs {
+    let jobs = match args.jobs {
         Some(jobs) => jobs as usize,
         None => std::thread::available_parallelism().map_or(1, usize::from),
-    }
+    };
+    let (_, ops) = share(args);
+    let most = usize::try_from(jobs::most(ops));
+    most.map_or(jobs, |most| jobs.min(most))
 }
 
 fn about(args: &Args, oracle: &impl Oracle, kernel: String, rules: Rules) -> anyhow::Result<About> {

@@ -18,6 +18,11 @@ use crate::runner::{BATCH, End, Finding, Plan, Runner, Stats};
 /// So many batches are taken at a time.
 const TAKEN: u64 = 16;
 
+/// How many oracles so many operations give something to do.
+pub fn most(ops: u64) -> u64 {
+    ops.div_ceil(TAKEN * BATCH).max(1)
+}
+
 /// How far all threads together have come.
 #[derive(Clone, Debug)]
 pub struct Progress {
