@@ -93,8 +93,8 @@ fn main() {
         trial("agrees_side_by_side".into(), side_by_side),
         trial("a_long_sequence_can_be_played".into(), long_sequence),
     ];
-    let chosen = fs::OpenOptions::new().write(true).open(NEXT_SEGMENT);
-    let why_not = chosen.err().map(|error| format!("{NEXT_SEGMENT}: {error}"));
+    let why_not = std::thread::spawn(chosen_segments).join();
+    let why_not = why_not.expect("it does not panic").err();
     if let Some(why_not) = &why_not {
         eprintln!("ignored: tells_segments_from_other_memory: {why_not}");
     }
@@ -394,14 +394,22 @@ fn sees_contents() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Has the calling thread's segments in a namespace of their own, where it may say which identifier is next.
+fn chosen_segments() -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWIPC).map_err(|errno| format!("unshare: {errno}"))?;
+    let file = fs::OpenOptions::new().write(true).open(NEXT_SEGMENT);
+    file.map(drop)
+        .map_err(|error| format!("{NEXT_SEGMENT}: {error}"))
+}
+
 /// A segment's inode is its identifier, whatever else has the same: a memory file of the oracle's, or memory that a child
 /// shares later.
 fn segments() -> Result<(), Failed> {
-    // What this thread and its children make has numbers one after the other, and the segments are its own.
+    // What this thread and its children make has numbers one after the other.
     let mut one = CpuSet::new();
     one.set(sched_getcpu()?)?;
     sched_setaffinity(Pid::from_raw(0), &one)?;
-    unshare(CloneFlags::CLONE_NEWIPC)?;
+    chosen_segments()?;
     let inode =
         || -> nix::Result<u64> { Ok(fstat(memfd_create(c"number", MFdFlags::empty())?)?.st_ino) };
     for later in [2, 120] {
