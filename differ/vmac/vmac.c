@@ -22,6 +22,9 @@
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef VMAC_SANITIZE
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include "vmac_tools.h"
 #include "vmac.h"

@@ -59,10 +59,16 @@ void vmac_bug_if(bool hit, const char *what, const char *file, int line)
 static const int vmac_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 static struct sigaction vmac_before[ARRAY_SIZE(vmac_signals)];
 
-/* Whether this thread is in the kernel's code, of this copy of the library, where it can be left. */
+/* Whether this thread runs something of the kernel's, in this copy of the library. */
+static bool vmac_inside(void)
+{
+	return vmac_escape && pthread_equal(vmac_owner, pthread_self());
+}
+
+/* Whether it is where it can be left. */
 static bool vmac_can_leave(void)
 {
-	return vmac_escape && pthread_equal(vmac_owner, pthread_self()) && !vmac_locked;
+	return vmac_inside() && !vmac_locked;
 }
 
 static void vmac_signal(int number, siginfo_t *info, void *context)
@@ -92,15 +98,31 @@ static timer_t vmac_timer;
 /* The thread whose time it measures, 0 if it is none. */
 static pid_t vmac_timed;
 
+/* AddressSanitizer has found something: it takes its time to say what, and then ends the program. */
+static bool vmac_reports(void)
+{
+#ifdef VMAC_SANITIZE
+	return __asan_report_present();
+#else
+	return false;
+#endif
+}
+
 /*
  * A whole time of patience without a turn: a loop without end. By processor time, so that a machine that is
  * busy, or stood still, is none.
  */
 static void vmac_look_after(void)
 {
-	if (vmac_turn != vmac_last_turn || !vmac_can_leave()) {
+	static const char heap[] = "the C library does not come back: its heap was written over\n";
+
+	if (vmac_turn != vmac_last_turn || !vmac_inside() || vmac_reports()) {
 		vmac_last_turn = vmac_turn;
 		return;
+	}
+	if (vmac_locked) {
+		write(STDERR_FILENO, heap, sizeof(heap) - 1);
+		abort();
 	}
 	snprintf(vmac_broke, sizeof(vmac_broke), "it does not come back: a loop without end");
 	siglongjmp(*vmac_escape, 1);
