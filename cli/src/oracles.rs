@@ -12,7 +12,7 @@ use nix::sys::personality::{self, Persona};
 use vmalab_differ::host::{Host, HostOptions, Tight};
 use vmalab_differ::oracle::Oracle;
 use vmalab_differ::peer::Peer;
-use vmalab_differ::vmac::{self, Build, VmaC};
+use vmalab_differ::vmac::{self, Build, Isolated, VmaC};
 use vmalab_model::{Mistake, Rules};
 
 #[derive(clap::Args)]
@@ -59,7 +59,7 @@ pub(crate) struct Choice {
 pub(crate) enum Which {
     /// The running kernel
     Host,
-    /// mm/vma.c of the kernel tree VMALAB_LINUX_SRC, compiled into a library and run in this process
+    /// mm/vma.c of the kernel tree VMALAB_LINUX_SRC, compiled into a library and run in user space
     Vmac,
     /// The model, by the rules of --against
     Model,
@@ -89,7 +89,8 @@ impl Choice {
         self.era.as_deref()
     }
 
-    /// One oracle of that kind; `era` names the rules if the user does not.
+    /// One oracle of that kind, for a program with one thread, which it cannot harm; `era` names the rules if the
+    /// user does not.
     pub(crate) fn one(&self, era: Option<&str>) -> anyhow::Result<Chosen> {
         let (oracle, kernel): (Box<dyn Oracle>, _) = match self.oracle {
             Which::Host => {
@@ -100,7 +101,7 @@ impl Choice {
             Which::Vmac => {
                 let vmac = self.vmac(1)?.remove(0);
                 let kernel = vmac.kernel().to_owned();
-                (Box::new(vmac), kernel)
+                (Box::new(Isolated::new(vmac)), kernel)
             }
             Which::Model => (Box::new(self.peer(era)?), String::new()),
         };

@@ -18,6 +18,7 @@ mod choices;
 pub mod compare;
 pub mod conformance;
 mod contents;
+mod death;
 pub mod eras;
 pub mod generate;
 pub mod host;

@@ -10,9 +10,11 @@
 //! that does not come back.
 
 mod ffi;
+mod isolated;
 mod rate;
 mod worlds;
 
+pub use isolated::Isolated;
 pub use rate::Program;
 
 use std::ffi::{CStr, c_char};
@@ -56,7 +58,7 @@ pub struct Build {
     /// This file instead of its `mm/vma.c`.
     pub vma_c: Option<PathBuf>,
     /// With ASan, UBSan and the kernel's own debugging checks. The program that loads it must run with
-    /// the sanitizers' runtime preloaded.
+    /// the sanitizers' [runtimes] preloaded.
     pub sanitize: bool,
     /// With flags for the edges of `mm/vma.c`, which tell what was reached of it. It takes clang.
     pub counted: bool,
@@ -138,6 +140,22 @@ impl Build {
             String::from_utf8_lossy(&output.stderr)
         )))
     }
+}
+
+/// What a program that loads a library with sanitizers has in `LD_PRELOAD`.
+///
+/// # Errors
+/// [`OracleError::Environment`] if there is no C compiler.
+pub fn runtimes() -> Result<String, OracleError> {
+    let compiler = std::env::var_os("CC").unwrap_or("gcc".into());
+    let runtime = |name| {
+        let asked = format!("-print-file-name={name}");
+        let output = Command::new(&compiler).arg(asked).output();
+        let output =
+            output.map_err(|error| OracleError::system("cannot run the compiler", error))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    Ok(runtime("libasan.so")? + " " + &runtime("libubsan.so")?)
 }
 
 /// What the library sets right, in the order of the counts.
@@ -307,36 +325,50 @@ impl VmaC {
     /// # Errors
     /// Something is left over.
     pub fn end(&mut self) -> Result<(), String> {
-        let mut raw = MaybeUninit::uninit();
-        // SAFETY: as in `call`.
-        let raw: ffi::Seen = unsafe {
-            (self.calls.exit)(raw.as_mut_ptr());
-            raw.assume_init()
-        };
-        broke(&raw).map_err(|what| format!("when all was unmapped: {what}"))
+        leaked(&self.exit())
     }
 
     fn call(&mut self, op: &ffi::Op, seen: &mut Observation) -> Result<bool, String> {
+        let (failed, raw) = self.ask(op);
+        self.take(op.kind, &raw, seen)?;
+        Ok(failed)
+    }
+
+    /// Does one operation; gives also whether an allocation failed as it was told to.
+    fn ask(&mut self, op: &ffi::Op) -> (bool, ffi::Seen) {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: `op` and `raw` outlive the call, which fills `raw` in. `&mut self` says that nobody
         // else uses this copy of the library.
-        let (failed, raw): (i32, ffi::Seen) = unsafe {
+        unsafe {
             let failed = (self.calls.apply)(op, raw.as_mut_ptr());
-            (failed, raw.assume_init())
-        };
+            (failed != 0, raw.assume_init())
+        }
+    }
+
+    /// Unmaps everything.
+    fn exit(&mut self) -> ffi::Seen {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: as in `ask`.
+        unsafe {
+            (self.calls.exit)(raw.as_mut_ptr());
+            raw.assume_init()
+        }
+    }
+
+    /// What was seen of an operation of that kind, counted and in the model's words.
+    fn take(&mut self, kind: u32, raw: &ffi::Seen, seen: &mut Observation) -> Result<(), String> {
         let came = [
-            raw.lost != 0 && op.kind == ffi::MMAP,
-            raw.lost != 0 && op.kind == ffi::MREMAP,
-            raw.lost != 0 && op.kind == ffi::TOUCH,
+            raw.lost != 0 && kind == ffi::MMAP,
+            raw.lost != 0 && kind == ffi::MREMAP,
+            raw.lost != 0 && kind == ffi::TOUCH,
             raw.excused & ffi::EXCUSED_LOCKED != 0,
             raw.excused & ffi::EXCUSED_TREE != 0,
         ];
         for (count, came) in self.excused.iter_mut().zip(came) {
             *count += u64::from(came);
         }
-        broke(&raw)?;
-        observe(&raw, seen)?;
-        Ok(failed != 0)
+        broke(raw)?;
+        observe(raw, seen)
     }
 }
 
@@ -467,6 +499,16 @@ fn private_copy(path: &Path) -> io::Result<OsFile> {
     let mut copy = OsFile::from(copy);
     io::copy(&mut OsFile::open(path)?, &mut copy)?;
     Ok(copy)
+}
+
+/// What is left over after all was unmapped.
+fn leaked(seen: &ffi::Seen) -> Result<(), String> {
+    broke(seen).map_err(|what| at_the_end(&what))
+}
+
+/// What came not of an operation, but when all was unmapped after the last.
+fn at_the_end(what: &str) -> String {
+    format!("when all was unmapped: {what}")
 }
 
 /// What the library found wrong.
