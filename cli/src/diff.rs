@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `vmalab diff`
 
-use std::fs;
+mod died;
+
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::sys::signal::{Signal, raise};
 use vmalab_differ::host::HostOptions;
 use vmalab_differ::jobs::{self, Progress};
 use vmalab_differ::oracle::{Oracle, OracleError, World};
@@ -21,6 +25,8 @@ use vmalab_differ::report::{About, Report, finding_text, origin, result_name};
 use vmalab_differ::runner::{BATCH, End, Plan, Stats};
 use vmalab_differ::saved::Saved;
 use vmalab_differ::small::{part, shard};
+use vmalab_differ::supervised::{self, Campaign, Role};
+use vmalab_differ::vmac::Isolated;
 use vmalab_model::Rules;
 
 use crate::known;
@@ -104,15 +110,40 @@ fn run_host(args: &Args) -> anyhow::Result<ExitCode> {
          counters after every {}; at everything after each batch",
         args.layout_every, args.counters_every
     );
-    compare_side_by_side(args, &about, rules, &looks, &mut hosts)
+    compare_side_by_side(args, &about, rules, &looks, &mut hosts, None)
 }
 
+/// In a process of its own, which the kernel's code may kill.
 fn run_vmac(args: &Args) -> anyhow::Result<ExitCode> {
     let mut oracles = args.choice.vmac(jobs(args))?;
     let kernel = oracles[0].kernel().to_owned();
     let rules = args.choice.rules(&kernel, None)?;
     let about = about(args, &oracles[0], kernel, rules)?;
-    compare_side_by_side(args, &about, rules, EVERYTHING, &mut oracles)
+    let campaign = Campaign::new()?;
+    match campaign.fork()? {
+        Role::Worker(terminal) => {
+            let worker = Worker {
+                campaign: &campaign,
+                terminal,
+            };
+            let code =
+                compare_side_by_side(args, &about, rules, EVERYTHING, &mut oracles, Some(&worker));
+            campaign.over();
+            code
+        }
+        Role::Supervisor(supervised::End::Over(code)) => Ok(ExitCode::from(code)),
+        Role::Supervisor(supervised::End::Ended(signal)) => {
+            if signal == Signal::SIGPIPE {
+                // Whoever reads what is printed has seen enough of this one, too.
+                raise(signal)?;
+            }
+            bail!("the process that compares was ended by {signal} (is there too little memory?)")
+        }
+        Role::Supervisor(supervised::End::Died(how)) => {
+            let oracle = Isolated::new(oracles.remove(0));
+            died::conclude(args, &about, rules, oracle, &campaign, &how)
+        }
+    }
 }
 
 fn run_model(args: &Args) -> anyhow::Result<ExitCode> {
@@ -120,7 +151,7 @@ fn run_model(args: &Args) -> anyhow::Result<ExitCode> {
     let mut peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
     let rules = args.choice.rules("", None)?;
     let about = about(args, &peers[0], String::new(), rules)?;
-    compare_side_by_side(args, &about, rules, EVERYTHING, &mut peers)
+    compare_side_by_side(args, &about, rules, EVERYTHING, &mut peers, None)
 }
 
 /// How an oracle looks that hides nothing.
@@ -133,12 +164,27 @@ fn compare_side_by_side<O: Oracle + Send>(
     rules: Rules,
     looks: &str,
     oracles: &mut [O],
+    worker: Option<&Worker>,
 ) -> anyhow::Result<ExitCode> {
     let looks = format!("{looks}; threads: {}", oracles.len());
     let worlds: Vec<Vec<World>> = oracles.iter().map(|one| one.worlds().to_vec()).collect();
-    compare(args, about, rules, &looks, &worlds, |plan, progress| {
-        jobs::run(oracles, plan, progress)
-    })
+    let under_way = worker.map_or(&[][..], |worker| worker.campaign.under_way());
+    compare(
+        args,
+        about,
+        rules,
+        &looks,
+        &worlds,
+        worker,
+        |plan, progress| jobs::run(oracles, plan, under_way, progress),
+    )
+}
+
+/// What a process has that is supervised.
+struct Worker<'a> {
+    campaign: &'a Campaign,
+    /// Where its standard error went before it was supervised.
+    terminal: File,
 }
 
 /// How many threads: none that would have nothing to do, since each one's oracle takes a while to start.
@@ -224,6 +270,7 @@ fn compare(
     rules: Rules,
     looks: &str,
     worlds: &[Vec<World>],
+    worker: Option<&Worker>,
     mut run: impl FnMut(&Plan, Tell) -> Result<(Stats, End), OracleError>,
 ) -> anyhow::Result<ExitCode> {
     let saved = saved(args)?;
@@ -241,11 +288,31 @@ fn compare(
             .stats(about)
             .map_err(|why| anyhow!("cannot go on: {why}"))?,
     };
-    let stop = stop_flag()?;
+    let interrupted;
+    let stop = match worker {
+        Some(worker) => worker.campaign.stop(),
+        None => {
+            interrupted = stop_flag()?;
+            &*interrupted
+        }
+    };
+    let keep = |stats: &Stats| -> anyhow::Result<()> {
+        let saved = Saved::new(about, stats);
+        if let Some(worker) = worker {
+            worker.campaign.keep(&saved)?;
+        }
+        let Some(path) = &args.resume else {
+            return Ok(());
+        };
+        let written = saved.write(path);
+        written.with_context(|| format!("cannot write {}", path.display()))
+    };
+    // A run that dies soon has a seed, too.
+    keep(&stats)?;
     let begin = Instant::now();
     let earlier = stats.elapsed;
     // What was done in earlier runs says nothing of the rate of this one.
-    let bar = progress_bar(args, total).with_position(stats.ops);
+    let bar = progress_bar(args, total, worker)?.with_position(stats.ops);
     bar.reset_eta();
     let end = loop {
         let planned = (stats.next_batch - about.first_batch) * BATCH;
@@ -257,10 +324,15 @@ fn compare(
         };
         // Where the run is to be kept, it rests now and then, at the end of a batch.
         let slice = Instant::now();
-        let rests = || args.resume.is_some() && slice.elapsed() >= KEPT_EVERY;
+        let kept = args.resume.is_some() || worker.is_some();
+        let rests = || kept && slice.elapsed() >= KEPT_EVERY;
         let late = || args.time.is_some_and(|time| begin.elapsed() >= time);
         let (more, end) = run(&plan, &|progress| {
-            bar.set_position(stats.ops + progress.ops);
+            let ops = stats.ops + progress.ops;
+            bar.set_position(ops);
+            if let Some(worker) = worker {
+                worker.campaign.ops().store(ops, Ordering::Relaxed);
+            }
             let mut reach = stats.reach.clone();
             reach.merge(&progress.reach);
             bar.set_message(reach.text());
@@ -272,10 +344,7 @@ fn compare(
         stats.add(&more);
         stats.next_batch = more.next_batch;
         stats.elapsed = earlier + begin.elapsed();
-        if let Some(path) = &args.resume {
-            let saved = Saved::new(about, &stats).write(path);
-            saved.with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        keep(&stats)?;
         match end {
             End::Stopped if stop.load(Ordering::Relaxed) => break end,
             End::Stopped if late() => break End::Agreed,
@@ -339,14 +408,8 @@ fn conclude(
         }
         _ => None,
     };
-    let text = serde_json::to_string_pretty(&machine)?;
-    if let Some(path) = &args.report {
-        fs::write(path, text.clone() + "\n")
-            .with_context(|| format!("cannot write the report to {}", path.display()))?;
-    }
-    if args.json {
-        println!("{text}");
-    } else {
+    tell_machines(args, &machine)?;
+    if !args.json {
         print_stats(stats);
         known::print(&about.oracle, &stats.known);
         match end {
@@ -367,11 +430,27 @@ fn conclude(
     })
 }
 
-fn progress_bar(args: &Args, total: u64) -> ProgressBar {
-    let target = if args.json {
-        ProgressDrawTarget::hidden()
-    } else {
-        ProgressDrawTarget::stderr()
+/// Writes the report, and prints it if that is all that is wanted.
+fn tell_machines(args: &Args, machine: &Report) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(machine)?;
+    if let Some(path) = &args.report {
+        fs::write(path, text.clone() + "\n")
+            .with_context(|| format!("cannot write the report to {}", path.display()))?;
+    }
+    if args.json {
+        println!("{text}");
+    }
+    Ok(())
+}
+
+fn progress_bar(args: &Args, total: u64, worker: Option<&Worker>) -> anyhow::Result<ProgressBar> {
+    let target = match worker {
+        _ if args.json => ProgressDrawTarget::hidden(),
+        Some(worker) => {
+            let terminal = || worker.terminal.try_clone();
+            ProgressDrawTarget::term(Term::read_write_pair(terminal()?, terminal()?), 20)
+        }
+        None => ProgressDrawTarget::stderr(),
     };
     // How long is known only where it is not the time that ends the run.
     let style = ProgressStyle::with_template(match args.time {
@@ -382,7 +461,7 @@ fn progress_bar(args: &Args, total: u64) -> ProgressBar {
         .with_style(style.expect("the template is well-formed"))
         .with_message(Reach::default().text());
     bar.enable_steady_tick(Duration::from_secs(1));
-    bar
+    Ok(bar)
 }
 
 fn print_stats(stats: &Stats) {
@@ -418,7 +497,7 @@ fn print_stats(stats: &Stats) {
         .map(|(world, batches)| format!("{world} {batches}"))
         .collect();
     for why in &stats.unfinished {
-        println!("skipped one of the threads: {why}");
+        println!("skipped part of the run: {why}");
     }
     println!(
         "batches {}; at most {} areas at a time",

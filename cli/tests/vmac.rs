@@ -15,7 +15,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use vmalab_differ::vmac::{Build, SOURCE};
+use vmalab_differ::vmac::{Build, SOURCE, runtimes};
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -28,6 +28,11 @@ fn main() {
         Trial::test("a_changed_tree_is_caught_and_replayed", changed_tree)
             .with_ignored_flag(ignored),
         Trial::test("a_hang_is_caught_and_replayed", hang).with_ignored_flag(ignored),
+        Trial::test("a_broken_heap_is_caught_and_replayed", broken_heap).with_ignored_flag(ignored),
+        Trial::test("what_kills_later_is_told", late).with_ignored_flag(ignored),
+        Trial::test("what_a_sanitizer_ends_is_caught_and_replayed", sanitized)
+            .with_ignored_flag(ignored),
+        Trial::test("ctrl_c_ends_with_what_was_done", stopped).with_ignored_flag(ignored),
         Trial::test("the_second_ctrl_c_ends_a_hang", interrupted).with_ignored_flag(ignored),
         Trial::test("a_campaign_on_a_tree_goes_on", campaign).with_ignored_flag(ignored),
     ];
@@ -175,6 +180,163 @@ fn hang() -> Result<(), Failed> {
     ends(&vmalab(&tree, &replay)?, 1, "it does not come back")?;
     let right = Build::from_environment()?.source;
     ends(&vmalab(&right, &replay)?, 0, "")
+}
+
+/// When memory beyond an allocation is written to, by the number of the split: not at all without it.
+const SPLIT: &str = "VMALAB_TEST_SPLIT";
+
+/// A library of a `mm/vma.c` in which a split writes beyond an allocation, as [`SPLIT`] says; and an area is written
+/// to after it was freed, which nothing but a sanitizer sees.
+fn deadly_library(sanitize: bool) -> Result<String, Failed> {
+    let mut build = Build::from_environment()?;
+    build.sanitize = sanitize;
+    let mut text = fs::read_to_string(build.source.join("mm/vma.c"))?;
+    for (at, find, replace) in [
+        (
+            "\nvoid remove_vma(",
+            "vm_area_free(vma);",
+            "vm_area_free(vma); vma->vm_lock_seq++;".to_owned(),
+        ),
+        (
+            "__split_vma(struct",
+            "new->vm_ops->open(new);",
+            format!(
+                "{{ static long splits; char *at = getenv(\"{SPLIT}\"); new->vm_ops->open(new); \
+                 if (at && ++splits == atol(at)) memset(aligned_alloc(64, 100000), -1, 100256); }}"
+            ),
+        ),
+    ] {
+        let function = text.find(at).ok_or("it is another vma.c")?;
+        let place = text[function..].find(find).ok_or("it has no such line")?;
+        let place = function + place;
+        text.replace_range(place..place + find.len(), &replace);
+    }
+    let kind = if sanitize { "sanitized-" } else { "" };
+    let file = |name: String| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let vma_c = file(format!("vma-{kind}deadly.c"));
+    // Written anew, it would be compiled anew.
+    if fs::read_to_string(&vma_c).ok().as_ref() != Some(&text) {
+        fs::write(&vma_c, text)?;
+    }
+    build.vma_c = Some(vma_c);
+    let library = file(format!("libvmac-{kind}deadly.so"));
+    build.once(&library)?;
+    Ok(library.to_string_lossy().into_owned())
+}
+
+/// What is found on a library is told for machines and for people, and written, and is shown again by what is
+/// written.
+fn told_and_replayed(
+    name: &str,
+    library: &str,
+    environment: &[(&str, &str)],
+    says: &str,
+) -> Result<(), Failed> {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmalab"));
+        command.args(arguments).envs(environment.iter().copied());
+        command.args(["--oracle", "vmac", "--library", library]);
+        command.output()
+    };
+    let out = scratch(name)?;
+    let (report, state) = (out.join("report.json"), out.join("state.json"));
+    let out = out.to_string_lossy();
+    let found = run(&[
+        "diff",
+        "--seed",
+        "1",
+        "--jobs",
+        "2",
+        "--ops",
+        "300000",
+        "--json",
+        "--out",
+        &out,
+        "--report",
+        &report.to_string_lossy(),
+        "--resume",
+        &state.to_string_lossy(),
+    ])?;
+    ends(&found, 1, says)?;
+    let told: Value = serde_json::from_slice(&found.stdout)?;
+    let written: Value = serde_json::from_slice(&fs::read(report)?)?;
+    let saved: Value = serde_json::from_slice(&fs::read(state)?)?;
+    let broke = told["finding"]["broke"].as_str().unwrap_or_default();
+    if told != written || told["failed"] != 1 || saved["seed"] != 1 || !broke.contains(says) {
+        return Err(format!("{told:#} and {saved:#}").into());
+    }
+    let sequence = sequence_in(Path::new(&*out))?;
+    let text = fs::read_to_string(&sequence)?;
+    let calls = text
+        .lines()
+        .filter(|line| line.contains('(') && !line.starts_with('#'));
+    if calls.count() > 4 || !Path::new(&sequence).with_extension("html").exists() {
+        return Err(text.into());
+    }
+    ends(&run(&["replay", "--out", &out, &sequence])?, 1, broke)?;
+    ends(&run(&["shrink", &sequence])?, 1, broke)
+}
+
+/// The C library notices it, and aborts.
+fn broken_heap() -> Result<(), Failed> {
+    let library = deadly_library(false)?;
+    let first = [(SPLIT, "1")];
+    let says = "the process died of SIGABRT: malloc(): corrupted top size";
+    told_and_replayed("broken-heap", &library, &first, says)
+}
+
+/// Where no batch does it alone, it is said which were under way.
+fn late() -> Result<(), Failed> {
+    let library = deadly_library(false)?;
+    let out = scratch("broken-heap-late")?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmalab"));
+    let usual = "diff --oracle vmac --seed 1 --jobs 2 --ops 1000000";
+    command.args(usual.split(' ')).args(["--library", &library]);
+    let found = command.arg("--out").arg(&out).env(SPLIT, "2000").output()?;
+    ends(&found, 1, "of the seed 1 were under way")?;
+    ends(&found, 1, "malloc(): corrupted top size")
+}
+
+/// Only the sanitizer notices it, and ends the program.
+fn sanitized() -> Result<(), Failed> {
+    let plain = deadly_library(false)?;
+    let usual = "diff --oracle vmac --seed 1 --ops 20000 --library";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmalab"));
+    command.args(usual.split(' ')).arg(plain);
+    ends(&command.output()?, 0, "no divergence")?;
+    let library = deadly_library(true)?;
+    let runtimes = runtimes()?;
+    let environment = [
+        ("LD_PRELOAD", runtimes.as_str()),
+        ("ASAN_OPTIONS", "handle_segv=0:detect_leaks=0"),
+    ];
+    let says = "AddressSanitizer: heap-use-after-free";
+    told_and_replayed("sanitized", &library, &environment, says)
+}
+
+/// The one that is told passes it on to the one that compares.
+fn stopped() -> Result<(), Failed> {
+    let library = deadly_library(false)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmalab"));
+    command.args("diff --oracle vmac --time 100s --json --library".split(' '));
+    let command = command.arg(&library).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    while !catches_interrupts(&fs::read_to_string(&status)?) {
+        if let Some(ended) = child.try_wait()? {
+            return Err(format!("{ended}").into());
+        }
+        std::thread::yield_now();
+    }
+    let begin = Instant::now();
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT)?;
+    let output = child.wait_with_output()?;
+    ends(&output, 0, "")?;
+    let told: Value = serde_json::from_slice(&output.stdout)?;
+    if told["failed"] != 0 || begin.elapsed() > Duration::from_secs(50) {
+        return Err(format!("{told:#} after {:.1?}", begin.elapsed()).into());
+    }
+    Ok(())
 }
 
 /// Nobody has to wait until it is told.

@@ -16,7 +16,25 @@ use crate::reach::Reach;
 use crate::runner::{BATCH, End, Finding, Plan, Runner, Stats};
 
 /// So many batches are taken at a time.
-const TAKEN: u64 = 16;
+pub const TAKEN: u64 = 16;
+
+/// The batches that a thread has taken and not finished: a note that outlives the process, where it lies in memory
+/// that another one sees. All zero is none.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct UnderWay(AtomicU64);
+
+impl UnderWay {
+    /// The first of them, if there are any.
+    pub fn first(&self) -> Option<u64> {
+        self.0.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    fn set(&self, first: Option<u64>) {
+        let noted = first.map_or(0, |first| first + 1);
+        self.0.store(noted, Ordering::Relaxed);
+    }
+}
 
 /// How many oracles so many operations give something to do.
 pub fn most(ops: u64) -> u64 {
@@ -52,7 +70,8 @@ struct Done {
     unfinished: Option<u64>,
 }
 
-/// Runs the plan. `progress` is told how far all threads have come, and may stop the run.
+/// Runs the plan. `progress` is told how far all threads have come, and may stop the run. What is under way in the
+/// thread of each oracle is noted in its place of `under_way`, as far as there is one.
 ///
 /// # Errors
 /// [`OracleError::Environment`] if one of the oracles cannot go on for a reason of its own, and no other one
@@ -63,14 +82,17 @@ struct Done {
 pub fn run<O: Oracle + Send>(
     oracles: &mut [O],
     plan: &Plan,
+    under_way: &[UnderWay],
     progress: impl Fn(&Progress) -> ControlFlow<()> + Sync,
 ) -> Result<(Stats, End), OracleError> {
     let shared = Shared::new(plan, progress);
+    let notes = under_way.iter().map(Some).chain(std::iter::repeat(None));
     let results = thread::scope(|scope| {
         let shared = &shared;
         let threads: Vec<_> = oracles
             .iter_mut()
-            .map(|oracle| scope.spawn(move || shared.work(oracle)))
+            .zip(notes)
+            .map(|(oracle, note)| scope.spawn(move || shared.work(oracle, note)))
             .collect();
         let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().expect("no panic");
         threads.into_iter().map(join).collect()
@@ -94,20 +116,28 @@ impl<'a, F: Fn(&Progress) -> ControlFlow<()>> Shared<'a, F> {
     }
 
     /// Takes batches until there are no more.
-    fn work<O: Oracle>(&self, oracle: &mut O) -> Done {
+    fn work<O: Oracle>(&self, oracle: &mut O, note: Option<&UnderWay>) -> Done {
         let mut done = Done {
             stats: Stats::default(),
             end: Ok(End::Agreed),
             unfinished: None,
         };
-        done.end = self.take_all(oracle, &mut done);
+        done.end = self.take_all(oracle, note, &mut done);
+        if let Some(note) = note {
+            note.set(None);
+        }
         if !matches!(done.end, Ok(End::Agreed)) {
             self.stop.store(true, Ordering::Relaxed);
         }
         done
     }
 
-    fn take_all<O: Oracle>(&self, oracle: &mut O, all: &mut Done) -> Result<End, OracleError> {
+    fn take_all<O: Oracle>(
+        &self,
+        oracle: &mut O,
+        note: Option<&UnderWay>,
+        all: &mut Done,
+    ) -> Result<End, OracleError> {
         let mut runner = Runner::new(oracle, self.plan.rules)?;
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -119,6 +149,9 @@ impl<'a, F: Fn(&Progress) -> ControlFlow<()>> Shared<'a, F> {
                 return Ok(End::Agreed);
             }
             all.unfinished = Some(self.plan.first_batch + first);
+            if let Some(note) = note {
+                note.set(all.unfinished);
+            }
             let part = Plan {
                 first_batch: self.plan.first_batch + first,
                 ops: ops.min(TAKEN * BATCH),
@@ -203,7 +236,7 @@ mod tests {
             first_batch: 0,
             ops,
         };
-        run(&mut oracles, &plan, |_| ControlFlow::Continue(())).unwrap()
+        run(&mut oracles, &plan, &[], |_| ControlFlow::Continue(())).unwrap()
     }
 
     #[test]
@@ -238,7 +271,7 @@ mod tests {
         loop {
             let rest = plan(next, total - next * BATCH);
             let stop = |_: &Progress| ControlFlow::Break(());
-            let (stats, end) = run(&mut oracles, &rest, stop).unwrap();
+            let (stats, end) = run(&mut oracles, &rest, &[], stop).unwrap();
             all.add(&stats);
             next = stats.next_batch;
             slices += 1;
@@ -309,7 +342,7 @@ mod tests {
             first_batch: 0,
             ops: 1000 * BATCH,
         };
-        let (stats, end) = run(&mut oracles, &plan, |_| ControlFlow::Continue(())).unwrap();
+        let (stats, end) = run(&mut oracles, &plan, &[], |_| ControlFlow::Continue(())).unwrap();
         let End::Found(finding) = end else {
             panic!("{end:?}");
         };
@@ -322,7 +355,7 @@ mod tests {
             rules: Rules::V7_2,
             ..plan
         };
-        let result = run(&mut oracles, &right, |_| ControlFlow::Continue(()));
+        let result = run(&mut oracles, &right, &[], |_| ControlFlow::Continue(()));
         assert!(matches!(result, Err(OracleError::Environment(_))));
     }
 
@@ -337,7 +370,7 @@ mod tests {
             first_batch: 0,
             ops: 10_000 * BATCH,
         };
-        let (_, end) = run(&mut oracles, &plan, |_| ControlFlow::Continue(())).unwrap();
+        let (_, end) = run(&mut oracles, &plan, &[], |_| ControlFlow::Continue(())).unwrap();
         assert!(matches!(end, End::Found(finding) if finding.oracle == 2));
     }
 

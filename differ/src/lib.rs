@@ -38,4 +38,5 @@ pub mod show;
 pub mod shrink;
 pub mod small;
 pub mod strace;
+pub mod supervised;
 pub mod vmac;

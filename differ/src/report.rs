@@ -168,7 +168,7 @@ impl Report {
             End::Agreed | End::Stopped => (Vec::new(), None),
         };
         let unfinished = stats.unfinished.iter();
-        let unfinished = unfinished.map(|why| reason("one of the threads", why.clone()));
+        let unfinished = unfinished.map(|why| reason("part of the run", why.clone()));
         let skips: Vec<_> = about
             .skipped
             .iter()

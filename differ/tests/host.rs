@@ -183,12 +183,12 @@ fn side_by_side() -> Result<(), Failed> {
         first_batch: 0,
         ops: 40_000,
     };
-    let (stats, end) = jobs::run(&mut hosts, &plan, |_| ControlFlow::Continue(()))?;
+    let (stats, end) = jobs::run(&mut hosts, &plan, &[], |_| ControlFlow::Continue(()))?;
     if !matches!(end, End::Agreed) || stats.ops != plan.ops {
         return Err(format!("{} operations: {end:#x?}", stats.ops).into());
     }
     plan.rules = plan.rules.with_mistake(Mistake::SplitLosesOffset);
-    let (_, end) = jobs::run(&mut hosts, &plan, |_| ControlFlow::Continue(()))?;
+    let (_, end) = jobs::run(&mut hosts, &plan, &[], |_| ControlFlow::Continue(()))?;
     let End::Found(finding) = end else {
         return Err(format!("{end:?}").into());
     };
