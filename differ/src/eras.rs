@@ -478,6 +478,20 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
             new_addr: page(16),
         },
     ];
+    // So much that its pages are more than an int can count.
+    let locked = vec![
+        map(
+            page(0),
+            1 << 31,
+            private | MapFlags::FIXED | MapFlags::NORESERVE,
+            Backing::None,
+        ),
+        Op::Mlock {
+            addr: page(0),
+            len: 1 << 43,
+            flags: MlockFlags::ONFAULT,
+        },
+    ];
     let of_huge_pages = file_of(File {
         aligns_huge: true,
         ..File::regular(2048)
@@ -488,6 +502,7 @@ fn rare(plain: &World) -> Vec<(World, Vec<Op>)> {
         (of_huge_pages, vec![anywhere(511), file_anywhere(512)]),
         (lockable, vec![fixed(page(0), 3), lock, lock]),
         (plain.clone(), copied),
+        (plain.clone(), locked),
         (plain.clone(), second_policy),
         (large, leaves_little),
         (plain.clone(), left_out),

@@ -204,8 +204,9 @@ impl<C: Container> AddressSpace<C> {
         if !self.rules.dontunmap_is_clean && recount.locked_vm < self.counters.locked_vm {
             recount.locked_vm = self.counters.locked_vm;
         }
-        // mlock counts in an int.
-        if recount.locked_vm as u32 == self.counters.locked_vm as u32 {
+        if self.rules.mlock_counts_in_an_int
+            && recount.locked_vm as u32 == self.counters.locked_vm as u32
+        {
             recount.locked_vm = self.counters.locked_vm;
         }
         // Areas that moved as a whole were lost to all counters but these two.

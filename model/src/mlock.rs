@@ -192,8 +192,13 @@ impl<C: Container> AddressSpace<C> {
         flags: VmFlags,
     ) -> Result<Vma, Errno> {
         let old = vma.flags;
-        // The kernel counts in an int, so that 8 TiB are locked as a negative number of pages.
-        let pages = i64::from(((end - start) >> PAGE_SHIFT) as i32);
+        let pages = ((end - start) >> PAGE_SHIFT) as i64;
+        // In an int, 8 TiB are locked as a negative number of pages.
+        let pages = if self.rules.mlock_counts_in_an_int {
+            i64::from(pages as i32)
+        } else {
+            pages
+        };
         if !self.rules.mlock_merges {
             if flags == old {
                 return Ok(*vma);

@@ -323,7 +323,11 @@ impl<C: Container> AddressSpace<C> {
         let new = new.inspect_err(|_| {
             self.uncharge(charged);
             // The charge of what is gone was to be that of what is new.
-            self.lose_charge(taken_over);
+            if self.rules.failed_mmap_forgets_charge {
+                self.lose_charge(taken_over);
+            } else {
+                self.uncharge(taken_over);
+            }
         })?;
         if let Some(new) = new {
             if file.is_some_and(|file| self.prepares(file)) && self.rules.tells_of_mapped {

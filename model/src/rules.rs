@@ -213,6 +213,9 @@ pub struct Rules {
     /// zeroing vma tree in mmap_region()": who looks meanwhile shall see no hole); before, a refused charge
     /// left a hole.
     pub charge_before_unmap: bool,
+    /// What that was charged is forgotten if the new area, which was to take the charge over, does not come to be
+    /// (`__mmap_setup`). From 6.12 to 7.2 (not in 7.3.4); before and since, it is given back.
+    pub failed_mmap_forgets_charge: bool,
     /// A file that cannot be a stack refuses `MAP_GROWSDOWN` before anything is unmapped (`do_mmap`). Since
     /// 2.6.36; before, a hole was left. The same for shared anonymous memory, which took it.
     pub stack_checked_first: bool,
@@ -312,6 +315,9 @@ pub struct Rules {
     /// ("mlock: make mlock error return Posixly Correct"); since, ENOMEM in all cases, and since 2.6.38 all
     /// is faulted in at the end ("mlock: only hold mmap_sem in shared mode when faulting in pages").
     pub mlock_populates_each: bool,
+    /// `mlock` counts pages in an `int`, so that 8 TiB and more leave `VmLck` wrong (`mlock_fixup`). Until 7.2; since
+    /// 7.3, in a `long`.
+    pub mlock_counts_in_an_int: bool,
     /// `MCL_ONFAULT` alone is EINVAL ("mm/mlock.c: mlockall error for flag MCL_ONFAULT"). Since 5.2; before, it
     /// unlocked all.
     pub mlockall_checks_onfault: bool,
@@ -410,7 +416,7 @@ pub struct Rules {
     /// anew (`unmap_source_vma`).
     pub mremap_charges_all_that_stays: bool,
     /// A move that grows, and that the driver sends back, keeps the charge for what it would have grown by ("mm/mremap:
-    /// don't account pages in vma_to_resize()"). Since 5.16.
+    /// don't account pages in vma_to_resize()"). From 5.16 to 7.2 (not in 7.3.4).
     pub mremap_charges_what_came_back: bool,
     /// There must be an area at the old address even where nothing is looked up otherwise: when the mapping
     /// shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when areas of
@@ -751,6 +757,7 @@ impl Rules {
         hugetlb_reads_within_file: true,
         mmap_hides_unmap_error: true,
         charge_before_unmap: false,
+        failed_mmap_forgets_charge: false,
         stack_checked_first: false,
         first_fit_upwards: true,
         anon_huge_aligned: false,
@@ -766,6 +773,7 @@ impl Rules {
         mprotect_unaccounts: false,
         mlock_merges: false,
         mlock_populates_each: true,
+        mlock_counts_in_an_int: true,
         pkeys: false,
         execute_only_key_is_reserved: false,
         key_zero: KeyZero::Kept,
@@ -994,6 +1002,7 @@ impl Rules {
         above4g: true,
         mmap_hides_unmap_error: false,
         charge_before_unmap: true,
+        failed_mmap_forgets_charge: true,
         anon_huge_aligned: true,
         huge_aligned_at_the_top: true,
         mprotect_asks_again: true,
@@ -1040,7 +1049,10 @@ impl Rules {
         name: "V7_3",
         since: (7, 3, 0),
         private_pages_know_their_place: true,
+        failed_mmap_forgets_charge: false,
         mremap_charges_what_shrank: false,
+        mremap_charges_what_came_back: false,
+        mlock_counts_in_an_int: false,
         ..Self::V7_2
     };
 

@@ -63,10 +63,13 @@ impl<C: Container> AddressSpace<C> {
         let copied = self.copy_vma(remap, &vma);
         let copy = copied.inspect_err(|_| self.uncharge(charged))?;
         if let Err(error) = self.tell_mremap(&copy) {
-            if !self.rules.mremap_charges_what_came_back {
-                self.uncharge(charged);
-            } else if !dontunmap {
-                self.lose_charge(charged);
+            // With MREMAP_DONTUNMAP it was charged for the copy, which gives it back.
+            if !dontunmap {
+                if self.rules.mremap_charges_what_came_back {
+                    self.lose_charge(charged);
+                } else {
+                    self.uncharge(charged);
+                }
             }
             // The pages go back, and it is the copy that is unmapped.
             self.account_remapped(copy.flags, copy.has_file(), remap.new_len >> PAGE_SHIFT);

@@ -414,6 +414,30 @@ fn locking_cuts_and_merges() {
     );
 }
 
+/// Until 7.2, 8 TiB are more pages than what they are counted in can hold.
+#[test]
+fn so_much_cannot_be_counted() {
+    for (rules, counted) in [
+        (Rules::V4_12, (1_u64 << 31).wrapping_neg()),
+        (Rules::V7_2, (1_u64 << 31).wrapping_neg()),
+        (Rules::V7_3, 1 << 31),
+    ] {
+        let mut w = World::with(rules, Limits::default(), File::device(64));
+        let mut args = w.args('a', 0, 1 << 31);
+        args.flags |= MapFlags::NORESERVE;
+        w.apply(&Op::Mmap(args)).unwrap();
+        w.apply(&Op::Mlock {
+            addr: at(0),
+            len: 1 << 43,
+            flags: MlockFlags::ONFAULT,
+        })
+        .unwrap();
+        assert_eq!(w.space.counters().locked_vm, counted, "{}", rules.name);
+        w.apply(&Op::Munlockall).unwrap();
+        assert_eq!(w.space.counters().locked_vm, 0, "{}", rules.name);
+    }
+}
+
 #[test]
 fn locking_all_locks_what_comes() {
     let mut w = World::new();

@@ -134,7 +134,7 @@ fn a_large_process_leaves_something() {
     }
 }
 
-/// What is charged and never given back: the kernel forgets it in three places at least.
+/// What is charged and never given back: until 7.2 the kernel forgets it in three places at least.
 #[test]
 fn promises_are_forgotten() {
     let refusing = File {
@@ -142,7 +142,12 @@ fn promises_are_forgotten() {
         ..File::device(64)
     };
     // Mapped privately and writable over something that was promised, and refused by the driver.
-    for (rules, left) in [(Rules::V6_1, 0), (Rules::V6_12, 4), (Rules::V7_2, 4)] {
+    for (rules, left) in [
+        (Rules::V6_1, 0),
+        (Rules::V6_12, 4),
+        (Rules::V7_2, 4),
+        (Rules::V7_3, 0),
+    ] {
         let mut w = World::with(rules, Limits::default(), refusing);
         w.map('a', 0, 4).unwrap();
         let mut args = w.args('d', 0, 4);
@@ -183,7 +188,12 @@ fn a_promise_for_what_came_back() {
         mremap_error: Some(Errno::EBUSY),
         ..File::device(64)
     };
-    for (rules, left) in [(Rules::V5_10, 2), (Rules::V6_1, 4), (Rules::V7_2, 4)] {
+    for (rules, left) in [
+        (Rules::V5_10, 2),
+        (Rules::V6_1, 4),
+        (Rules::V7_2, 4),
+        (Rules::V7_3, 2),
+    ] {
         let mut w = World::with(rules, Limits::default(), staying);
         let mut args = w.args('d', 0, 2);
         args.flags = MapFlags::PRIVATE | MapFlags::FIXED;
@@ -221,7 +231,7 @@ fn a_promise_for_what_stays() {
     };
     w.apply(&part).unwrap();
     assert_eq!(w.space.committed(), 1);
-    for (rules, left) in [(Rules::V6_1, 5), (Rules::V7_2, 5)] {
+    for (rules, left) in [(Rules::V6_1, 5), (Rules::V7_2, 5), (Rules::V7_3, 5)] {
         let mut w = World::with(rules, Limits::default(), File::device(64));
         w.apply(&Op::Mmap(args)).unwrap();
         w.space.fail_nth_allocation(Allocation::Area, 2);
