@@ -35,6 +35,8 @@ fn main() {
         Trial::test("ctrl_c_ends_with_what_was_done", stopped).with_ignored_flag(ignored),
         Trial::test("the_second_ctrl_c_ends_a_hang", interrupted).with_ignored_flag(ignored),
         Trial::test("a_campaign_on_a_tree_goes_on", campaign).with_ignored_flag(ignored),
+        Trial::test("a_tree_of_another_version_is_told", another_version)
+            .with_ignored_flag(ignored),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -139,6 +141,35 @@ fn changed_tree() -> Result<(), Failed> {
         ],
     )?;
     ends(&worlds, 1, "DIVERGENCE")
+}
+
+/// One of an older version lacks a file, one of a newer version a function; each is told with the versions that are known.
+fn another_version() -> Result<(), Failed> {
+    let right = Build::from_environment()?.source.canonicalize()?;
+    let text = fs::read_to_string(right.join("mm/vma.c"))?;
+    let told = |tree: &Path, missing: &str| -> Result<(), Failed> {
+        let makefile = tree.join("Makefile");
+        fs::remove_file(&makefile)?;
+        fs::write(&makefile, "VERSION = 7\nPATCHLEVEL = 99\nSUBLEVEL = 1\n")?;
+        let output = vmalab(tree, &["diff", "--oracle", "vmac", "--ops", "1"])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let all = [missing, "Linux 7.2 or 7.3", "7.99.1"].map(|what| said.contains(what));
+        match output.status.code() {
+            Some(2) if all == [true; 3] => Ok(()),
+            _ => Err(format!("{output:?}").into()),
+        }
+    };
+    let older = scratch("older-tree")?;
+    linked(&right, &older, &text)?;
+    fs::remove_file(older.join("tools"))?;
+    told(&older, "no tools/testing/vma/include/dup.h")?;
+    let newer = scratch("newer-tree")?;
+    linked(&right, &newer, &text)?;
+    let mlock = fs::read_to_string(right.join("mm/mlock.c"))?;
+    fs::remove_file(newer.join("mm/mlock.c"))?;
+    let renamed = mlock.replace("mlock_fixup", "mlock_repair");
+    fs::write(newer.join("mm/mlock.c"), renamed)?;
+    told(&newer, "mm/mlock.c: no mlock_fixup")
 }
 
 /// A tree in which the first munmap never comes back, so that no batch ends either.

@@ -29,6 +29,7 @@
 #include "vmac_tools.h"
 #include "vmac.h"
 
+#include "unit/versions.h"
 #include "unit/types.c"
 #include "unit/process.c"
 #include "vma.h"
@@ -49,10 +50,12 @@
 #include VMA_C
 /* Advice that depends on the configuration is known. */
 #define CONFIG_KSM
-#define vm_flags_clear			vmac_clear_flags
+#define vm_flags_clear(vma, flags)	VMAC_CLEARING(vma, vm_flags_clear(vma, flags))
+#define vma_clear_flags_mask(vma, mask)	VMAC_CLEARING(vma, vma_clear_flags_mask(vma, mask))
 #define vm_acct_memory			vmac_charge_source
 #include "calls.h"
 #undef vm_flags_clear
+#undef vma_clear_flags_mask
 #undef vm_acct_memory
 
 #include "unit/faults.c"

@@ -79,7 +79,7 @@ impl Build {
         };
         if !source.join("mm/vma.c").exists() {
             return Err(OracleError::Environment(format!(
-                "there is no kernel source in {}: name a tree of Linux 7.2 by {SOURCE}",
+                "there is no kernel source in {}: name a tree of Linux 7.2 or 7.3 by {SOURCE}",
                 source.display()
             )));
         }

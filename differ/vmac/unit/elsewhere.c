@@ -63,27 +63,21 @@ static u32 vmac_pkru;
 int __execute_only_pkey(struct mm_struct *mm);
 int __arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot, int pkey);
 
-unsigned long mm_get_unmapped_area_vmflags(struct file *file, unsigned long addr, unsigned long len,
-					   unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
-unsigned long arch_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
-				     unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
-unsigned long arch_get_unmapped_area_topdown(struct file *file, unsigned long addr, unsigned long len,
-					     unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
-unsigned long thp_get_unmapped_area_vmflags(struct file *file, unsigned long addr, unsigned long len,
-					    unsigned long pgoff, unsigned long flags, vm_flags_t vm_flags);
+unsigned long mm_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
+				   unsigned long pgoff, unsigned long flags);
 
 /* Without huge pages in shared memory. */
 static unsigned long vmac_shmem_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
 						  unsigned long pgoff, unsigned long flags)
 {
-	return mm_get_unmapped_area_vmflags(file, addr, len, pgoff, flags, 0);
+	return mm_get_unmapped_area(file, addr, len, pgoff, flags);
 }
 
 /* A driver's own, which takes what it would have got anyway. */
 static unsigned long vmac_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
 					    unsigned long pgoff, unsigned long flags)
 {
-	return mm_get_unmapped_area_vmflags(file, addr, len, pgoff, flags, 0);
+	return mm_get_unmapped_area(file, addr, len, pgoff, flags);
 }
 
 static inline void anon_vma_free(struct anon_vma *anon_vma);
@@ -150,11 +144,11 @@ static void anon_vma_chain_ctor(void *object)
 #define ALIGN_DOWN(value, to)		((value) & ~((to) - 1))
 #endif
 
-#define mm_populate(start, len)		vmac_populate(start, (start) + (len), true)
 
-/* Of brk, remap_file_pages, mlockall, mseal and prctl. */
+/* Of mmap, brk, remap_file_pages, mlockall, mseal and prctl. */
 #define SYSCALL_DEFINE0(name)		static long sys_##name(void)
 #define SYSCALL_DEFINE1(name, t1, a1)	static long sys_##name(t1 a1)
+#define SYSCALL_DEFINE3(name, t1, a1, t2, a2, t3, a3)	static long sys_##name(t1 a1, t2 a2, t3 a3)
 #define SYSCALL_DEFINE5(name, t1, a1, t2, a2, t3, a3, t4, a4, t5, a5)	\
 	static long sys_##name(t1 a1, t2 a2, t3 a3, t4 a4, t5 a5)
 #ifndef RLIM_INFINITY
@@ -162,6 +156,8 @@ static void anon_vma_chain_ctor(void *object)
 #endif
 #define mmap_read_lock_killable(mm)	0
 #define security_mmap_file(file, prot, flags)	0
+#define fsnotify_mmap_perm(file, prot, offset, len)	0
+#define mm_populate(start, len)		vmac_populate(start, (start) + (len), true)
 #define MCL_CURRENT			1
 #define MCL_FUTURE			2
 #define MCL_ONFAULT			4
@@ -256,6 +252,7 @@ static int vmac_populate_area(struct vm_area_struct *vma, unsigned long start, u
 #define arch_validate_prot(prot, addr)	(((prot) & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM)) == 0)
 #define PROT_SEM			0x8
 #define VM_FLAGS_CLEAR			ARCH_VM_PKEY_FLAGS
+#define VMA_GROWSUP			EMPTY_VMA_FLAGS
 #define MM_CP_TRY_CHANGE_WRITABLE	1
 #define security_file_mprotect(vma, reqprot, prot)	0
 #define arch_has_pfn_modify_check()	false

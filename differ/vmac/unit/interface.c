@@ -92,7 +92,10 @@ static void vmac_do_restore(const struct vmac_area *area)
 	unsigned long pages = (area->end - area->start) >> PAGE_SHIFT;
 	struct vm_area_struct *vma = vm_area_alloc(&vmac_mm);
 
-	vma_set_range(vma, area->start, area->end, area->pgoff);
+	vma->vm_start = area->start;
+	vma->vm_end = area->end;
+	vma->vm_pgoff = area->pgoff;
+	vma_set_anon_pgoff(vma, PHYS_PFN(area->start));
 	vm_flags_init(vma, area->flags);
 	vma->vm_ops = file ? file->vm_ops : NULL;
 	vma->vm_file = file ? get_file(file) : NULL;

@@ -26,13 +26,14 @@ static int security_vm_enough_memory_mm(struct mm_struct *mm, long pages)
 	return 0;
 }
 
-/* Of calls.h, unmap_source_vma alone calls these two. */
-static void vmac_clear_flags(struct vm_area_struct *vma, vm_flags_t flags)
-{
-	if (flags & VM_ACCOUNT)
-		vmac_ledger.unaccounted = vma_pages(vma);
-	vm_flags_clear(vma, flags);
-}
+/* Of calls.h, unmap_source_vma alone takes VM_ACCOUNT away, and calls vm_acct_memory. */
+#define VMAC_CLEARING(vma, clears) do {					\
+	bool vmac_accounted = (vma)->vm_flags & VM_ACCOUNT;		\
+									\
+	clears;								\
+	if (vmac_accounted && !((vma)->vm_flags & VM_ACCOUNT))		\
+		vmac_ledger.unaccounted = vma_pages(vma);		\
+} while (0)
 
 static void vmac_charge_source(long pages)
 {

@@ -5,11 +5,10 @@
  * Ours is what a system call does before and after; what it calls in between is the kernel's.
  */
 
-/* ksys_mmap_pgoff, and vm_mmap_pgoff, which populates after the lock is dropped. */
+/* ksys_mmap_pgoff. */
 static long vmac_do_mmap(const struct vmac_op *op)
 {
 	struct file *file = NULL;
-	unsigned long populate;
 	long result;
 
 	if (offset_in_page(op->offset))
@@ -26,10 +25,7 @@ static long vmac_do_mmap(const struct vmac_op *op)
 		/* The pool of huge pages is empty. */
 		return -ENOMEM;
 	}
-	result = do_mmap(file, op->addr, op->len, op->prot, op->flags, 0, op->offset >> PAGE_SHIFT,
-			 &populate, NULL);
-	if (!IS_ERR_VALUE(result) && populate)
-		vmac_populate(result, result + populate, true);
+	result = vm_mmap_pgoff(file, op->addr, op->len, op->prot, op->flags, op->offset >> PAGE_SHIFT);
 	if (file)
 		fput(file);
 	return result;
@@ -268,7 +264,7 @@ static long vmac_do(const struct vmac_op *op)
 	case VMAC_MUNLOCKALL:
 		return sys_munlockall();
 	case VMAC_MSEAL:
-		return do_mseal(op->addr, op->len, op->offset);
+		return sys_mseal(op->addr, op->len, op->offset);
 	case VMAC_REMAP_FILE_PAGES:
 		return sys_remap_file_pages(op->addr, op->len, op->prot, op->offset, op->flags);
 	case VMAC_PKEY_MPROTECT:
@@ -294,13 +290,9 @@ static long vmac_do(const struct vmac_op *op)
 	case VMAC_MPROTECT:
 		return do_mprotect_pkey(op->addr, op->len, op->prot, -1);
 	case VMAC_MLOCK:
-		/* As the system call mlock2 does. */
-		if (op->flags & ~MLOCK_ONFAULT)
-			return -EINVAL;
-		return do_mlock(op->addr, op->len, VM_LOCKED | (op->flags & MLOCK_ONFAULT ? VM_LOCKONFAULT : 0));
+		return sys_mlock2(op->addr, op->len, op->flags);
 	case VMAC_MUNLOCK:
-		/* The system call is no more than this. */
-		return apply_vma_lock_flags(op->addr & PAGE_MASK, PAGE_ALIGN(op->len + offset_in_page(op->addr)), 0);
+		return sys_munlock(op->addr, op->len);
 	case VMAC_FAIL:
 		vmac_fail_what = op->flags;
 		vmac_fail_at = op->offset;

@@ -145,10 +145,7 @@ static inline void vma_lock_init(struct vm_area_struct *vma, bool reset_refcnt)
 	vma->copied = false;
 }
 
-static inline bool vma_is_attached(struct vm_area_struct *vma)
-{
-	return refcount_read(&vma->vm_refcnt) != 0;
-}
+#define vma_is_attached(vma)	(refcount_read(&(vma)->vm_refcnt) != 0)
 
 static inline unsigned long vma_kernel_pagesize(struct vm_area_struct *vma)
 {

@@ -14,53 +14,53 @@
 #define rwsem_is_locked(lock)		false
 #define vmac_no_lock(lock)		do { } while (0)
 
-static unsigned long vma_last_pgoff(struct vm_area_struct *vma);
-#ifdef VMAC_BARE
+#include "pgoff.h"
 #include "interval_tree.c"
-#else
-#define vma_interval_tree_insert	real_vma_interval_tree_insert
-#define vma_interval_tree_insert_after	real_vma_interval_tree_insert_after
-#define vma_interval_tree_remove	real_vma_interval_tree_remove
-#define anon_vma_interval_tree_insert	real_anon_vma_interval_tree_insert
-#define anon_vma_interval_tree_remove	real_anon_vma_interval_tree_remove
-#define vma_interval_tree		real_vma_interval_tree
-#include "interval_tree.c"
-#undef vma_interval_tree
-#undef vma_interval_tree_insert
-#undef vma_interval_tree_insert_after
-#undef vma_interval_tree_remove
-#undef anon_vma_interval_tree_insert
-#undef anon_vma_interval_tree_remove
 
-/* Whoever changes an area's range or offset takes it out first, and puts it in again. */
-#define VMAC_WATCHED(type, name, vma)					\
-static void name##_insert(type *node, struct rb_root_cached *root)	\
-{									\
-	WARN_ON(node->in_tree);						\
-	node->in_tree = true;						\
-	node->first = vma_start_pgoff(vma);				\
-	node->last = vma_last_pgoff(vma);				\
-	real_##name##_insert(node, root);				\
-}									\
-static void name##_remove(type *node, struct rb_root_cached *root)	\
-{									\
-	if (WARN_ON(!node->in_tree))					\
-		return;							\
-	WARN_ON(node->first != vma_start_pgoff(vma) ||			\
-		node->last != vma_last_pgoff(vma));			\
-	node->in_tree = false;						\
-	real_##name##_remove(node, root);				\
-}
-VMAC_WATCHED(struct vm_area_struct, vma_interval_tree, node)
-VMAC_WATCHED(struct anon_vma_chain, anon_vma_interval_tree, node->vma)
+#ifndef VMAC_BARE
+#define VMAC_ENTERS(node, start, end) do {				\
+	WARN_ON((node)->in_tree);					\
+	(node)->in_tree = true;						\
+	(node)->first = (start);					\
+	(node)->last = (end);						\
+} while (0)
+#define VMAC_LEAVES(node, start, end) ({				\
+	bool vmac_there = (node)->in_tree;				\
+									\
+	WARN_ON(!vmac_there);						\
+	WARN_ON(vmac_there && ((node)->first != (start) || (node)->last != (end))); \
+	(node)->in_tree = false;					\
+	vmac_there;							\
+})
 
-static void vma_interval_tree_insert_after(struct vm_area_struct *node, struct vm_area_struct *prev,
-					   struct rb_root_cached *root)
+static void vmac_area_enters(struct vm_area_struct *vma)
 {
-	WARN_ON(node->in_tree);
-	node->in_tree = true;
-	node->first = vma_start_pgoff(node);
-	node->last = vma_last_pgoff(node);
-	real_vma_interval_tree_insert_after(node, prev, root);
+	VMAC_ENTERS(vma, vma_start_pgoff(vma), vma_last_pgoff(vma));
 }
+
+static bool vmac_area_leaves(struct vm_area_struct *vma)
+{
+	return VMAC_LEAVES(vma, vma_start_pgoff(vma), vma_last_pgoff(vma));
+}
+
+static void vmac_chain_enters(struct anon_vma_chain *avc)
+{
+	VMAC_ENTERS(avc, vma_start_anon_pgoff(avc->vma), vma_last_anon_pgoff(avc->vma));
+}
+
+static bool vmac_chain_leaves(struct anon_vma_chain *avc)
+{
+	return VMAC_LEAVES(avc, vma_start_anon_pgoff(avc->vma), vma_last_anon_pgoff(avc->vma));
+}
+
+#define mapping_rmap_tree_insert(vma, tree)				\
+	(vmac_area_enters(vma), mapping_rmap_tree_insert(vma, tree))
+#define mapping_rmap_tree_insert_after(vma, prev, tree)			\
+	(vmac_area_enters(vma), mapping_rmap_tree_insert_after(vma, prev, tree))
+#define mapping_rmap_tree_remove(vma, tree)				\
+	(vmac_area_leaves(vma) ? mapping_rmap_tree_remove(vma, tree) : (void)0)
+#define anon_rmap_tree_insert(avc, tree)				\
+	(vmac_chain_enters(avc), anon_rmap_tree_insert(avc, tree))
+#define anon_rmap_tree_remove(avc, tree)				\
+	(vmac_chain_leaves(avc) ? anon_rmap_tree_remove(avc, tree) : (void)0)
 #endif

@@ -19,9 +19,19 @@ static uint32_t vmac_number(struct anon_vma *anon_vma)
 }
 
 /*
- * Four defects of Linux are known, by which the commit charge of the whole machine grows for ever. What each
+ * Defects of Linux are known, by which the commit charge of the whole machine grows for ever. What each
  * of them loses is known to the page, too: that much is set right, and counted. Any other difference is a
  * finding.
+ *
+ * In 7.2 and 7.3:
+ *
+ * With failing allocations, and with drivers that refuse a cut, a source that cannot be unmapped is
+ * charged once more, and the whole area stays without VM_ACCOUNT (unmap_source_vma).
+ *
+ * A stack that grows is charged for it, even if it does not count against the limit (MAP_NORESERVE, or
+ * not writable), so that unmapping it gives nothing back: acct_stack_growth does not ask for VM_ACCOUNT.
+ *
+ * In 7.2 alone:
  *
  * An mmap with MAP_FIXED that fails after the old areas went does not give back what they were charged
  * (seen on 6.18 too): __mmap_setup sets vms->nr_accounted to 0, because the new area takes the charge
@@ -31,12 +41,6 @@ static uint32_t vmac_number(struct anon_vma *anon_vma)
  * An mremap to another place that shrinks is charged for what it gives up (seen on 6.18 too), and one
  * that grows and is sent back by its driver keeps the charge: vrm_calc_charge takes the difference that
  * was there before the tail was unmapped, and unmap_source_vma leaves the charge of the copy alone.
- *
- * With failing allocations, and with drivers that refuse a cut, a source that cannot be unmapped is
- * charged once more, and the whole area stays without VM_ACCOUNT (unmap_source_vma).
- *
- * A stack that grows is charged for it, even if it does not count against the limit (MAP_NORESERVE, or
- * not writable), so that unmapping it gives nothing back: acct_stack_growth does not ask for VM_ACCOUNT.
  */
 static unsigned long vmac_expected_loss(const struct vmac_op *op, long result, unsigned long accounted)
 {
@@ -45,13 +49,13 @@ static unsigned long vmac_expected_loss(const struct vmac_op *op, long result, u
 
 	switch (op ? op->kind : VMAC_FAIL) {
 	case VMAC_MMAP:
-		return lost && result < 0 ? vmac_ledger.accounted - accounted : 0;
+		return VMAC_7_2 && lost && result < 0 ? vmac_ledger.accounted - accounted : 0;
 	case VMAC_TOUCH:
 		return vmac_ledger.grown;
 	case VMAC_MREMAP:
 		len = PAGE_ALIGN(op->len);
 		new_len = PAGE_ALIGN(op->new_len);
-		if (len != new_len && (vmac_ledger.sent_back || (len > new_len && result >= 0)))
+		if (VMAC_7_2 && len != new_len && (vmac_ledger.sent_back || (len > new_len && result >= 0)))
 			return vmac_ledger.kept + vmac_ledger.asked;
 		return vmac_ledger.kept;
 	default:
@@ -70,8 +74,8 @@ static void vmac_check_reverse_maps(struct vm_area_struct *vma)
 			vma->last != vma_last_pgoff(vma));
 	WARN_ON(!vma->anon_vma != list_empty(&vma->anon_vma_chain));
 	list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
-		WARN_ON(avc->vma != vma || !avc->in_tree || avc->first != vma->vm_pgoff ||
-			avc->last != vma_last_pgoff(vma));
+		WARN_ON(avc->vma != vma || !avc->in_tree || avc->first != vma_start_anon_pgoff(vma) ||
+			avc->last != vma_last_anon_pgoff(vma));
 #endif
 }
 
@@ -135,10 +139,11 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	}
 	WARN_ON(area - vmac_areas != mm->map_count);
 	WARN_ON(total != mm->total_vm);
-	/* mlock_fixup() counts in an int: known, and seen on a running 6.18. */
-	if (locked != mm->locked_vm)
+	/* Until 7.2 mlock_fixup() counts in an int: known, and seen on a running 6.18. */
+	if (VMAC_7_2 && locked != mm->locked_vm && (uint32_t)locked == (uint32_t)mm->locked_vm)
 		vmac_excused |= VMAC_EXCUSED_LOCKED;
-	WARN_ON((uint32_t)locked != (uint32_t)mm->locked_vm);
+	else
+		WARN_ON(locked != mm->locked_vm);
 	WARN_ON(data != mm->data_vm);
 	WARN_ON(stack != mm->stack_vm);
 	WARN_ON(exec != mm->exec_vm);

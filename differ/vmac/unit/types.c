@@ -53,6 +53,7 @@ typedef unsigned int vm_fault_t;
 #endif
 #define VM_WARN_ON(condition)			VMAC_DEBUG_VM(WARN_ON, condition)
 #define VM_WARN_ON_ONCE(condition)		VMAC_DEBUG_VM(WARN_ON, condition)
+#define VM_WARN_ON_ONCE_VMA(condition, vma)	VMAC_DEBUG_VM(WARN_ON, condition)
 #define VM_WARN_ON_ONCE_MM(condition, mm)	VMAC_DEBUG_VM(WARN_ON, condition)
 #define VM_WARN_ON_VMG(condition, vmg)		VMAC_DEBUG_VM(WARN_ON, condition)
 #define VM_BUG_ON(condition)			VMAC_DEBUG_VM(BUG_ON, condition)
@@ -149,10 +150,10 @@ struct percpu_dummy;
 #define do_munmap			stub_do_munmap
 #define mmap_action_complete		stub_mmap_action_complete
 #define mapping_unmap_writable		stub_mapping_unmap_writable
-#define vma_interval_tree_insert	stub_vma_interval_tree_insert
-#define vma_interval_tree_remove	stub_vma_interval_tree_remove
-#define anon_vma_interval_tree_insert	stub_anon_vma_interval_tree_insert
-#define anon_vma_interval_tree_remove	stub_anon_vma_interval_tree_remove
+#define mapping_rmap_tree_insert	stub_mapping_rmap_tree_insert
+#define mapping_rmap_tree_remove	stub_mapping_rmap_tree_remove
+#define anon_rmap_tree_insert		stub_anon_rmap_tree_insert
+#define anon_rmap_tree_remove		stub_anon_rmap_tree_remove
 #include "stubs.h"
 #undef mempolicy
 #undef mpol_equal
@@ -177,10 +178,10 @@ struct percpu_dummy;
 #undef do_munmap
 #undef mmap_action_complete
 #undef mapping_unmap_writable
-#undef vma_interval_tree_insert
-#undef vma_interval_tree_remove
-#undef anon_vma_interval_tree_insert
-#undef anon_vma_interval_tree_remove
+#undef mapping_rmap_tree_insert
+#undef mapping_rmap_tree_remove
+#undef anon_rmap_tree_insert
+#undef anon_rmap_tree_remove
 
 static int security_vm_enough_memory_mm(struct mm_struct *mm, long pages);
 static void vm_acct_memory(long pages);
