@@ -420,7 +420,8 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
         let found = self.play(world, ops)?;
         Ok(found.map(|(index, what)| Case {
             world,
-            ops: ops[..=index].to_vec(),
+            // None, if already what the world starts with breaks.
+            ops: ops[..ops.len().min(index + 1)].to_vec(),
             what,
         }))
     }
@@ -460,7 +461,11 @@ impl<'a, O: Oracle + ?Sized> Runner<'a, O> {
             let results = |n: usize| self.predicted[..n].iter().map(|outcome| outcome.result);
             Ok(match found {
                 None => Shows::Nothing,
-                Some(found) if found.essence() != essence => Shows::Other(found.ops.len() - 1),
+                Some(found) if found.essence() != essence => found
+                    .ops
+                    .len()
+                    .checked_sub(1)
+                    .map_or(Shows::Nothing, Shows::Other),
                 Some(found) => {
                     best = found;
                     Shows::Same(results(best.ops.len()).collect())
@@ -653,18 +658,21 @@ mod tests {
     use crate::oracle::Sees;
     use crate::peer::Peer;
 
-    /// It trips over each fork.
-    struct Clumsy(Peer);
+    /// It trips over some sequences.
+    struct Clumsy {
+        peer: Peer,
+        over: fn(&[Op]) -> bool,
+    }
 
     impl Oracle for Clumsy {
         fn name(&self) -> String {
-            self.0.name()
+            self.peer.name()
         }
         fn sees(&self) -> Sees {
-            self.0.sees()
+            self.peer.sees()
         }
         fn worlds(&self) -> &[World] {
-            self.0.worlds()
+            self.peer.worlds()
         }
         fn run(
             &mut self,
@@ -672,14 +680,16 @@ mod tests {
             ops: &[Op],
             seen: &mut Vec<Observation>,
         ) -> Result<(), OracleError> {
-            assert!(!ops.contains(&Op::Fork), "a fork");
-            self.0.run(world, ops, seen)
+            assert!(!(self.over)(ops), "it tripped");
+            self.peer.run(world, ops, seen)
         }
     }
 
-    #[test]
-    fn a_panic_is_a_finding() {
-        let mut clumsy = Clumsy(Peer::new(Rules::V7_2));
+    fn found(over: fn(&[Op]) -> bool) -> Finding {
+        let mut clumsy = Clumsy {
+            peer: Peer::new(Rules::V7_2),
+            over,
+        };
         let plan = Plan {
             rules: Rules::V7_2,
             seed: 1,
@@ -692,8 +702,20 @@ mod tests {
             panic!("nothing was found in {} operations", stats.ops);
         };
         let short = &finding.short;
-        assert!(matches!(&short.what, What::Broke(what) if what == "a panic: a fork"));
-        assert!(short.ops.contains(&Op::Fork) && short.ops.len() <= 2);
+        assert!(matches!(&short.what, What::Broke(what) if what == "a panic: it tripped"));
         assert!(finding.batch >= 7);
+        *finding
+    }
+
+    #[test]
+    fn a_panic_is_a_finding() {
+        let short = found(|ops| ops.contains(&Op::Fork)).short;
+        assert!(short.ops.contains(&Op::Fork) && short.ops.len() <= 2);
+    }
+
+    /// Also before the first operation.
+    #[test]
+    fn what_the_world_starts_with_may_break() {
+        assert!(found(|_| true).short.ops.len() <= 1);
     }
 }
