@@ -62,4 +62,9 @@ void vmac_bug_if(bool hit, const char *what, const char *file, int line);
 void maple_rcu_cb(struct rcu_head *head);
 #define kfree_rcu(object, member)	call_rcu(&(object)->member, maple_rcu_cb)
 
+#ifdef VMAC_SANITIZE
+#include <linux/maple_tree.h>
+void mt_validate(struct maple_tree *tree);
+#endif
+
 #endif

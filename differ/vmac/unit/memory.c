@@ -239,7 +239,7 @@ void kfree(void *object)
 		kmem_cache_free(vmac_maple_cache, object);
 }
 
-#ifdef CONFIG_DEBUG_MAPLE_TREE
+#ifdef VMAC_SANITIZE
 /* The maple tree's debugging code would steer the tools' allocator by these. Nobody calls it. */
 void kmem_cache_set_non_kernel(struct kmem_cache *cache, unsigned int value) { }
 void kmem_cache_set_callback(struct kmem_cache *cache, void (*callback)(void *)) { }
