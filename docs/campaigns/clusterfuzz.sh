@@ -5,6 +5,10 @@
 #
 #   VMALAB_LINUX_SRC=~/linux docs/campaigns/clusterfuzz.sh vmalab-fuzz.zip
 #
+# For a job with AddressSanitizer, which takes a nightly Rust, and clang with its runtime libraries:
+#
+#   export SANITIZE=1 RUSTFLAGS=-Zsanitizer=address CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu
+#
 # The corpora of this checkout (build/fuzz) go with it, as the first inputs. It takes Rust, clang and python3.
 
 set -euo pipefail
@@ -13,12 +17,5 @@ cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 differ/fuzz/run build "$work"
-for target in differ/fuzz/fuzz_targets/*.rs; do
-	target=$(basename "$target" .rs)
-	printf '[libfuzzer]\nmax_len = 4096\n' >"$work/$target.options"
-	if [[ -n $(ls "build/fuzz/$target" 2>/dev/null) ]]; then
-		python3 -m zipfile -c "$work/${target}_seed_corpus.zip" "build/fuzz/$target"
-	fi
-done
-rm -f "$archive" "$work"/*.made "$work"/*.lock
+rm -f "$archive"
 python3 -m zipfile -c "$archive" "$work"/*

@@ -31,7 +31,7 @@ pub fn oracle() -> VmaC {
         program.with_file_name("libvmac.so")
     };
     let library = env::var_os(LIBRARY).map_or_else(beside, PathBuf::from);
-    VmaC::new(&library).unwrap_or_else(|error| panic!("{error}"))
+    VmaC::in_place(&library).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The rules of the kernel that the library has.

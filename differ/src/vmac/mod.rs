@@ -18,13 +18,15 @@ pub use isolated::Isolated;
 pub use rate::Program;
 
 use std::ffi::{CStr, c_char};
+use std::fmt;
 use std::fs::File as OsFile;
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::num::{NonZeroU8, NonZeroU32};
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libloading::Library;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -178,8 +180,8 @@ const PATIENCE: u32 = 1_000;
 /// The same where one is known not to, which many simpler sequences will not do either.
 const PATIENCE_CLOSELY: u32 = 25;
 
-/// The kernel's `mm/vma.c`. Each one has a copy of the library of its own, so that several can run side by
-/// side, each in its thread.
+/// The kernel's `mm/vma.c`. Each one has a library of its own, so that several can run side by side, each in
+/// its thread.
 pub struct VmaC {
     name: String,
     kernel: String,
@@ -191,21 +193,38 @@ pub struct VmaC {
 }
 
 impl VmaC {
-    /// Loads the library.
+    /// Loads a copy of the library.
     ///
     /// # Errors
     /// [`OracleError::Environment`] if it cannot be loaded, or was built by another version.
     pub fn new(path: &Path) -> Result<Self, OracleError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            OracleError::system(&format!("cannot load {}", path.display()), error)
-        };
-        let copy = private_copy(path).map_err(|error| failed(&error))?;
+        let copy = private_copy(path).map_err(|error| cannot_load(path, &error))?;
         // Open for ever: the loader knows a library by its path, which names the descriptor.
-        let path_of_copy = format!("/proc/self/fd/{}", copy.into_raw_fd());
+        let copy = format!("/proc/self/fd/{}", copy.into_raw_fd());
+        Self::load(path, copy.as_ref())
+    }
+
+    /// Loads the library itself, so that sanitizers and debuggers know the lines of what runs: once in a
+    /// process.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and if it is not the first time.
+    pub fn in_place(path: &Path) -> Result<Self, OracleError> {
+        static LOADED: AtomicBool = AtomicBool::new(false);
+        if LOADED.swap(true, Ordering::Relaxed) {
+            return Err(cannot_load(path, &"there is one in place already"));
+        }
+        let itself = path.canonicalize();
+        Self::load(path, &itself.map_err(|error| cannot_load(path, &error))?)
+    }
+
+    /// `loaded` has the contents of `path`.
+    fn load(path: &Path, loaded: &Path) -> Result<Self, OracleError> {
+        let failed = |error: &dyn fmt::Display| cannot_load(path, error);
         // SAFETY: the library has no initializers but those of the C runtime.
-        let library = unsafe { Library::new(path_of_copy) };
+        let library = unsafe { Library::new(loaded) };
         // It stays loaded: the signal handlers that it installs stay, too.
-        let library: &'static Library = Box::leak(Box::new(library.map_err(|e| failed(&e))?));
+        let library = ManuallyDrop::new(library.map_err(|e| failed(&e))?);
         // SAFETY: the types are those of vmac.h, which the check of the version below stands for.
         let (abi, calls) = unsafe {
             let abi = library.get::<unsafe extern "C" fn() -> u32>(b"vmac_abi\0");
@@ -491,6 +510,10 @@ fn fail_in_batch(oracle: &mut VmaC, world: usize, mut generator: Generator) -> R
     }
     oracle.end().map_err(|what| told(&history, &what))?;
     Ok(failures)
+}
+
+fn cannot_load(path: &Path, error: &dyn fmt::Display) -> OracleError {
+    OracleError::system(&format!("cannot load {}", path.display()), error)
 }
 
 /// A file of its own with the same contents: a library is loaded once per file.
