@@ -94,7 +94,12 @@ static void vmac_signal(int number, siginfo_t *info, void *context)
 static uint32_t vmac_patience = 1000;
 /* Raised whenever something goes on; and where it was when it was last looked. */
 static volatile uint64_t vmac_turn, vmac_last_turn;
-static timer_t vmac_timer;
+/*
+ * By system calls: the C library may have timers in another library, and a sanitizer of the program in between.
+ * The kernel's headers for tools lack these numbers of x86-64.
+ */
+enum { VMAC_TIMER_CREATE = 222, VMAC_TIMER_SETTIME = 223, VMAC_TIMER_DELETE = 226 };
+static int vmac_timer;
 /* The thread whose time it measures, 0 if it is none. */
 static pid_t vmac_timed;
 
@@ -142,7 +147,7 @@ static void vmac_set_timer(void)
 	struct timespec time = { vmac_patience / 1000, vmac_patience % 1000 * 1000000L };
 	struct itimerspec every = { .it_interval = time, .it_value = time };
 
-	timer_settime(vmac_timer, 0, &every, NULL);
+	syscall(VMAC_TIMER_SETTIME, vmac_timer, 0, &every, NULL);
 }
 
 /* Looks after this thread from now on. */
@@ -159,12 +164,12 @@ static void vmac_watch(void)
 	if (vmac_timed == thread)
 		return;
 	if (vmac_timed)
-		timer_delete(vmac_timer);
+		syscall(VMAC_TIMER_DELETE, vmac_timer);
 	vmac_timed = 0;
 	event._sigev_un._tid = thread;
 	sigaction(SIGVTALRM, &action, NULL);
 	/* Without a timer a hang is what it is anywhere. */
-	if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &vmac_timer))
+	if (syscall(VMAC_TIMER_CREATE, CLOCK_THREAD_CPUTIME_ID, &event, &vmac_timer))
 		return;
 	vmac_timed = thread;
 	vmac_set_timer();
