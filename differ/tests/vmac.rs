@@ -36,192 +36,216 @@ const LIMIT: u32 = 60;
 /// A line of `mm/vma.c` with an error in it.
 struct Bug {
     name: &'static str,
-    /// In this function, the first occurrence of …
-    function: &'static str,
-    find: &'static str,
-    /// … becomes this.
-    replace: &'static str,
+    /// As 7.2 has it, or 7.3 where that is otherwise: the first that is there.
+    changes: &'static [Change],
 }
 
-const fn bug(
-    name: &'static str,
-    function: &'static str,
-    find: &'static str,
-    replace: &'static str,
-) -> Bug {
-    Bug {
-        name,
-        function,
-        find,
-        replace,
-    }
+/// In this function, the first occurrence of the second becomes the third.
+type Change = (&'static str, &'static str, &'static str);
+
+const fn bug(name: &'static str, changes: &'static [Change]) -> Bug {
+    Bug { name, changes }
 }
 
 const BUGS: &[Bug] = &[
-    bug("offset_of_next", "can_vma_merge_before", "+ pglen", "+ 0"),
+    bug(
+        "offset_of_next",
+        &[
+            ("can_vma_merge_before", "+ pglen", "+ 0"),
+            (
+                "can_vma_merge_before",
+                "if (vmg_end_pgoff",
+                "if (0 && vmg_end_pgoff",
+            ),
+        ],
+    ),
     bug(
         "no_unfaulted_merge",
-        "is_mergeable_anon_vma",
-        "return !",
-        "return 0 && !",
+        &[("is_mergeable_anon_vma", "return !", "return 0 && !")],
     ),
     bug(
         "removed_despite_close",
-        "can_merge_remove_vma",
-        "return ",
-        "return 1 || ",
+        &[("can_merge_remove_vma", "return ", "return 1 || ")],
     ),
     bug(
         "split_offset",
-        "__split_vma",
-        "vm_pgoff += ",
-        "vm_pgoff -= ",
+        &[
+            ("__split_vma", "vm_pgoff += ", "vm_pgoff -= "),
+            ("__split_vma", "vma_add_pgoff(new", "vma_sub_pgoff(new"),
+        ],
     ),
     bug(
         "split_opens_the_old_one",
-        "__split_vma",
-        "open(new)",
-        "open(vma)",
+        &[("__split_vma", "open(new)", "open(vma)")],
     ),
     bug(
         "limit_of_holes",
-        "vms_gather_munmap_vmas",
-        "map_count >=",
-        "map_count >",
+        &[("vms_gather_munmap_vmas", "map_count >=", "map_count >")],
     ),
     bug(
         "seal_overlooked",
-        "vms_gather_munmap_vmas",
-        "vma_is_sealed(next)",
-        "0",
+        &[("vms_gather_munmap_vmas", "vma_is_sealed(next)", "0")],
     ),
     bug(
         "left_detached",
-        "reattach_vmas",
-        "vma_mark_attached(vma)",
-        "(void)vma",
+        &[("reattach_vmas", "vma_mark_attached(vma)", "(void)vma")],
     ),
-    bug("file_leaked", "remove_vma", "if (vma->vm_file)", "if (0)"),
+    bug(
+        "file_leaked",
+        &[("remove_vma", "if (vma->vm_file)", "if (0)")],
+    ),
     bug(
         "old_areas_close_late",
-        "vms_clean_up_area",
-        "vma_close(vma)",
-        "(void)vma",
+        &[("vms_clean_up_area", "vma_close(vma)", "(void)vma")],
     ),
     bug(
         "charged_twice",
-        "__mmap_setup",
-        "charged -= vms->nr_accounted",
-        "charged -= 0",
+        &[
+            (
+                "__mmap_setup",
+                "charged -= vms->nr_accounted",
+                "charged -= 0",
+            ),
+            ("__mmap_setup", "pglen - vms->nr_accounted", "pglen"),
+        ],
     ),
-    bug("charge_kept", "__mmap_region", "if (map.charged)", "if (0)"),
+    bug(
+        "charge_kept",
+        &[("__mmap_region", "if (map.charged)", "if (0)")],
+    ),
     bug(
         "no_reattach",
-        "vms_abort_munmap_vmas",
-        "if (vms->clear_ptes)",
-        "if (0)",
+        &[("vms_abort_munmap_vmas", "if (vms->clear_ptes)", "if (0)")],
     ),
-    bug("offset_of_prev", "can_vma_merge_after", "==", ">="),
+    bug(
+        "offset_of_prev",
+        &[
+            ("can_vma_merge_after", "==", ">="),
+            (
+                "can_vma_merge_after",
+                "vma_end_pgoff(vmg->prev) !=",
+                "vma_end_pgoff(vmg->prev) <",
+            ),
+        ],
+    ),
     bug(
         "flags_ignored",
-        "is_mergeable_vma",
-        "!vma_flags_empty(",
-        "0 && (",
+        &[("is_mergeable_vma", "!vma_flags_empty(", "0 && (")],
     ),
     bug(
         "both_sides_anon_vma",
-        "can_vma_merge_right",
-        "return !prev",
-        "return 1 || !prev",
+        &[("can_vma_merge_right", "return !prev", "return 1 || !prev")],
     ),
     bug(
         "anon_vma_lost_in_merge",
-        "dup_anon_vma",
-        "if (src->",
-        "if (0 && src->",
+        &[("dup_anon_vma", "if (src->", "if (0 && src->")],
     ),
     bug(
         "next_not_removed",
-        "vma_expand",
-        "__remove_next = true",
-        "__remove_next = false",
+        &[(
+            "vma_expand",
+            "__remove_next = true",
+            "__remove_next = false",
+        )],
     ),
-    bug("split_unasked", "__split_vma", "if (err)", "if (0)"),
+    bug("split_unasked", &[("__split_vma", "if (err)", "if (0)")]),
     bug(
         "locked_miscounted",
-        "vms_gather_munmap_vmas",
-        "locked_vm += nrpages",
-        "locked_vm += 1",
+        &[(
+            "vms_gather_munmap_vmas",
+            "locked_vm += nrpages",
+            "locked_vm += 1",
+        )],
     ),
     bug(
         "map_count_kept",
-        "vms_complete_munmap_vmas",
-        "-= vms->vma_count",
-        "-= 1",
+        &[("vms_complete_munmap_vmas", "-= vms->vma_count", "-= 1")],
     ),
-    bug("nothing_unmapped", "do_vmi_munmap", "end == start", "0"),
+    bug(
+        "nothing_unmapped",
+        &[("do_vmi_munmap", "end == start", "0")],
+    ),
     bug(
         "old_pages_in_the_limit",
-        "__mmap_setup",
-        "pglen - vms->nr_pages",
-        "pglen",
+        &[("__mmap_setup", "pglen - vms->nr_pages", "pglen")],
     ),
     bug(
         "locked_uncounted",
-        "__mmap_complete",
-        "+= map->pglen",
-        "+= 0",
+        &[("__mmap_complete", "+= map->pglen", "+= 0")],
     ),
     bug(
         "stack_offset",
-        "expand_downwards",
-        "vm_pgoff -= grow",
-        "vm_pgoff -= 0",
+        &[
+            ("expand_downwards", "vm_pgoff -= grow", "vm_pgoff -= 0"),
+            ("expand_downwards", "vma_sub_pgoff(vma, grow)", "(void)0"),
+        ],
     ),
     bug(
         "stack_limit",
-        "acct_stack_growth",
-        "size > rlimit",
-        "size >= rlimit",
+        &[("acct_stack_growth", "size > rlimit", "size >= rlimit")],
     ),
     bug(
         "stack_guard",
-        "unmapped_area_topdown",
-        "vm_start_gap(tmp) < gap_end",
-        "tmp->vm_start < gap_end",
+        &[(
+            "unmapped_area_topdown",
+            "vm_start_gap(tmp) < gap_end",
+            "tmp->vm_start < gap_end",
+        )],
     ),
     bug(
         "anon_vma_not_shared",
-        "reusable_anon_vma",
-        "return anon_vma",
-        "return NULL",
+        &[("reusable_anon_vma", "return anon_vma", "return NULL")],
     ),
     bug(
         "shrunk_middle_offset",
-        "vmg_adjust_set_range",
-        "+ PHYS_PFN",
-        "- PHYS_PFN",
+        &[
+            ("vmg_adjust_set_range", "+ PHYS_PFN", "- PHYS_PFN"),
+            (
+                "vmg_adjust_set_range",
+                "vma_add_pgoff(middle",
+                "vma_sub_pgoff(middle",
+            ),
+        ],
     ),
     bug(
         "grown_next_offset",
-        "vmg_adjust_set_range",
-        "- PHYS_PFN",
-        "+ PHYS_PFN",
+        &[
+            ("vmg_adjust_set_range", "- PHYS_PFN", "+ PHYS_PFN"),
+            (
+                "vmg_adjust_set_range",
+                "vma_sub_pgoff(next",
+                "vma_add_pgoff(next",
+            ),
+        ],
     ),
     bug(
         "merged_next_offset",
-        "vma_merge_existing_range",
-        "next->vm_pgoff - pglen",
-        "next->vm_pgoff",
+        &[
+            (
+                "vma_merge_existing_range",
+                "next->vm_pgoff - pglen",
+                "next->vm_pgoff",
+            ),
+            (
+                "vma_merge_existing_range",
+                "vma_start_pgoff(next) - pglen",
+                "vma_start_pgoff(next)",
+            ),
+        ],
     ),
     bug(
         "merged_anon_vma",
-        "vma_merge_existing_range",
-        "next->anon_vma ? next : middle",
-        "middle",
+        &[(
+            "vma_merge_existing_range",
+            "next->anon_vma ? next : middle",
+            "middle",
+        )],
     ),
-    bug("tail_not_split", "vma_modify", "vma->vm_end > end", "0"),
-    bug("limit_of_splits", "split_vma", ">=", ">"),
+    bug(
+        "tail_not_split",
+        &[("vma_modify", "vma->vm_end > end", "0")],
+    ),
+    bug("limit_of_splits", &[("split_vma", ">=", ">")]),
 ];
 
 /// Code that does not come to its end, and what is said of it.
@@ -229,36 +253,40 @@ const BROKEN: [(Bug, &str); 4] = [
     (
         bug(
             "loops",
-            "vms_gather_munmap_vmas",
-            "\n\tint error",
-            "\n\tfor (;;) ;\n\tint error",
+            &[(
+                "vms_gather_munmap_vmas",
+                "\n\tint error",
+                "\n\tfor (;;) ;\n\tint error",
+            )],
         ),
         "it does not come back: a loop without end",
     ),
     (
         bug(
             "takes_all_memory",
-            "vms_gather_munmap_vmas",
-            "\n\tint error",
-            "\n\tfor (;;) kmem_cache_alloc(anon_vma_cachep, GFP_KERNEL);\n\tint error",
+            &[(
+                "vms_gather_munmap_vmas",
+                "\n\tint error",
+                "\n\tfor (;;) kmem_cache_alloc(anon_vma_cachep, GFP_KERNEL);\n\tint error",
+            )],
         ),
         "VMAC_BLOCKS",
     ),
     (
         bug(
             "crashes",
-            "__split_vma",
-            "vm_ops->open(new)",
-            "vm_ops->open(NULL)",
+            &[("__split_vma", "vm_ops->open(new)", "vm_ops->open(NULL)")],
         ),
         "signal 11",
     ),
     (
         bug(
             "calls_itself",
-            "vma_merge_new_range",
-            "\n\tstruct vm_area_struct",
-            "\n\tif (vmg->prev) { volatile char frame[4096]; frame[0] = 0; vma_merge_new_range(vmg); frame[1] = 0; }\n\tstruct vm_area_struct",
+            &[(
+                "vma_merge_new_range",
+                "\n\tstruct vm_area_struct",
+                "\n\tif (vmg->prev) { volatile char frame[4096]; frame[0] = 0; vma_merge_new_range(vmg); frame[1] = 0; }\n\tstruct vm_area_struct",
+            )],
         ),
         "signal 11",
     ),
@@ -270,12 +298,11 @@ fn main() {
         return;
     }
     let arguments = Arguments::from_args();
-    let build = Build::from_environment();
-    if let Err(reason) = &build {
+    let missing = Build::from_environment().err();
+    if let Some(reason) = &missing {
         eprintln!("ignored: {reason}");
     }
-    let ignored = build.is_err();
-    let vma_c = build.map(|build| fs::read_to_string(build.source.join("mm/vma.c")));
+    let ignored = missing.is_some();
     let mut trials = vec![
         Trial::test("agrees", agrees).with_ignored_flag(ignored),
         Trial::test(
@@ -302,19 +329,7 @@ fn main() {
     }
     for (index, bug) in BUGS.iter().enumerate() {
         let trial = Trial::test(format!("finds_{}", bug.name), || finds(bug));
-        // Those of 7.2: other kernels need not have the line.
-        let lacks = match &vma_c {
-            Ok(Ok(text)) => insert(bug, text).err(),
-            _ => None,
-        };
-        if let Some(reason) = &lacks {
-            eprintln!(
-                "ignored: finds_{}, since {}",
-                bug.name,
-                reason.message().unwrap_or("")
-            );
-        }
-        trials.push(trial.with_ignored_flag(ignored || lacks.is_some() || index >= EACH_TIME));
+        trials.push(trial.with_ignored_flag(ignored || index >= EACH_TIME));
     }
     for &mistake in Mistake::ALL {
         let trial = Trial::test(format!("notices_{mistake:?}"), move || notices(mistake));
@@ -835,8 +850,20 @@ fn build(bug: &Bug) -> Result<PathBuf, Failed> {
 
 /// The text of `mm/vma.c` with the bug in it.
 fn insert(bug: &Bug, text: &str) -> Result<String, Failed> {
+    let mut lacks = Vec::new();
+    for change in bug.changes {
+        match make(change, text) {
+            Ok(changed) => return Ok(changed),
+            Err(what) => lacks.push(what),
+        }
+    }
+    Err(lacks.join(", and ").into())
+}
+
+/// The text with that change, or what it lacks.
+fn make(&(function, find, replace): &Change, text: &str) -> Result<String, String> {
     // The definition: its opening brace is at the left margin before any semicolon.
-    let call = format!("{}(", bug.function);
+    let call = format!("{function}(");
     let body = text
         .match_indices(&call)
         .map(|(at, _)| at)
@@ -845,17 +872,13 @@ fn insert(bug: &Bug, text: &str) -> Result<String, Failed> {
             let brace = text[at..].find("\n{");
             brace.is_some_and(|brace| !text[at..at + brace].contains([';', '}']))
         })
-        .ok_or_else(|| format!("mm/vma.c has no {}", bug.function))?;
+        .ok_or_else(|| format!("mm/vma.c has no {function}"))?;
     let end = body + text[body..].find("\n}").unwrap_or(0);
     let at = text[body..end]
-        .find(bug.find)
-        .ok_or_else(|| format!("{} has no `{}`", bug.function, bug.find))?;
+        .find(find)
+        .ok_or_else(|| format!("{function} has no `{find}`"))?;
     let (before, after) = text.split_at(body + at);
-    Ok(format!(
-        "{before}{}{}",
-        bug.replace,
-        &after[bug.find.len()..]
-    ))
+    Ok(format!("{before}{replace}{}", &after[find.len()..]))
 }
 
 /// Prints what is found on that library.
