@@ -54,13 +54,13 @@ pub const KNOWN: &[Known] = &[
         name: CHARGE_OF_MMAP,
         reason: "an mmap with MAP_FIXED that fails after the old areas went does not give back what they were \
                  charged: __mmap_setup leaves that to the new area, and the error path of __mmap_region gives back \
-                 the difference alone (seen on a running 6.18, too; not in 7.3)",
+                 the difference alone (seen on a running 6.18, too; until 7.3.3)",
         oracle: "vmac",
         by: By::Oracle,
     },
     Known {
         name: CHARGE_OF_MREMAP,
-        reason: "one whose source cannot be unmapped charges it once more (unmap_source_vma); until 7.2, one to \
+        reason: "one whose source cannot be unmapped charges it once more (unmap_source_vma); until 7.3.3, one to \
                  another place that shrinks is charged for what it gives up (vrm_calc_charge, since 6.17), and one \
                  that is sent back by its driver keeps the charge of what it would have grown by",
         oracle: "vmac",
@@ -75,7 +75,7 @@ pub const KNOWN: &[Known] = &[
     },
     Known {
         name: LOCKED_IN_AN_INT,
-        reason: "until 7.2, mlock_fixup counts pages in an int, so that locked_vm is wrong after 8 TiB and more; the \
+        reason: "until 7.3.3, mlock_fixup counts pages in an int, so that locked_vm is wrong after 8 TiB and more; the \
                  model counts as it does, and only the recount of the areas is excused",
         oracle: "vmac",
         by: By::Oracle,

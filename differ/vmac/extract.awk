@@ -4,13 +4,17 @@
 #
 #   awk -f extract.awk -v names="do_mmap LEGACY_MAP_MASK" mm/mmap.c
 #
-# Of what is there twice, for one configuration and another, the first is taken.
+# Of what is there twice, for one configuration and another, the first is taken. `a|b` is what has one name in some kernels
+# and the other in others, `a?` what need not be there.
 #
 # Fails if one of them is not there.
 
 BEGIN {
 	count = split(names, list, " ")
-	for (i = 1; i <= count; i++) wanted[list[i]] = 1
+	for (i = 1; i <= count; i++) {
+		n = split(list[i], either, /[|?]/)
+		for (j = 1; j <= n; j++) wanted[either[j]] = 1
+	}
 }
 
 # The name that a line at the left margin defines, if it is wanted.
@@ -79,8 +83,13 @@ state == "head" {
 }
 
 END {
-	for (n in wanted) if (!(n in found)) {
-		printf "%s: no %s\n", FILENAME, n >"/dev/stderr"
+	for (i = 1; i <= count; i++) {
+		there = list[i] ~ /\?$/
+		n = split(list[i], either, "|")
+		for (j = 1; j <= n; j++) if (either[j] in found) there = 1
+		if (there) continue
+		gsub(/\|/, " or ", list[i])
+		printf "%s: no %s\n", FILENAME, list[i] >"/dev/stderr"
 		status = 1
 	}
 	exit status

@@ -214,7 +214,8 @@ pub struct Rules {
     /// left a hole.
     pub charge_before_unmap: bool,
     /// What that was charged is forgotten if the new area, which was to take the charge over, does not come to be
-    /// (`__mmap_setup`). From 6.12 to 7.2 (not in 7.3.4); before and since, it is given back.
+    /// (`__mmap_setup`). From 6.12 to 7.3.3; before and since ("mm/vma: don't leak the commit charge on mmap failure"),
+    /// it is given back.
     pub failed_mmap_forgets_charge: bool,
     /// A file that cannot be a stack refuses `MAP_GROWSDOWN` before anything is unmapped (`do_mmap`). Since
     /// 2.6.36; before, a hole was left. The same for shared anonymous memory, which took it.
@@ -315,8 +316,8 @@ pub struct Rules {
     /// ("mlock: make mlock error return Posixly Correct"); since, ENOMEM in all cases, and since 2.6.38 all
     /// is faulted in at the end ("mlock: only hold mmap_sem in shared mode when faulting in pages").
     pub mlock_populates_each: bool,
-    /// `mlock` counts pages in an `int`, so that 8 TiB and more leave `VmLck` wrong (`mlock_fixup`). Until 7.2; since
-    /// 7.3, in a `long`.
+    /// `mlock` counts pages in an `int`, so that 8 TiB and more leave `VmLck` wrong (`mlock_fixup`). Until 7.3.3;
+    /// since 7.3.4, in a `long` ("mm/mlock: use a long for the page count in mlock_fixup()").
     pub mlock_counts_in_an_int: bool,
     /// `MCL_ONFAULT` alone is EINVAL ("mm/mlock.c: mlockall error for flag MCL_ONFAULT"). Since 5.2; before, it
     /// unlocked all.
@@ -406,7 +407,8 @@ pub struct Rules {
     /// it, and no more.
     pub mremap_counts_exactly: bool,
     /// What a move leaves behind when it shrinks is charged once more, and never given back:
-    /// `vrm_calc_charge` takes the difference that there was before. From 6.17 to 7.2.
+    /// `vrm_calc_charge` takes the difference that there was before. From 6.17 to 7.3.3 ("mm/mremap: populate calculated
+    /// fields in vrm state correctly").
     pub mremap_charges_what_shrank: bool,
     /// A source that cannot be unmapped is charged once more, though nobody will give that back: its areas are not
     /// accounted for any more ("mm/mremap: account memory on do_munmap() failure"). Since 5.11; before, what was left
@@ -416,7 +418,8 @@ pub struct Rules {
     /// anew (`unmap_source_vma`).
     pub mremap_charges_all_that_stays: bool,
     /// A move that grows, and that the driver sends back, keeps the charge for what it would have grown by ("mm/mremap:
-    /// don't account pages in vma_to_resize()"). From 5.16 to 7.2 (not in 7.3.4).
+    /// don't account pages in vma_to_resize()"). From 5.16 to 7.3.3 ("mm/mremap: correctly uncharge accountable VMAs in
+    /// error path").
     pub mremap_charges_what_came_back: bool,
     /// There must be an area at the old address even where nothing is looked up otherwise: when the mapping
     /// shrinks or keeps its size, or before the target of a move is checked. Since 5.16, when areas of
@@ -1049,11 +1052,18 @@ impl Rules {
         name: "V7_3",
         since: (7, 3, 0),
         private_pages_know_their_place: true,
+        ..Self::V7_2
+    };
+
+    /// Linux 7.3.4.
+    pub const V7_3_4: Self = Self {
+        name: "V7_3_4",
+        since: (7, 3, 4),
         failed_mmap_forgets_charge: false,
         mremap_charges_what_shrank: false,
         mremap_charges_what_came_back: false,
         mlock_counts_in_an_int: false,
-        ..Self::V7_2
+        ..Self::V7_3
     };
 
     const ALL: &'static [Self] = &[
@@ -1066,6 +1076,7 @@ impl Rules {
         Self::V6_18,
         Self::V7_2,
         Self::V7_3,
+        Self::V7_3_4,
     ];
 
     /// All eras, oldest first.

@@ -23,7 +23,7 @@ static uint32_t vmac_number(struct anon_vma *anon_vma)
  * of them loses is known to the page, too: that much is set right, and counted. Any other difference is a
  * finding.
  *
- * In 7.2 and 7.3:
+ * In all that can be built:
  *
  * With failing allocations, and with drivers that refuse a cut, a source that cannot be unmapped is
  * charged once more, and the whole area stays without VM_ACCOUNT (unmap_source_vma).
@@ -31,7 +31,7 @@ static uint32_t vmac_number(struct anon_vma *anon_vma)
  * A stack that grows is charged for it, even if it does not count against the limit (MAP_NORESERVE, or
  * not writable), so that unmapping it gives nothing back: acct_stack_growth does not ask for VM_ACCOUNT.
  *
- * In 7.2 alone:
+ * Until 7.3.3, so that the model, which knows when, tells whether it may be:
  *
  * An mmap with MAP_FIXED that fails after the old areas went does not give back what they were charged
  * (seen on 6.18 too): __mmap_setup sets vms->nr_accounted to 0, because the new area takes the charge
@@ -49,13 +49,14 @@ static unsigned long vmac_expected_loss(const struct vmac_op *op, long result, u
 
 	switch (op ? op->kind : VMAC_FAIL) {
 	case VMAC_MMAP:
-		return VMAC_7_2 && lost && result < 0 ? vmac_ledger.accounted - accounted : 0;
+		return lost && result < 0 ? vmac_ledger.accounted - accounted : 0;
 	case VMAC_TOUCH:
 		return vmac_ledger.grown;
 	case VMAC_MREMAP:
 		len = PAGE_ALIGN(op->len);
 		new_len = PAGE_ALIGN(op->new_len);
-		if (VMAC_7_2 && len != new_len && (vmac_ledger.sent_back || (len > new_len && result >= 0)))
+		if (lost != vmac_ledger.kept && len != new_len &&
+		    (vmac_ledger.sent_back || (len > new_len && result >= 0)))
 			return vmac_ledger.kept + vmac_ledger.asked;
 		return vmac_ledger.kept;
 	default:
@@ -139,11 +140,10 @@ static void vmac_see(const struct vmac_op *op, struct vmac_seen *seen)
 	}
 	WARN_ON(area - vmac_areas != mm->map_count);
 	WARN_ON(total != mm->total_vm);
-	/* Until 7.2 mlock_fixup() counts in an int: known, and seen on a running 6.18. */
-	if (VMAC_7_2 && locked != mm->locked_vm && (uint32_t)locked == (uint32_t)mm->locked_vm)
+	/* Until 7.3.3 mlock_fixup() counts in an int: known, and seen on a running 6.18. */
+	if (locked != mm->locked_vm)
 		vmac_excused |= VMAC_EXCUSED_LOCKED;
-	else
-		WARN_ON(locked != mm->locked_vm);
+	WARN_ON((uint32_t)locked != (uint32_t)mm->locked_vm);
 	WARN_ON(data != mm->data_vm);
 	WARN_ON(stack != mm->stack_vm);
 	WARN_ON(exec != mm->exec_vm);

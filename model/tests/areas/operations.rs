@@ -414,13 +414,13 @@ fn locking_cuts_and_merges() {
     );
 }
 
-/// Until 7.2, 8 TiB are more pages than what they are counted in can hold.
+/// Until 7.3.3, 8 TiB are more pages than what they are counted in can hold.
 #[test]
 fn so_much_cannot_be_counted() {
     for (rules, counted) in [
         (Rules::V4_12, (1_u64 << 31).wrapping_neg()),
         (Rules::V7_2, (1_u64 << 31).wrapping_neg()),
-        (Rules::V7_3, 1 << 31),
+        (Rules::V7_3_4, 1 << 31),
     ] {
         let mut w = World::with(rules, Limits::default(), File::device(64));
         let mut args = w.args('a', 0, 1 << 31);

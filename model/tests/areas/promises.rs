@@ -134,7 +134,7 @@ fn a_large_process_leaves_something() {
     }
 }
 
-/// What is charged and never given back: until 7.2 the kernel forgets it in three places at least.
+/// What is charged and never given back: until 7.3.3 the kernel forgets it in three places at least.
 #[test]
 fn promises_are_forgotten() {
     let refusing = File {
@@ -146,7 +146,7 @@ fn promises_are_forgotten() {
         (Rules::V6_1, 0),
         (Rules::V6_12, 4),
         (Rules::V7_2, 4),
-        (Rules::V7_3, 0),
+        (Rules::V7_3_4, 0),
     ] {
         let mut w = World::with(rules, Limits::default(), refusing);
         w.map('a', 0, 4).unwrap();
@@ -156,7 +156,7 @@ fn promises_are_forgotten() {
         assert_eq!(w.space.committed(), left, "{}", rules.name);
     }
     // A move that shrinks.
-    for (rules, left) in [(Rules::V6_12, 1), (Rules::V6_18, 4), (Rules::V7_3, 1)] {
+    for (rules, left) in [(Rules::V6_12, 1), (Rules::V6_18, 4), (Rules::V7_3_4, 1)] {
         let mut w = World::with(rules, Limits::default(), File::device(64));
         w.map('a', 0, 4).unwrap();
         let shrink = Op::Mremap {
@@ -192,7 +192,7 @@ fn a_promise_for_what_came_back() {
         (Rules::V5_10, 2),
         (Rules::V6_1, 4),
         (Rules::V7_2, 4),
-        (Rules::V7_3, 2),
+        (Rules::V7_3_4, 2),
     ] {
         let mut w = World::with(rules, Limits::default(), staying);
         let mut args = w.args('d', 0, 2);
@@ -231,7 +231,7 @@ fn a_promise_for_what_stays() {
     };
     w.apply(&part).unwrap();
     assert_eq!(w.space.committed(), 1);
-    for (rules, left) in [(Rules::V6_1, 5), (Rules::V7_2, 5), (Rules::V7_3, 5)] {
+    for (rules, left) in [(Rules::V6_1, 5), (Rules::V7_2, 5), (Rules::V7_3_4, 5)] {
         let mut w = World::with(rules, Limits::default(), File::device(64));
         w.apply(&Op::Mmap(args)).unwrap();
         w.space.fail_nth_allocation(Allocation::Area, 2);
