@@ -248,8 +248,30 @@ const BUGS: &[Bug] = &[
     bug("limit_of_splits", &[("split_vma", ">=", ">")]),
 ];
 
-/// Code that does not come to its end, and what is said of it.
-const BROKEN: [(Bug, &str); 4] = [
+/// Code that ruins memory or does not come to its end, and what is said of it.
+const BROKEN: [(Bug, &str); 6] = [
+    (
+        bug(
+            "writes_behind_an_area",
+            &[(
+                "__split_vma",
+                "new->vm_end = addr;",
+                "new->vm_end = addr; *(char *)(new + 1) = 1;",
+            )],
+        ),
+        "something was written behind a vm_area_struct",
+    ),
+    (
+        bug(
+            "frees_an_area_twice",
+            &[(
+                "remove_vma",
+                "vm_area_free(vma);",
+                "vm_area_free(vma); vm_area_free(vma);",
+            )],
+        ),
+        "a vm_area_struct is freed that is free",
+    ),
     (
         bug(
             "loops",

@@ -23,7 +23,8 @@ static void *vmac_malloc(size_t alignment, size_t size)
 	void *memory;
 
 	vmac_locked = 1;
-	memory = aligned_alloc(alignment, size);
+	if (posix_memalign(&memory, alignment, size))
+		memory = NULL;
 	vmac_locked = 0;
 	return memory;
 }
@@ -93,6 +94,44 @@ static void **vmac_link(struct vmac_cache *cache, void *object)
 	return (void **)((char *)object + cache->room - sizeof(void *));
 }
 
+#if defined(VMAC_BARE) || defined(VMAC_SANITIZE)
+static void vmac_guard(struct vmac_cache *cache, void *object)
+{
+}
+
+static void vmac_check(struct vmac_cache *cache, void *object)
+{
+}
+#else
+/* What is right behind an object as long as it is in use, and while it is free. */
+#define VMAC_IN_USE 0x5555666677778888UL
+#define VMAC_FREE 0x8888777766665555UL
+
+static uint64_t *vmac_behind(struct vmac_cache *cache, void *object)
+{
+	return (uint64_t *)((char *)object + cache->base.size);
+}
+
+static void vmac_guard(struct vmac_cache *cache, void *object)
+{
+	*vmac_behind(cache, object) = VMAC_IN_USE;
+}
+
+/* Nobody has written beyond it, and it goes for the first time. */
+static void vmac_check(struct vmac_cache *cache, void *object)
+{
+	uint64_t *behind = vmac_behind(cache, object);
+	char what[96];
+
+	if (unlikely(*behind != VMAC_IN_USE)) {
+		snprintf(what, sizeof(what), *behind == VMAC_FREE ? "a %s is freed that is free" :
+			 "something was written behind a %s", cache->name);
+		vmac_bug(what, __FILE__, __LINE__);
+	}
+	*behind = VMAC_FREE;
+}
+#endif
+
 static bool vmac_lacks(struct kmem_cache *cache, gfp_t gfp)
 {
 	if (gfp & __GFP_NOFAIL)
@@ -113,13 +152,14 @@ static void *vmac_alloc(struct kmem_cache *base, gfp_t gfp)
 		cache->free = *vmac_link(cache, object);
 	} else {
 #ifdef VMAC_SANITIZE
-		object = vmac_malloc(256, cache->room);
+		object = vmac_malloc(256, base->size);
 #else
 		object = vmac_chunk(cache);
 #endif
 		if (base->ctor)
 			base->ctor(object);
 	}
+	vmac_guard(cache, object);
 	cache->live++;
 	if (!base->ctor && gfp & __GFP_ZERO)
 		memset(object, 0, base->size);
@@ -135,6 +175,7 @@ void kmem_cache_free(struct kmem_cache *base, void *object)
 {
 	struct vmac_cache *cache = (struct vmac_cache *)base;
 
+	vmac_check(cache, object);
 	cache->live--;
 #ifdef VMAC_SANITIZE
 	vmac_unmalloc(object);
@@ -165,8 +206,8 @@ struct kmem_cache *__kmem_cache_create_args(const char *name, unsigned int size,
 		vmac_maple_cache = &cache->base;
 	if (!strcmp(name, "vm_area_struct"))
 		vmac_area_cache = &cache->base;
-	/* A maple node is aligned to 256 bytes, with no room to spare: its link lies in the next 256. */
-	cache->room = (size + sizeof(void *) + 255) & ~255UL;
+	/* A maple node is aligned to 256 bytes, with no room to spare: its link lies in the next 256, and what guards it. */
+	cache->room = (size + sizeof(uint64_t) + sizeof(void *) + 255) & ~255UL;
 #ifdef VMAC_BARE
 	/* As the kernel's allocator does where there is no constructor: the link lies in what is free. */
 	if (!args->ctor)
