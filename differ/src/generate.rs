@@ -24,7 +24,7 @@ use crate::choices::Choices;
 use crate::oracle::{Heap, World};
 
 /// Changes whenever the same seed gives other operations than before.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// What is mapped, and how.
 #[derive(Clone, Copy)]
@@ -50,6 +50,8 @@ pub struct Generator {
     protections: Vec<Prot>,
     /// Flags beside the necessary ones that this batch may use.
     extras: Vec<MapFlags>,
+    /// Whether private anonymous memory is now and then a stack.
+    stacks: bool,
     /// Whether areas may be sealed, memory be denied to those who would execute it, and all be locked.
     seals: bool,
     /// Whether areas get protection keys.
@@ -134,6 +136,7 @@ impl Generator {
             segments: Vec::new(),
             protections: Vec::new(),
             extras: Vec::new(),
+            stacks: false,
             seals: false,
             keys: false,
             denies: false,
@@ -213,6 +216,13 @@ impl Generator {
         new.advice = new.choices.pick(Advice::ALL);
         if new.one_in(2) {
             new.extras.push(new.choices.pick(&EXTRAS));
+        }
+        new.stacks = new.one_in(4);
+        if new.stacks {
+            new.sources.push(Source {
+                sharing: MapFlags::PRIVATE,
+                file: None,
+            });
         }
         new
     }
@@ -303,9 +313,6 @@ impl Generator {
             }
             86.. if self.chooses => {
                 mmap.addr = 0;
-                if source.file.is_none() && source.sharing == MapFlags::PRIVATE && self.one_in(12) {
-                    mmap.flags |= MapFlags::GROWSDOWN;
-                }
                 if self.low && self.one_in(8) {
                     mmap.flags |= MapFlags::BIT32;
                 }
@@ -313,6 +320,9 @@ impl Generator {
             _ => mmap.flags |= MapFlags::FIXED,
         }
         let anonymous = mmap.backing == Backing::None;
+        if self.stacks && anonymous && source.sharing == MapFlags::PRIVATE && self.one_in(2) {
+            mmap.flags |= MapFlags::GROWSDOWN;
+        }
         if self.huge && self.chooses && anonymous && self.one_in(16) {
             // Larger than the window, so that the kernel chooses where.
             mmap.addr = 0;
@@ -860,10 +870,30 @@ impl Generator {
                 page = area.start - PAGE_SIZE;
             }
         }
+        if self.stacks && self.one_in(3) {
+            page = self.below_a_stack().unwrap_or(page);
+        }
         Op::Touch {
             addr: page + self.below(PAGE_SIZE),
             write: !self.one_in(4),
         }
+    }
+
+    /// A page into which a stack would have to grow, but not out of what is in play.
+    fn below_a_stack(&mut self) -> Option<u64> {
+        let base = self.base;
+        let grows = |area: &&Area| area.flags.contains(VmFlags::GROWSDOWN) && area.start > base;
+        let stacks = self.layout.iter().filter(|area| self.plays(area));
+        let starts: Vec<u64> = stacks.filter(grows).map(|area| area.start).collect();
+        // The lowest one has room: others have not, unless the gap is not kept, and have to be refused.
+        let lowest = *starts.first()?;
+        let start = if self.one_in(2) {
+            lowest
+        } else {
+            self.choices.pick(&starts)
+        };
+        let pages = (1 + self.below(3)).min((start - base) / PAGE_SIZE);
+        Some(start - pages * PAGE_SIZE)
     }
 
     /// A length that ends past the address space: nothing may happen. One that ends exactly there
