@@ -301,7 +301,7 @@ fn told_and_replayed(
     let calls = text
         .lines()
         .filter(|line| line.contains('(') && !line.starts_with('#'));
-    if calls.count() > 4 || !Path::new(&sequence).with_extension("html").exists() {
+    if calls.count() > 12 || !Path::new(&sequence).with_extension("html").exists() {
         return Err(text.into());
     }
     ends(&run(&["replay", "--out", &out, &sequence])?, 1, broke)?;

@@ -298,7 +298,8 @@ mod tests {
                 assert_eq!(expected.outcomes.len(), 24);
                 let areas = expected.outcomes.iter().flat_map(|answer| &answer.areas);
                 for area in areas {
-                    assert!(area.start < area.end && area.end <= PAGES, "{area:?}");
+                    // Where the guard page of a stack is left out, that may have been all of it.
+                    assert!(area.start <= area.end && area.end <= PAGES, "{area:?}");
                     assert_ne!(area.object, "other");
                 }
             }
