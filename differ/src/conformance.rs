@@ -7,7 +7,8 @@
 
 use serde::Serialize;
 use vmalab_model::{
-    AddressSpace, Area, Errno, File, FileId, Limits, Object, Op, Outcome, PAGE_SIZE, Rules, VmFlags,
+    AddressSpace, Area, Errno, File, FileId, Limits, Object, Op, Outcome, PAGE_SIZE, Prot, Rules,
+    VmFlags,
 };
 
 use crate::call::{self, Kind};
@@ -270,6 +271,13 @@ const CALLS: [&str; 9] = [
 
 /// The call that an operation is, if others can have it.
 fn words(op: &Op, world: &World) -> Option<(&'static str, Vec<String>)> {
+    // Which stack that would be depends on what else the process has.
+    if let Op::Mprotect { addr, len, prot } = *op {
+        let grows = prot.intersects(Prot::GROWSDOWN | Prot::GROWSUP);
+        if grows && len > world.arena.end.saturating_sub(addr) {
+            return None;
+        }
+    }
     let call = call::Call::from(op);
     let word = |(_, kind, value): (_, Kind, u64)| match kind {
         Kind::Addr => address(value),
