@@ -69,7 +69,7 @@ fn ten_thousand_operations_come_down_to_a_few() {
         let rules = Rules::V7_2.with_mistake(mistake);
         let mut oracle = Peer::new(Rules::V7_2);
         let mut runner = Runner::new(&mut oracle, rules).unwrap();
-        let ops = long_sequence(&runner.worlds()[0], rules, 9);
+        let ops = long_sequence(&runner.worlds()[0], rules, 4);
         let case = runner.replay(0, &ops).unwrap().expect("it shows");
         assert_eq!(case.ops.len(), ops.len());
         let begin = Instant::now();
@@ -131,6 +131,10 @@ fn long_sequence(world: &World, rules: Rules, seed: u64) -> Vec<Op> {
         let mut generator = Generator::new(seed, batch, world);
         for _ in 0..BATCH {
             let op = generator.op();
+            // What is sealed stays: in the end there would be nothing left to show it.
+            if matches!(op, Op::Mseal { .. }) {
+                continue;
+            }
             let mut next = models.clone();
             let [right, wrong] = next.each_mut().map(|model| model.apply(&op));
             if right == wrong {
