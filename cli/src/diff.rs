@@ -378,13 +378,11 @@ fn introduce(args: &Args, about: &About) {
 
 /// Becomes true with Ctrl-C. A second one ends the program at once: an oracle may hang.
 pub(crate) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
-    /// As a shell tells that a program was ended by SIGINT.
-    const ENDED: i32 = 130;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     ctrlc::set_handler(move || {
         if stopped.swap(true, Ordering::Relaxed) {
-            std::process::exit(ENDED);
+            std::process::exit(supervised::INTERRUPTED);
         }
     })
     .context("cannot catch Ctrl-C")?;

@@ -16,6 +16,9 @@ use vmalab_model::{Advice, Area, FileId, MremapFlags, Object, Op, Outcome, PAGE_
 use crate::compare::Difference;
 use crate::oracle::{NamedFile, Observation};
 
+/// So many operations of a batch have numbers that are known again.
+pub(crate) const NUMBERED: usize = 1 << 14;
+
 /// What the operation of that place in its batch writes, if it writes.
 pub(crate) const fn number(index: usize) -> u64 {
     // Neither 0 nor what anything else would write.
@@ -241,16 +244,16 @@ fn shares(area: &Area) -> bool {
 
 /// Who wrote that.
 fn describe(value: u64) -> String {
-    const MOST: usize = 1 << 14;
     const FILES: usize = 8;
+    const PAGES: u64 = 4096;
     if value == 0 {
         return "zeros".into();
     }
-    if let Some(index) = (0..MOST).find(|&index| number(index) == value) {
+    if let Some(index) = (0..NUMBERED).find(|&index| number(index) == value) {
         return format!("what operation {index} wrote");
     }
     for file in 0..FILES {
-        if let Some(page) = (0..MOST as u64).find(|&page| pattern(file, page) == value) {
+        if let Some(page) = (0..PAGES).find(|&page| pattern(file, page) == value) {
             return format!("page {page} of file {file}");
         }
     }

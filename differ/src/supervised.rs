@@ -39,7 +39,7 @@ const REMEMBERED: usize = 64 << 10;
 /// What ends a program that is not told to do otherwise, and asks this one to stop.
 const INTERRUPTS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 /// As a shell tells that a program was ended by SIGINT.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: i32 = 130;
 
 /// What both processes see. All zero is the begin.
 #[repr(C)]

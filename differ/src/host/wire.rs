@@ -7,8 +7,10 @@
 
 use vmalab::sys::vmalab_area;
 
-/// Most operations in one batch: a campaign has 256, a sequence in a file as many as it likes.
-pub(super) const MAX_OPS: usize = 1 << 14;
+use crate::contents;
+
+/// Most operations in one batch. A campaign's have 256; a sequence that is played may be much longer.
+pub(super) const MAX_OPS: usize = contents::NUMBERED;
 /// Most areas in the records of one batch, all snapshots together.
 pub(super) const MAX_AREAS: usize = 1 << 20;
 /// Most bytes of `/proc/self/smaps` at the start.
