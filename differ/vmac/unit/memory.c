@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory: caches that count, reuse what was freed last, and fail when told to; sheaves; RCU for one thread.
+ * Memory: caches that count, reuse what was freed last, fail when told to, and notice a write behind an object and a
+ * second free; sheaves; RCU for one thread.
  *
  * All ours, in the place of mm/slub.c and of the allocator of the kernel's tools.
  */
